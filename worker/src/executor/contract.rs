@@ -1,0 +1,142 @@
+//! The contract between the agent, which knows the cluster, and an executor, which knows how to do one kind of job.
+//!
+//! The agent prepares the build context and the log, calls [`Executor::execute`] on the pool of ordinary threads, and turns the
+//! [`Outcome`] into the job's last log line and result. An executor must return soon after its cancel token fires, with everything
+//! it started stopped: processes, containers, requests. It must leave nothing outside the directories it was given.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use ocluster_api::JobSpec;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Runs jobs of one kind.
+pub trait Executor: Send + Sync + 'static {
+    /// Runs one job to its end.
+    ///
+    /// Dropping the future is allowed and must not leave anything running; the agent does so only when the process ends.
+    fn execute<'a>(&'a self, job: JobContext<'a>) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+}
+
+/// What an executor is given.
+#[derive(Clone, Copy)]
+pub struct JobContext<'a> {
+    /// The job as the client described it, checked.
+    pub spec: &'a JobSpec,
+    /// The build context: a directory of this job's own, with the commits checked out, or empty. The executor may change it.
+    pub context: &'a Path,
+    /// A directory of this job's own, mode 0700, for anything else. It is removed after the job, and at the next start if the worker
+    /// is killed.
+    pub scratch: &'a Path,
+    /// Where the job's output goes.
+    pub log: &'a JobLog,
+    /// Fires when the job is to stop.
+    pub cancel: &'a CancellationToken,
+}
+
+/// A job's log, as seen by those who write it.
+#[derive(Clone, Debug)]
+pub struct JobLog {
+    chunks: mpsc::Sender<Bytes>,
+}
+
+impl JobLog {
+    /// The largest piece that is passed on at once, in bytes.
+    pub const CHUNK: usize = 64 * 1024;
+
+    /// A log whose chunks arrive at the receiver. At most `pending` chunks wait there before writers wait.
+    #[must_use]
+    pub fn new(pending: usize) -> (Self, mpsc::Receiver<Bytes>) {
+        let (chunks, receiver) = mpsc::channel(pending);
+        (Self { chunks }, receiver)
+    }
+
+    /// Appends `bytes` as they are. Waits while the log's disk is behind: a flood slows its cause.
+    ///
+    /// Output of a job whose log is gone already (it was cancelled and nobody listens) is dropped.
+    pub async fn write(&self, bytes: impl Into<Bytes>) {
+        let mut bytes = bytes.into();
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(bytes.len().min(Self::CHUNK));
+            if self.chunks.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Appends one line; the line feed is added.
+    pub async fn line(&self, line: impl std::fmt::Display) {
+        self.write(format!("{line}\n")).await;
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it should. The output is the job's result: empty for a build without a push.
+    Succeeded {
+        /// What `Job.result` answers.
+        output: String,
+    },
+    /// It did not.
+    Failed(Failure),
+    /// It was stopped because its cancel token fired.
+    Cancelled,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For machines.
+    pub cause: Cause,
+    /// For people: the job's last log line.
+    pub message: String,
+}
+
+/// Kinds of failure. Only the first two are the user's; the others say that the job may do better elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The build itself failed.
+    Build,
+    /// The job asks for something that cannot be: a bad path, an unknown commit, an option that this worker does not offer.
+    Request,
+    /// Something the job needs from the worker failed before the build began.
+    Setup,
+    /// The engine that runs the job is away, or went away.
+    Engine,
+}
+
+impl Failure {
+    /// A failed build.
+    #[must_use]
+    pub fn build(message: impl Into<String>) -> Self {
+        Self { cause: Cause::Build, message: message.into() }
+    }
+
+    /// A job that cannot be done as asked.
+    #[must_use]
+    pub fn request(message: impl Into<String>) -> Self {
+        Self { cause: Cause::Request, message: message.into() }
+    }
+
+    /// A job whose surroundings could not be prepared.
+    #[must_use]
+    pub fn setup(message: impl Into<String>) -> Self {
+        Self { cause: Cause::Setup, message: message.into() }
+    }
+
+    /// A job whose engine is away.
+    #[must_use]
+    pub fn engine(message: impl Into<String>) -> Self {
+        Self { cause: Cause::Engine, message: message.into() }
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
