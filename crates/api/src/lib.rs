@@ -8,7 +8,15 @@
 //!
 //! This crate does no I/O and must never learn to: it knows no runtime, no files and no clock.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
 mod descriptor;
 mod image;
@@ -19,6 +27,9 @@ pub mod wire;
 
 pub use descriptor::{Descriptor, DescriptorError};
 pub use image::{ImageTarget, ImageTargetError};
-pub use job::{Action, CustomJob, DockerBuild, Dockerfile, GitSource, JobSpec, JobSpecError, Push, RegistryLogin};
+pub use job::{
+    Action, CustomJob, DockerBuild, Dockerfile, GitSource, JobSpec, JobSpecError, Push,
+    RegistryLogin,
+};
 pub use secret::{Secret, SecretBytes};
 pub use wire::{cluster_capnp, extensions_capnp, persistent_capnp};
