@@ -144,7 +144,7 @@ impl Cluster {
             Event::RateSet { pool, client, rate } => self.named(&pool)?.set_rate(out, client, rate),
             Event::ClientRemoved { client } => {
                 for pool in self.pools.values_mut() {
-                    pool.remove_client(out, &client);
+                    pool.remove_client(out, &client)?;
                 }
                 Ok(())
             }

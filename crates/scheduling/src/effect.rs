@@ -133,14 +133,14 @@ impl fmt::Display for Fact {
     }
 }
 
-/// Why an event was not accepted. Nothing changed.
+/// Why an event was not accepted. Nothing changed. Sentences that OCluster sends to its peers keep its words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No pool has this name.
     #[error("there is no pool called \"{0}\"")]
     UnknownPool(String),
     /// A connected worker has this name already.
-    #[error("a worker called \"{0}\" is already registered in this pool")]
+    #[error("Worker already registered!")]
     NameTaken(WorkerName),
     /// The job is not on any queue: taken by a worker, cancelled before, or never seen.
     #[error("the job is not queued")]
@@ -158,9 +158,9 @@ pub enum Refusal {
     #[error("Unknown worker")]
     UnknownWorker,
     /// A connected worker cannot be forgotten.
-    #[error("worker \"{0}\" is still connected: it can be forgotten once it has left")]
+    #[error("Worker \"{0}\" is still connected!")]
     StillConnected(WorkerName),
-    /// The caller reused a number, or gave a job a smaller number than one before.
-    #[error("the number given to this job, worker or request was used before")]
+    /// The caller gave a number that still stands for another job, worker or request.
+    #[error("the number given to this job, worker or request is in use")]
     NumberReused,
 }

@@ -12,6 +12,9 @@ use crate::view::{ClientView, MainView, PoolView, QueuedJob, WorkerView};
 /// The last column an item may reach.
 const WIDTH: usize = 77;
 
+/// A worker's list that would begin further to the right begins on a line of its own.
+const LAST_START: usize = 67;
+
 /// A pool as text. No line break at the end.
 pub fn show(view: &PoolView, now: Timestamp) -> String {
     let mut text = format!("capacity: {}\nqueue: ", view.capacity);
@@ -65,10 +68,11 @@ pub fn dump(view: &PoolView, hints: &[(Hint, Vec<WorkerName>)], now: Timestamp) 
 fn registered(text: &mut String, worker: &WorkerView, now: Timestamp) {
     let mut line = format!("  {} ({}): ", worker.name, worker.workload);
     if worker.inactive.is_empty() {
-        bracketed(
-            &mut line,
-            worker.queue.iter().rev().map(|job| local_job(job, now)),
-        );
+        if line.chars().count() > LAST_START {
+            line.push_str("\n  ");
+        }
+        let jobs = worker.queue.iter().rev();
+        bracketed(&mut line, jobs.map(|job| local_job(job, now)));
     } else {
         let _ = write!(line, "(inactive: {})", worker.inactive);
     }
