@@ -20,6 +20,8 @@ pub(crate) struct P(PopId);
 pub(crate) struct TestEnv {
     pub(crate) cluster: Cluster,
     config: Config,
+    /// The pool all verbs speak of.
+    pub(crate) pool: PoolName,
     now: f64,
     next: u64,
     names: BTreeMap<JobId, String>,
@@ -58,6 +60,7 @@ impl TestEnv {
         Self {
             cluster: Cluster::new(config.clone()),
             config,
+            pool: POOL.into(),
             now: 1.0,
             next: 0,
             names: BTreeMap::new(),
@@ -122,7 +125,7 @@ impl TestEnv {
 
     pub(crate) fn register_with(&mut self, name: &str, capacity: u32) -> Result<W, Refusal> {
         let worker = WorkerId(self.number());
-        let (pool, name) = (POOL.into(), name.into());
+        let (pool, name) = (self.pool.clone(), name.into());
         self.event(Event::Registered {
             pool,
             worker,
@@ -158,7 +161,7 @@ impl TestEnv {
     }
 
     pub(crate) fn admin(&mut self, name: &str, active: bool) -> Result<(), Refusal> {
-        let (pool, name) = (POOL.into(), name.into());
+        let (pool, name) = (self.pool.clone(), name.into());
         self.event(Event::AdminActive {
             pool,
             name,
@@ -173,13 +176,13 @@ impl TestEnv {
 
     pub(crate) fn forget(&mut self, name: &str) -> Result<(), Refusal> {
         self.event(Event::Forgotten {
-            pool: POOL.into(),
+            pool: self.pool.clone(),
             name: name.into(),
         })
     }
 
     pub(crate) fn rate(&mut self, client: &str, rate: f64) {
-        let (pool, client) = (POOL.into(), client.into());
+        let (pool, client) = (self.pool.clone(), client.into());
         self.event(Event::RateSet {
             pool,
             client,
@@ -197,7 +200,7 @@ impl TestEnv {
         };
         let job = JobId(self.number());
         self.names.insert(job, name.to_owned());
-        let (pool, client, hint) = (POOL.into(), client.into(), hint.into());
+        let (pool, client, hint) = (self.pool.clone(), client.into(), hint.into());
         self.event(Event::Submitted {
             pool,
             client,
@@ -270,7 +273,7 @@ impl TestEnv {
 
     /// The pool as `dump` prints it, except that each job is shown by its name instead of its hint.
     pub(crate) fn dump(&self) -> String {
-        let mut view = self.cluster.view(&POOL.into()).unwrap();
+        let mut view = self.cluster.view(&self.pool).unwrap();
         let named = |jobs: &mut Vec<view::QueuedJob>| {
             for job in jobs {
                 job.hint = self.names[&job.job].as_str().into();
@@ -282,7 +285,7 @@ impl TestEnv {
         for worker in &mut view.workers {
             named(&mut worker.queue);
         }
-        let hints = self.cluster.cached_hints(&POOL.into()).unwrap();
+        let hints = self.cluster.cached_hints(&self.pool).unwrap();
         show::dump(&view, &hints, self.now())
     }
 
@@ -320,16 +323,18 @@ impl TestEnv {
         );
     }
 
-    /// One line of the picture.
+    /// One line of the picture, with its continuations.
     pub(crate) fn line(&self, start: &str) -> String {
         let dump = self.dump();
-        let line = dump
+        let mut lines = dump
             .lines()
-            .find(|line| line.trim_start().starts_with(start));
-        line.unwrap_or_default().trim().to_owned()
+            .skip_while(|line| !line.trim_start().starts_with(start));
+        let first = lines.next().unwrap_or_default().trim().to_owned();
+        let continued = lines.take_while(|line| line.starts_with("         "));
+        continued.fold(first, |line, more| line + " " + more.trim_start())
     }
 
     pub(crate) fn stats(&self) -> view::PoolStats {
-        self.cluster.pool_stats(&POOL.into()).unwrap()
+        self.cluster.pool_stats(&self.pool).unwrap()
     }
 }

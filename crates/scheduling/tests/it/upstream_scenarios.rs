@@ -439,7 +439,7 @@ fn s12_fairness_rates() {
 fn s13_inactive_reasons() {
     let mut env = TestEnv::upstream();
     let w1 = env.register("w1");
-    let mut sees = |env: &TestEnv, reasons: &str| {
+    let sees = |env: &TestEnv, reasons: &str| {
         assert_eq!(env.line("w1"), format!("w1 (0): {reasons} (0 running)"));
     };
     sees(&env, "(inactive: worker pause)");
