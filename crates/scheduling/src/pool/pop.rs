@@ -4,7 +4,7 @@ use crate::effect::{Effect, Fact, Refusal, TakenFrom};
 use crate::ids::{PopId, WorkerId};
 use crate::policy::Policy;
 
-use super::job::{Key, Running};
+use super::job::{Key, Place, Running};
 use super::out::Out;
 use super::state::{Main, Pool, Pop};
 use super::worker::Seat;
@@ -217,15 +217,17 @@ impl Pool {
     /// The worker takes the job; it is no longer queued.
     fn accept(&mut self, out: &mut Out, seat: Seat, pop: PopId, key: Key, from: TakenFrom) {
         let job = key.job();
-        let Some(hint) = self.hint_of(key) else {
+        let Some(ticket) = self.jobs.get(&job) else {
             return;
         };
-        self.take_off(key);
-        let cost = if self.hints.prefers(hint, seat) {
-            self.costs.cached
-        } else {
-            self.costs.non_cached
+        let hint = ticket.hint;
+        let cost = match ticket.place {
+            // Chosen for this worker before the hint was noted as cached here: the cost of then is the true one.
+            Place::Local { seat: chosen, cost } if chosen == seat => cost,
+            _ if self.hints.prefers(hint, seat) => self.costs.cached,
+            _ => self.costs.non_cached,
         };
+        self.take_off(key);
         self.note_cached(out, hint, seat);
         let (text, name) = (self.hints.hint(hint), self.workers.name(seat));
         self.forget_job(job);
