@@ -11,31 +11,23 @@
 //! It must never do I/O on its caller's thread, never keep a log in memory once it is written, and never let one log's
 //! trouble (a full disk, a flood, a slow reader) reach another log.
 
-//!
-//! ```ignore
-//! LogStore::open(dir: &Path, config: LogConfig) -> Result<LogStore, OpenError>       // Clone + Send + Sync; brief I/O
-//! store.create(id: u64) -> Result<LogWriter, WriteError>                             // no I/O; Exists if it is live
-//! store.resume(id, at: u64).await -> Result<LogWriter, WriteError>                   // cuts to `at`, goes on there
-//! store.live_reader(id) -> Option<LogReader>                                         // no I/O
-//! store.reader(id).await -> Result<LogReader, ReadError>                             // live or on disk
-//! store.info(id).await -> Result<LogInfo, ReadError>
-//! store.list().await -> Vec<LogInfo>;  store.break_unfinished(reason).await -> Vec<LogInfo>
-//! store.prune(now: SystemTime, max_age: Option<Duration>, max_total_bytes: Option<u64>).await -> Pruned
-//! store.remove(id).await; store.close().await                                        // writes what waits
-//! writer.append(bytes: Bytes).await -> Result<Appended, WriteError>                  // Appended::{Stored, Truncated}
-//! writer.try_append(bytes: &Bytes) -> Result<Option<Appended>, WriteError>           // None: would wait
-//! writer.finish(End) -> impl Future<Output = Result<LogInfo, WriteError>>            // ended at once; future: recorded
-//! writer.reader() -> LogReader; writer.length() -> u64; writer.id() -> u64           // drop without finish: stays unfinished
-//! reader.read(start: i64, max: usize).await -> Result<Chunk { data: Bytes, next: u64 }, ReadError>   // &self, Clone
-//! reader.length() -> u64; reader.end() -> Option<End>; reader.ended().await -> End
-//! ```
-
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod config;
+mod disk;
 mod end;
 mod error;
+mod file;
+mod live;
+mod reader;
+mod retention;
+mod store;
+mod writer;
 
 pub use config::LogConfig;
 pub use end::{End, LogInfo};
 pub use error::{OpenError, ReadError, WriteError};
+pub use reader::{Chunk, LogReader};
+pub use retention::Pruned;
+pub use store::LogStore;
+pub use writer::{Appended, LogWriter};
