@@ -4,6 +4,7 @@
 //! The crate knows Cap'n Proto and TLS. It must never know a cluster's schema.
 
 mod address;
+mod certificate;
 mod connection;
 mod dial;
 mod digest;
@@ -20,6 +21,7 @@ mod serve;
 mod service_id;
 mod stats;
 mod sturdy_ref;
+mod tls;
 
 pub use address::Address;
 pub use connection::{CloseReason, Connection, ConnectionOptions, Side};
