@@ -1,1 +1,42 @@
-//! ocluster-vat.
+//! Capabilities over TLS, as OCaml's capnp-rpc speaks them: keys and fingerprints, sturdy refs and
+//! `.cap` files, listening, dialling, and connections with limits.
+//!
+//! The crate knows Cap'n Proto and TLS. It must never know a cluster's schema.
+
+mod address;
+mod certificate;
+mod connection;
+mod dial;
+mod digest;
+pub mod error;
+mod guard;
+mod key;
+mod key_error;
+mod limits;
+mod location;
+mod peer;
+mod ping;
+mod restorer;
+mod serve;
+mod service_id;
+mod stats;
+mod sturdy_ref;
+mod tls;
+
+pub use address::Address;
+pub use connection::{CloseReason, Connection, ConnectionOptions, Side};
+pub use dial::{ConnectError, DialOptions, Progress, Vat};
+pub use digest::Digest;
+pub use error::RpcError;
+pub use guard::guarded_client;
+pub use key::SecretKey;
+pub use key_error::KeyError;
+pub use limits::{Limits, StrangerLimits};
+pub use location::{Location, LocationError};
+pub use peer::PeerInfo;
+pub use ping::{ping, watch};
+pub use restorer::{RestoreError, Restorer};
+pub use serve::{ListenError, Listener, Server};
+pub use service_id::{RANDOM_ID_BYTES, ServiceId};
+pub use stats::Stats;
+pub use sturdy_ref::{SturdyRef, SturdyRefError};
