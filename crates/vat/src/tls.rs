@@ -19,9 +19,6 @@ use rustls::{
 use crate::certificate::{digest_of, self_signed};
 use crate::{Digest, KeyError, SecretKey};
 
-/// The most bytes rustls keeps for us in either direction before it pushes back.
-pub(crate) const TLS_BUFFER_BYTES: usize = 64 * 1024;
-
 /// The name a TLS client must give to rustls; it is neither sent nor compared.
 pub(crate) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
