@@ -263,9 +263,11 @@ fn scheduling(text: &str) -> Result<(Option<String>, Policy), String> {
         Some((pool, policy)) => (Some(pool.to_owned()), policy),
         None => (None, text),
     };
-    let policy = policy
-        .parse()
-        .map_err(|error: ocluster_scheduling::policy::PolicyError| error.to_string())?;
+    let policy = match policy {
+        "balanced" => Policy::Balanced,
+        "upstream" => Policy::Upstream,
+        other => return Err(format!("unknown policy \"{other}\": expected balanced or upstream")),
+    };
     Ok((pool, policy))
 }
 

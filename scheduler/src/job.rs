@@ -112,7 +112,8 @@ impl Job {
         submitted: &Submitted<'_>,
         now_ms: u64,
     ) -> Result<Rc<Self>, DescriptorError> {
-        let hint = Hint::from(submitted.descr.get_cache_hint()?.to_string()?);
+        let hint = submitted.descr.get_cache_hint()?.to_string();
+        let hint = Hint::from(hint.map_err(capnp::Error::from)?);
         let kind = kind_of(submitted.descr)?;
         let descriptor = Descriptor::copy_of(submitted.descr)?;
         Ok(Rc::new(Self {
@@ -296,10 +297,10 @@ async fn follow(
     job: Rc<Job>,
     run: Rc<Run>,
     worker_job: cluster_capnp::job::Client,
-    log: LogWriter,
+    mut log: LogWriter,
 ) {
     let mut result = worker_job.result_request().send().promise;
-    let mut tail = std::pin::pin!(tail::copy(&worker_job, &log));
+    let mut tail = Box::pin(tail::copy(&worker_job, &mut log));
     let mut tail_end = None;
     let mut told_to_cancel = false;
     let outcome = loop {
@@ -331,7 +332,7 @@ async fn follow(
 
     let end = match tail_end {
         Some(end) => end,
-        None => tokio::time::timeout(LOG_GRACE, tail)
+        None => tokio::time::timeout(LOG_GRACE, &mut tail)
             .await
             .unwrap_or_else(|_| {
                 TailEnd::Worker(RpcError::Failed(
@@ -339,6 +340,7 @@ async fn follow(
                 ))
             }),
     };
+    drop(tail);
     let end = match end {
         TailEnd::Complete => End::Closed,
         TailEnd::Worker(error) => End::Broken {

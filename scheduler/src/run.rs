@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
-use ocluster_store::{Cause, Change, JobIds, JobState, SledStore, Snapshot, Store as _, Writer, WriterConfig, day_of_ms};
+use ocluster_store::{Cause, Change, JobIds, JobState, Snapshot, Store as _, Writer, WriterConfig, day_of_ms};
 use ocluster_vat::{Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -88,7 +88,7 @@ impl Prepared {
             None => SecretKey::ephemeral()?,
         };
         create_dir(&config.state_dir)?;
-        let store = SledStore::open(&config.state_dir)?;
+        let store = ocluster_store::MemoryStore::default();
         let min_day = config.retention.hint_days.map_or(0, |days| {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
         });

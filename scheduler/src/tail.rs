@@ -21,7 +21,7 @@ pub(crate) enum TailEnd {
 /// Reads `source`'s log from the beginning to its end and appends it to `log`.
 ///
 /// Not to be resumed after being dropped: the copy would have a hole.
-pub(crate) async fn copy(source: &job::Client, log: &LogWriter) -> TailEnd {
+pub(crate) async fn copy(source: &job::Client, log: &mut LogWriter) -> TailEnd {
     let mut start = 0;
     loop {
         let mut request = source.log_request();

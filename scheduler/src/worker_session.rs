@@ -1,6 +1,7 @@
 //! One worker's stay in a pool, from its registration until it leaves, and a little longer: whoever waits for its last jobs to
 //! end (a drain) holds on to the session.
 
+use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::worker;
 use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
 use ocluster_vat::Connection;
@@ -43,6 +44,11 @@ impl WorkerSession {
             running: watch::Sender::new(0),
             left: CancellationToken::new(),
         }
+    }
+
+    /// The worker's interface as an object without a type, for pings.
+    pub(crate) fn object(&self) -> capnp::capability::Client {
+        self.cap.clone().cast_to()
     }
 
     /// Takes note of the number of running jobs.

@@ -3,7 +3,7 @@
 //! Lives on the vat thread, inside a `LocalSet`. Nothing here waits except [`Connection::closed`].
 
 use std::fmt;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use capnp::capability::FromClientHook;
@@ -90,7 +90,6 @@ impl ConnectionOptions {
 #[derive(Clone)]
 pub struct Connection {
     link: Rc<Link>,
-    rpc: Weak<Rpc>,
 }
 
 impl Connection {
@@ -118,12 +117,10 @@ impl Connection {
     {
         let stranger = options.side == Side::Accepted;
         let link = Link::new(peer, options.limits, options.stats, stranger, permit);
-        let restorer = restore_call::client(&link, options.restorer);
+        let connection = Self { link: link.clone() };
+        let restorer = restore_call::client(&connection, &link, options.restorer);
         let rpc = Rpc::new(&link, restorer);
-        let connection = Self {
-            link: link.clone(),
-            rpc: Rc::downgrade(&rpc),
-        };
+        link.set_rpc(&rpc);
         driver::spawn(Driver::new(stream, link, rpc));
         connection
     }
@@ -131,7 +128,7 @@ impl Connection {
     /// The service `id` at the peer. Returns at once, and calls may be made at once (they are
     /// pipelined): that the peer does not know the id shows when the first call fails.
     pub fn bootstrap<C: FromClientHook>(&self, id: &ServiceId) -> C {
-        let client = match self.rpc.upgrade() {
+        let client = match self.link.rpc() {
             Some(rpc) if !self.link.is_ending() => rpc.bootstrap(&self.link, id),
             _ => capnp_rpc::new_broken_cap(self.link.closed_error()),
         };

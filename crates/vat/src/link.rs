@@ -3,10 +3,10 @@
 //!
 //! Nothing here touches a socket or waits. Lives on the vat thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use capnp::message::{Builder, HeapAllocator};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::connection::CloseReason;
 use crate::incoming::Incoming;
 use crate::ledger::{Ledger, Overrun};
+use crate::rpc::Rpc;
 use crate::strangers::Permit;
 use crate::{Limits, PeerInfo, ServiceId, Stats};
 
@@ -44,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
     pub(crate) ledger: RefCell<Ledger>,
+    /// The RPC system, as long as the driver keeps it.
+    rpc: OnceCell<Weak<Rpc>>,
     /// Bytes of received messages which somebody still holds.
     pub(crate) bytes_held: Rc<Cell<usize>>,
     /// The id for the `Bootstrap` message which the RPC system is about to send.
@@ -77,6 +80,7 @@ impl Link {
             limits,
             stats,
             ledger: RefCell::default(),
+            rpc: OnceCell::new(),
             bytes_held: Rc::default(),
             parked_id: RefCell::default(),
             inbox: RefCell::default(),
@@ -96,6 +100,16 @@ impl Link {
     }
 
     // ---- towards the RPC system ----
+
+    /// Makes the RPC system known, once.
+    pub(crate) fn set_rpc(&self, rpc: &Rc<Rpc>) {
+        self.rpc.get_or_init(|| Rc::downgrade(rpc));
+    }
+
+    /// The RPC system, unless the connection has ended.
+    pub(crate) fn rpc(&self) -> Option<Rc<Rpc>> {
+        self.rpc.get()?.upgrade()
+    }
 
     pub(crate) fn deliver(&self, inbound: Inbound) {
         self.inbox.borrow_mut().push_back(inbound);

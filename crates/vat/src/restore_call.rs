@@ -13,7 +13,7 @@ use capnp::private::capability::ClientHook;
 
 use crate::error::{failed, unimplemented};
 use crate::link::Link;
-use crate::{RestoreError, Restorer};
+use crate::{Connection, RestoreError, Restorer};
 
 /// The interface of the calls which stand for `Bootstrap`s. Made up; it never leaves this process.
 pub(crate) const RESTORE_INTERFACE: u64 = 0xd5c6_1b3e_90a7_42f8;
@@ -23,8 +23,13 @@ pub(crate) const RESTORE_METHOD: u16 = 0;
 pub(crate) const MALFORMED_METHOD: u16 = 1;
 
 /// The restorer of one connection, as a capability.
-pub(crate) fn client(link: &Rc<Link>, restorer: Option<Rc<dyn Restorer>>) -> Client {
+pub(crate) fn client(
+    connection: &Connection,
+    link: &Rc<Link>,
+    restorer: Option<Rc<dyn Restorer>>,
+) -> Client {
     let untyped: UntypedClient = capnp_rpc::new_client(RestoreServer {
+        connection: connection.clone(),
         link: link.clone(),
         restorer,
     });
@@ -32,6 +37,7 @@ pub(crate) fn client(link: &Rc<Link>, restorer: Option<Rc<dyn Restorer>>) -> Cli
 }
 
 struct RestoreServer {
+    connection: Connection,
     link: Rc<Link>,
     restorer: Option<Rc<dyn Restorer>>,
 }
@@ -42,7 +48,7 @@ impl RestoreServer {
             return Err(failed("This vat has no restorer"));
         };
         let peer = &self.link.peer;
-        match restorer.restore(peer, id).await {
+        match restorer.restore(&self.connection, id).await {
             Ok(object) => {
                 self.link.admit();
                 Ok(object)

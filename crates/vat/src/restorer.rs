@@ -4,11 +4,13 @@ use capnp::capability::Client;
 use futures::future::LocalBoxFuture;
 use thiserror::Error;
 
-use crate::PeerInfo;
+use crate::Connection;
 
 /// Finds the object behind a service id. Lives on the vat thread.
 pub trait Restorer {
     /// The object named by `id` (raw bytes, not necessarily text; empty for the public object).
+    ///
+    /// `connection` is the one it was presented on; objects may keep it, to watch their peer.
     ///
     /// It may wait, for a database for example; calls the peer pipelines wait with it. The future is
     /// dropped when the peer loses interest. Look ids up by [`crate::ServiceId::hash_of`], so that
@@ -19,7 +21,7 @@ pub trait Restorer {
     /// looking failed. The peer is told which of the two, and no more.
     fn restore<'a>(
         &'a self,
-        peer: &'a PeerInfo,
+        connection: &'a Connection,
         id: &'a [u8],
     ) -> LocalBoxFuture<'a, Result<Client, RestoreError>>;
 }

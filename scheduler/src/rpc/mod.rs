@@ -15,5 +15,5 @@ mod update;
 
 pub(crate) use admin::{AdminServer, ClientAccess};
 pub(crate) use job::JobServer;
-pub(crate) use registration::RegistrationServer;
+pub(crate) use registration::{Liveness, RegistrationServer};
 pub(crate) use submission::SubmissionServer;

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::{queue, registration};
 use ocluster_scheduling::{Event, PoolName, Refusal, WorkerName};
 use ocluster_vat::{Connection, error as rpc_error, guarded_client};
@@ -51,7 +50,8 @@ impl RegistrationServer {
     /// Waits until no living worker bears the name: one that does not answer a ping is put out.
     async fn make_way(&self, name: &WorkerName) -> capnp::Result<()> {
         while let Some(rival) = self.scheduler.worker(&self.pool, name) {
-            let ping = ocluster_vat::ping(&rival.cap.as_client_hook().add_ref().into());
+            let ping = rival.object();
+            let ping = ocluster_vat::ping(&ping);
             match tokio::time::timeout(RIVAL_PING, ping).await {
                 Ok(Ok(())) => {
                     warn!(pool = %self.pool, "Worker \"{name}\" already registered!");
@@ -85,7 +85,7 @@ impl RegistrationServer {
 
 /// Closes the connection of a worker that shows no sign of life. Ends when the worker leaves.
 async fn watch(session: Rc<WorkerSession>, liveness: Liveness) {
-    let object = session.cap.as_client_hook().add_ref().into();
+    let object = session.object();
     let watch = ocluster_vat::watch(
         &session.connection,
         &object,
