@@ -1,0 +1,4 @@
+//! The child's side.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
