@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::RepositoryUrl;
+use crate::directories::remove_dir_if_there;
 use crate::lock::{FileLock, Mode};
 
 /// The mirrors of one worker.
@@ -140,13 +141,6 @@ impl Slot {
         fs::remove_file(&self.use_lock)?;
         fs::remove_file(&self.writer_lock)?;
         Ok(true)
-    }
-}
-
-pub(crate) fn remove_dir_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod child;
 
 mod cache;
 mod commit;
+mod directories;
 mod error;
 mod lock;
 mod prepare;

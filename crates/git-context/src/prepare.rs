@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
+use crate::directories::remove_content;
 use crate::protocol::{Order, Report};
 use crate::{ChildCommand, GitError, Prepared, Request};
 
@@ -231,17 +232,4 @@ async fn blocking(
         Ok(Err(error)) => Err(GitError::worker(action, error)),
         Err(error) => Err(GitError::worker(action, error)),
     }
-}
-
-/// Empties a directory without following links.
-fn remove_content(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
