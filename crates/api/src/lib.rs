@@ -23,6 +23,7 @@ mod image;
 mod job;
 mod secret;
 mod strip;
+mod test_job;
 pub mod wire;
 
 pub use descriptor::{Descriptor, DescriptorError};
@@ -32,4 +33,5 @@ pub use job::{
     RegistryLogin,
 };
 pub use secret::{Secret, SecretBytes};
+pub use test_job::{TEST_KIND, TestJobError, TestStep, read_test_job, test_job};
 pub use wire::{cluster_capnp, extensions_capnp, persistent_capnp};
