@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::live::{CHUNK, Log, charge};
 use crate::{End, LogInfo, WriteError, file};
@@ -58,6 +58,8 @@ impl Disk {
         if *self.stopped.borrow() {
             drop(queue);
             fail(&log, &WriteError::Closed);
+            // Whoever waits for its end hears that the store is closed.
+            log.state().recorded = None;
             return;
         }
         queue.logs.push(log);
@@ -118,15 +120,20 @@ impl Disk {
         let mut buffer = Vec::with_capacity(CHUNK);
         while let Some(logs) = self.next(linger) {
             for log in logs {
-                match write(&log, &mut buffer) {
-                    Ok(None) => {}
-                    Ok(Some((recorded, info))) => {
-                        // Let go of the log first: who hears that it is recorded may want to remove it.
-                        drop(log);
-                        // Whoever finished the log may not wait for it.
-                        let _unheard = recorded.send(Ok(info));
-                    }
-                    Err(error) => fail(&log, &error),
+                let told = match write(&log, &mut buffer) {
+                    Ok(info) => info.map(Ok),
+                    Err(error) => Some(Err(error)),
+                };
+                let Some(told) = told else { continue };
+                if let Err(error) = &told {
+                    fail(&log, error);
+                }
+                let waiting = log.state().recorded.take();
+                // Let go of the log first: who hears that it is over may want to open or remove it.
+                drop(log);
+                if let Some(waiting) = waiting {
+                    // Whoever finished the log may have stopped waiting.
+                    let _unheard = waiting.send(told);
                 }
             }
             buffer.clear();
@@ -180,11 +187,8 @@ fn take_turn(log: &Log) -> Turn {
     }
 }
 
-/// Who is to be told that a log's end is recorded, and what.
-type Recorded = (oneshot::Sender<Result<LogInfo, WriteError>>, LogInfo);
-
-/// Writes one turn of a log.
-fn write(log: &Arc<Log>, buffer: &mut Vec<u8>) -> Result<Option<Recorded>, WriteError> {
+/// Writes one turn of a log. Gives what is recorded if it was the last.
+fn write(log: &Arc<Log>, buffer: &mut Vec<u8>) -> Result<Option<LogInfo>, WriteError> {
     if log.state().failed.is_some() {
         return Ok(None);
     }
@@ -225,17 +229,15 @@ fn write(log: &Arc<Log>, buffer: &mut Vec<u8>) -> Result<Option<Recorded>, Write
 }
 
 /// Takes note of a turn that was written.
-fn wrote(log: &Arc<Log>, turn: Turn) -> Option<Recorded> {
+fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
     let charged = turn.pieces.iter().map(|piece| charge(piece.len())).sum();
     drop(turn.pieces);
     let followed = log.is_followed();
     let mut state = log.state();
     state.written = turn.length;
     state.trim(followed);
-    let mut recorded = None;
     if turn.end.is_some() {
         state.live = false;
-        recorded = state.recorded.take();
     }
     drop(state);
     log.release(charged);
@@ -244,7 +246,7 @@ fn wrote(log: &Arc<Log>, turn: Turn) -> Option<Recorded> {
         disk.push(Arc::clone(log));
         disk.hurry();
     }
-    recorded.map(|recorded| (recorded, log.info()))
+    turn.end.map(|_| log.info())
 }
 
 /// Breaks a log that cannot be written: readers get what is on disk and the reason, its writer gets the error.
@@ -267,7 +269,6 @@ fn fail(log: &Arc<Log>, error: &WriteError) {
     state.finishing = false;
     state.live = false;
     state.queued = false;
-    let recorded = state.recorded.take();
     let file = state.file.clone();
     let (length, dropped) = (state.length, state.dropped);
     drop(state);
@@ -283,8 +284,4 @@ fn fail(log: &Arc<Log>, error: &WriteError) {
     tracing::warn!(log = log.id, %error, "a log cannot be written");
     log.release(charged);
     log.changed.notify_waiters();
-    if let Some(recorded) = recorded {
-        // Whoever finished the log may not wait for it.
-        let _unheard = recorded.send(Err(error.clone()));
-    }
 }

@@ -245,7 +245,8 @@ async fn ten_thousand_tiny_logs_are_cheap() {
         "10,000 tiny logs: {wall:?}, {:?} of CPU each",
         cpu_used / 10_000
     );
-    assert!(wall < Duration::from_secs(20), "{wall:?}");
+    // Generous, because ext4 makes files slowly for half a minute after many were deleted, as test runs do.
+    assert!(wall < Duration::from_secs(60), "{wall:?}");
     let Logs { dir: _dir, store } = logs;
     let listed = store.list().await;
     assert_eq!(listed.len(), 10_000);
