@@ -155,3 +155,16 @@ impl From<Failure> for Outcome {
         Self::Failed(failure)
     }
 }
+
+impl Cause {
+    /// The word for logs and records.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Request => "request",
+            Self::Setup => "setup",
+            Self::Engine => "engine",
+        }
+    }
+}
