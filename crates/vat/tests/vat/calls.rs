@@ -1,15 +1,12 @@
 //! Sturdy refs, calls, errors and capabilities over whole connections, most of them with TLS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use capnp::capability::Client;
 use ocluster_vat::{Limits, RpcError, ServiceId, guarded_client, ping};
-use support::*;
 
 #[test]
 fn several_sturdy_refs_share_one_connection() {
