@@ -24,8 +24,15 @@ pub(crate) enum Overrun {
 pub(crate) struct Ledger {
     /// By question id: calls which lack our `Return`, the peer's `Finish`, or both.
     calls: HashMap<u32, Call>,
-    /// By export id: how many references the peer holds.
-    exports: HashMap<u32, u64>,
+    /// By export id: what the peer holds.
+    exports: HashMap<u32, Export>,
+}
+
+#[derive(Default)]
+struct Export {
+    references: u64,
+    /// It was sent as a promise.
+    is_promise: bool,
 }
 
 #[derive(Default)]
@@ -76,20 +83,28 @@ impl Ledger {
         }
     }
 
-    /// We send a capability of ours.
-    pub(crate) fn exported(&mut self, export: u32, limit: usize) -> Result<(), Overrun> {
-        *self.exports.entry(export).or_default() += 1;
+    /// We send a capability of ours. Tells whether the peer knows it as a promise.
+    pub(crate) fn exported(
+        &mut self,
+        export: u32,
+        is_promise: bool,
+        limit: usize,
+    ) -> Result<bool, Overrun> {
+        let entry = self.exports.entry(export).or_default();
+        entry.references += 1;
+        entry.is_promise |= is_promise;
+        let is_promise = entry.is_promise;
         if self.exports.len() > limit {
             return Err(Overrun::Exports(limit));
         }
-        Ok(())
+        Ok(is_promise)
     }
 
     /// The peer drops references to one.
     pub(crate) fn released(&mut self, export: u32, references: u32) {
-        if let Some(count) = self.exports.get_mut(&export) {
-            *count = count.saturating_sub(u64::from(references));
-            if *count == 0 {
+        if let Some(entry) = self.exports.get_mut(&export) {
+            entry.references = entry.references.saturating_sub(u64::from(references));
+            if entry.references == 0 {
                 self.exports.remove(&export);
             }
         }
