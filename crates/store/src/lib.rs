@@ -16,9 +16,11 @@ mod job;
 mod job_id;
 mod job_ids;
 mod memory;
+mod sled;
 mod snapshot;
 mod writer;
 
+pub use self::sled::{SledOptions, SledStore};
 pub use change::{Change, day_of_ms};
 pub use contract::Store;
 pub use error::StoreError;
