@@ -64,6 +64,11 @@ pub(crate) enum FrameError {
     TooLarge { bytes: u64, limit: usize },
     #[error("not a Cap'n Proto message: it claims to have {0} segments")]
     TooManySegments(u64),
+    #[error(
+        "the peer speaks TLS on a connection without: one side has a sturdy ref or a setting with \
+         TLS, the other without"
+    )]
+    Tls,
 }
 
 /// The part of a message that has arrived so far.
@@ -193,6 +198,7 @@ fn header_size(header: &[u8]) -> Result<Option<usize>, FrameError> {
         Ok(segments) if segments < MAX_SEGMENTS => {
             Ok(Some(((segments + 1) * 4).next_multiple_of(WORD)))
         }
+        _ if looks_like_tls(header) => Err(FrameError::Tls),
         _ => Err(FrameError::TooManySegments(segments)),
     }
 }
@@ -210,4 +216,9 @@ fn segment_ends(header: &[u8], limit: usize) -> Result<(Vec<usize>, usize), Fram
         ends.push(total as usize);
     }
     Ok((ends, total as usize))
+}
+
+/// Whether these are the first bytes of a TLS record: its type (alert, handshake, ...) and version.
+fn looks_like_tls(header: &[u8]) -> bool {
+    matches!(header, [0x14..=0x17, 0x03, ..])
 }

@@ -3,8 +3,10 @@
 //!
 //! The crate knows Cap'n Proto and TLS. It must never know a cluster's schema.
 
+mod accept;
 mod address;
 mod certificate;
+mod connect_error;
 mod connection;
 mod dial;
 mod digest;
@@ -18,6 +20,7 @@ mod key_error;
 mod ledger;
 mod limits;
 mod link;
+mod listener;
 mod location;
 mod network;
 mod outgoing;
@@ -28,25 +31,28 @@ mod restorer;
 mod rpc;
 mod serve;
 mod service_id;
+mod socket;
 mod stats;
 mod strangers;
 mod sturdy_ref;
 mod tls;
 
 pub use address::Address;
+pub use connect_error::ConnectError;
 pub use connection::{CloseReason, Connection, ConnectionOptions, Side};
-pub use dial::{ConnectError, DialOptions, Progress, Vat};
+pub use dial::{DialOptions, Progress, Vat};
 pub use digest::Digest;
 pub use error::RpcError;
 pub use guard::guarded_client;
 pub use key::SecretKey;
 pub use key_error::KeyError;
 pub use limits::{Limits, StrangerLimits};
+pub use listener::{ListenError, Listener};
 pub use location::{Location, LocationError};
 pub use peer::PeerInfo;
 pub use ping::{ping, watch};
 pub use restorer::{RestoreError, Restorer};
-pub use serve::{ListenError, Listener, Server};
+pub use serve::Server;
 pub use service_id::{RANDOM_ID_BYTES, ServiceId};
 pub use stats::Stats;
 pub use sturdy_ref::{SturdyRef, SturdyRefError};
