@@ -67,9 +67,10 @@ fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
 }
 
 fn secrets(job: &JobArgs) -> Result<Vec<Secret>, Failure> {
-    let read = job.secrets.iter().map(|secret| {
-        Ok(Secret { id: secret.id.clone(), value: SecretBytes::new(read(&secret.file)?) })
-    });
+    let read = job
+        .secrets
+        .iter()
+        .map(|secret| Ok(Secret { id: secret.id.clone(), value: SecretBytes::new(read(&secret.file)?) }));
     read.collect()
 }
 
@@ -134,12 +135,8 @@ mod tests {
         };
         let source =
             GitSource { repository: "https://example.org/app.git".into(), commits: vec!["abc".into(), "def".into()] };
-        let expected = JobSpec {
-            action: Action::Docker(plain),
-            cache_hint: String::new(),
-            source: Some(source),
-            secrets: vec![],
-        };
+        let expected =
+            JobSpec { action: Action::Docker(plain), cache_hint: String::new(), source: Some(source), secrets: vec![] };
         assert_eq!(spec, expected);
     }
 

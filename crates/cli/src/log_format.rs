@@ -115,8 +115,7 @@ mod tests {
     fn line(color: bool, log: impl FnOnce()) -> String {
         let sink = Sink::default();
         let to = sink.clone();
-        let layer =
-            tracing_subscriber::fmt::layer().event_format(LogFormat { color }).with_writer(move || to.clone());
+        let layer = tracing_subscriber::fmt::layer().event_format(LogFormat { color }).with_writer(move || to.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

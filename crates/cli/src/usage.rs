@@ -76,7 +76,10 @@ fn message(command: &Command, error: &clap::Error) -> String {
         ErrorKind::InvalidValue if value.is_empty() => format!("{argument} needs a value."),
         ErrorKind::InvalidValue => {
             let valid = strings(error, ContextKind::ValidValue);
-            format!("{argument}: invalid value '{value}', expected one of {}.", quoted(valid.iter().map(String::as_str)))
+            format!(
+                "{argument}: invalid value '{value}', expected one of {}.",
+                quoted(valid.iter().map(String::as_str))
+            )
         }
         ErrorKind::ValueValidation => match std::error::Error::source(error) {
             Some(reason) => format!("{argument}: {reason}"),
