@@ -484,7 +484,7 @@ fn keeps_its_promises(policy: Policy, history: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn upstream_decides_as_the_model_does(history in histories()) {
