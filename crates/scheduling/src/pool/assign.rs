@@ -60,7 +60,7 @@ impl Pool {
             u64::from(self.costs.cached),
             u64::from(self.costs.non_cached),
         );
-        let wait = if worker.has_free_slot() {
+        let wait = if worker.has_free_slot() || worker.is_about_to_ask() {
             0
         } else {
             worker.load()

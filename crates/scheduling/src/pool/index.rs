@@ -46,7 +46,8 @@ impl PartialOrd for Load {
 /// Which index of loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
-    /// `upstream`: every active worker. `balanced`: active workers none of whose requests wait or are about to run.
+    /// `upstream`: every active worker. `balanced`: active workers that do not wait, except those about to take all
+    /// that is meant for them.
     Busy,
     /// `balanced`: active workers that wait for a job.
     Idle,
@@ -167,7 +168,9 @@ fn group_of(policy: Policy, worker: &Worker) -> Option<Group> {
     match policy {
         Policy::Upstream => Some(Group::Busy),
         Policy::Balanced if !worker.parked.is_empty() => Some(Group::Idle),
-        Policy::Balanced if worker.woken.is_empty() => Some(Group::Busy),
+        Policy::Balanced if worker.woken.is_empty() || worker.is_about_to_ask() => {
+            Some(Group::Busy)
+        }
         Policy::Balanced => None,
     }
 }
@@ -179,7 +182,7 @@ fn load_of(policy: Policy, worker: &Worker) -> u64 {
         Policy::Upstream => worker.workload,
         Policy::Balanced => {
             let per_slot = (worker.load().saturating_mul(1000) / worker.slots()).min(FULL - 1);
-            if worker.has_free_slot() {
+            if worker.has_free_slot() || worker.is_about_to_ask() {
                 per_slot
             } else {
                 per_slot | FULL

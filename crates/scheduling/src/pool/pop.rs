@@ -174,23 +174,16 @@ impl Pool {
         }
     }
 
-    /// Keeps what `balanced` promises: a worker's local queue holds no more jobs than it has requests about to run,
-    /// unless none is; and in that case no other worker waits.
+    /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
+    /// than these will take. A surplus could otherwise be left behind, after others had found nothing and begun to wait.
     fn settle(&mut self, out: &mut Out, seat: Seat) {
-        if self.policy != Policy::Balanced {
-            return;
-        }
-        while let Some(worker) = self.workers.get(seat)
+        while self.policy == Policy::Balanced
+            && let Some(worker) = self.workers.get(seat)
             && !worker.woken.is_empty()
             && worker.local.len() > worker.woken.len()
             && let Some(last) = worker.local.last().copied()
         {
             self.put_back(out, last);
-        }
-        while !self.ready.is_empty()
-            && let Some((key, _)) = self.indexes.best_head()
-        {
-            self.put_back(out, key);
         }
     }
 

@@ -75,6 +75,11 @@ impl Worker {
         u64::from(self.running) + self.lengths.total() < self.slots()
     }
 
+    /// Whether a request of it is about to run for which there is no job yet.
+    pub(super) fn is_about_to_ask(&self) -> bool {
+        self.woken.len() > self.local.len()
+    }
+
     /// The estimated cost in seconds of all it runs and has queued.
     pub(super) fn load(&self) -> u64 {
         self.running_cost + self.workload

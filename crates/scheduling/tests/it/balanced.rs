@@ -188,7 +188,10 @@ fn an_idle_worker_with_the_cache_goes_before_one_that_waited_longer() {
 #[test]
 fn of_two_idle_workers_with_the_cache_the_less_loaded_by_capacity_gets_the_job() {
     let mut env = TestEnv::new(Policy::Balanced, 10, 600);
-    let (big, small) = (env.worker_with("big", 10), env.worker_with("small", 2));
+    let (big, small) = (
+        env.worker_with("w2-big", 10),
+        env.worker_with("w1-small", 2),
+    );
     // Both have run h; big then runs three jobs, small one.
     for (worker, jobs) in [(big, 3), (small, 1)] {
         for job in 0..jobs {
@@ -255,4 +258,33 @@ fn a_paused_workers_jobs_go_to_whoever_waits() {
     );
     let pop = env.pop(idle);
     assert_eq!(env.got(pop), "cached");
+}
+
+#[test]
+fn a_worker_about_to_ask_is_worth_waiting_for() {
+    let (mut env, warm, cold) = warm();
+    let p_warm = env.pop(warm);
+    env.pause(warm);
+    env.submit("u:cached", "h");
+    env.submit("u:other", "x");
+    env.resume(warm);
+    let p_cold = env.pop(cold);
+    env.pump();
+    assert_eq!((env.got(p_warm), env.got(p_cold)), ("cached", "other"));
+}
+
+#[test]
+fn a_job_left_over_on_a_worker_that_took_an_urgent_one_instead_is_free_for_others_at_once() {
+    let mut env = TestEnv::balanced();
+    let (w1, w2) = (env.worker_with("w1", 2), env.worker("w2"));
+    let (p1, p2) = (env.pop(w1), env.pop(w1));
+    for job in ["u:first", "u:second", "u:urgent!"] {
+        env.submit(job, "");
+    }
+    env.step();
+    assert_eq!(env.got(p1), "urgent");
+    let p3 = env.pop(w2);
+    assert_eq!(env.got(p3), "second");
+    env.pump();
+    assert_eq!(env.got(p2), "first");
 }

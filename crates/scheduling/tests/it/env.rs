@@ -117,10 +117,17 @@ impl TestEnv {
 
     /// Lets every woken request run, in order, until none is left.
     pub(crate) fn pump(&mut self) {
-        while let Some(pop) = self.wakes.pop_front() {
-            // A request that ended since its wake is nobody's loss.
-            let _ = self.event(Event::PopResumed { pop });
-        }
+        while self.step() {}
+    }
+
+    /// Lets the first woken request run, if there is one.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(pop) = self.wakes.pop_front() else {
+            return false;
+        };
+        // A request that ended since its wake is nobody's loss.
+        let _ = self.event(Event::PopResumed { pop });
+        true
     }
 
     pub(crate) fn register_with(&mut self, name: &str, capacity: u32) -> Result<W, Refusal> {

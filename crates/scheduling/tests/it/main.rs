@@ -5,6 +5,8 @@ mod env;
 
 mod balanced;
 mod defects;
+mod model;
+mod properties;
 mod records;
 mod upstream_scenarios;
 mod upstream_vectors;
