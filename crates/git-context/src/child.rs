@@ -13,6 +13,7 @@ mod report;
 mod standalone;
 mod store;
 mod submodules;
+mod tree;
 
 use std::io::Read;
 use std::process::ExitCode;

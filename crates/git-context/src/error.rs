@@ -133,6 +133,20 @@ pub enum GitError {
         /// What is wrong.
         reason: String,
     },
+    /// The tree of a commit is one that no decent program makes, and would be written to the wrong places.
+    #[error("Refused to check out: {path:?} {reason}")]
+    HostileTree {
+        /// The path in the tree.
+        path: String,
+        /// What is wrong with it, as a verb phrase.
+        reason: String,
+    },
+    /// The repository holds something that cannot be worked with.
+    #[error("The repository cannot be used: {reason}")]
+    Unusable {
+        /// What libgit2 says.
+        reason: String,
+    },
     /// The files could not be written, or the tree holds what must not be written.
     #[error("Failed to check out {commit}: {reason}")]
     Checkout {
@@ -193,7 +207,9 @@ impl GitError {
             | GitError::NotACommit { .. }
             | GitError::MergeConflict { .. }
             | GitError::UnrelatedHistories { .. }
-            | GitError::BadSubmodule { .. } => Cause::Request,
+            | GitError::BadSubmodule { .. }
+            | GitError::Unusable { .. }
+            | GitError::HostileTree { .. } => Cause::Request,
             GitError::Fetch { .. } | GitError::ServerSilent { .. } => Cause::Server,
             GitError::Checkout { .. }
             | GitError::DamagedMirror { .. }

@@ -35,7 +35,15 @@ pub(super) fn check_out(
     reporter: &Reporter,
 ) -> Result<(), Trouble> {
     reporter.step(format!("checking out {commit}"), None);
-    let object = repository.find_object(commit, None).map_err(unreadable)?;
+    let tree = repository
+        .find_commit(commit)
+        .and_then(|commit| commit.tree())
+        .map_err(unreadable)?;
+    // With the tree in the index, `.gitattributes` counts for all files, not only for those written after it.
+    repository
+        .index()
+        .and_then(|mut index| index.read_tree(&tree))
+        .map_err(|error| refused(commit, error))?;
     let mut options = CheckoutBuilder::new();
     options.force().update_index(write_index);
     if !write_index {
@@ -46,12 +54,16 @@ pub(super) fn check_out(
         reporter.progress(|| format!("Checking out files: {done}/{all}"));
     });
     repository
-        .checkout_tree(&object, Some(&mut options))
-        .map_err(|error| match error.class() {
-            ErrorClass::Odb | ErrorClass::Zlib | ErrorClass::Object => unreadable(error),
-            _ => Trouble::Final(GitError::Checkout {
-                commit: commit.to_string(),
-                reason: error.message().to_owned(),
-            }),
-        })
+        .checkout_tree(tree.as_object(), Some(&mut options))
+        .map_err(|error| refused(commit, error))
+}
+
+fn refused(commit: Oid, error: git2::Error) -> Trouble {
+    match error.class() {
+        ErrorClass::Odb | ErrorClass::Zlib | ErrorClass::Object => unreadable(error),
+        _ => Trouble::Final(GitError::Checkout {
+            commit: commit.to_string(),
+            reason: error.message().to_owned(),
+        }),
+    }
 }

@@ -118,6 +118,8 @@ impl Maker<'_> {
             &mirror.repository
         };
         let commit = merge::merge_all(repository, &module.url, &module.commits, self.reporter)?;
+        // Before anything is written: this is what finds hostile trees.
+        let nested = submodules::find(repository, commit)?;
         checkout::check_out(repository, commit, module.with_git, self.reporter)?;
         if module.with_git {
             standalone::set_head(repository, commit)?;
@@ -126,7 +128,6 @@ impl Maker<'_> {
             self.reporter
                 .log(head_line(repository, commit).map_err(unreadable)?);
         }
-        let nested = submodules::find(repository, commit)?;
         if module.with_git {
             for submodule in &nested {
                 let url = module.url.submodule(&submodule.url)?;

@@ -207,10 +207,7 @@ fn is_hopeless(error: &Error) -> bool {
     matches!(
         error.code(),
         ErrorCode::Timeout | ErrorCode::Auth | ErrorCode::Certificate
-    ) || matches!(
-        error.class(),
-        ErrorClass::Http | ErrorClass::Os | ErrorClass::Ssl
-    )
+    ) || matches!(error.class(), ErrorClass::Http | ErrorClass::Ssl)
 }
 
 fn proxy<'a>() -> ProxyOptions<'a> {

@@ -304,11 +304,16 @@ fn remove_unfinished_packs(mirror: &Path) -> io::Result<()> {
 
 /// What it means when objects of a mirror cannot be read or used.
 pub(super) fn unreadable(error: git2::Error) -> Trouble {
+    let reason = error.message().to_owned();
     match error.class() {
-        ErrorClass::Os | ErrorClass::NoMemory => Trouble::Final(GitError::worker(
-            "reading a cached repository",
-            error.message(),
-        )),
-        _ => Trouble::Damaged(error.message().to_owned()),
+        ErrorClass::Os | ErrorClass::NoMemory => {
+            Trouble::Final(GitError::worker("reading a cached repository", reason))
+        }
+        // Objects are checked against their hashes when they are read, so these are about what the repository really
+        // holds.
+        ErrorClass::Index | ErrorClass::Invalid | ErrorClass::Merge => {
+            Trouble::Final(GitError::Unusable { reason })
+        }
+        _ => Trouble::Damaged(reason),
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Places come from the tree alone. What `.gitmodules` says is a stranger's word: it must never choose where files go.
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{Oid, Repository, Tree};
 
 use super::Trouble;
 use super::gitmodules::{self, Section};
 use super::store::unreadable;
+use super::tree::{self, is_plain_path};
 use crate::GitError;
 
 /// The largest `.gitmodules` that is read, in bytes.
@@ -26,14 +27,14 @@ pub(super) struct Submodule {
     pub(super) url: String,
 }
 
-/// The submodules of `commit`, without those of submodules.
+/// The submodules of `commit`, without those of submodules. Also refuses a tree which [`tree::inspect`] refuses.
 pub(super) fn find(repository: &Repository, commit: Oid) -> Result<Vec<Submodule>, Trouble> {
     let tree = repository
         .find_commit(commit)
         .and_then(|commit| commit.tree())
         .map_err(unreadable)?;
     let mut links = Vec::new();
-    collect(repository, &tree, &mut Vec::new(), &mut links)?;
+    tree::inspect(repository, &tree, &mut Vec::new(), &mut links)?;
     if links.is_empty() {
         return Ok(Vec::new());
     }
@@ -103,68 +104,10 @@ fn read_sections(repository: &Repository, tree: &Tree<'_>) -> Result<Vec<Section
     Ok(sections)
 }
 
-/// All links to commits of other repositories in a tree. `Tree::walk` would stop at a name that is not UTF-8.
-fn collect(
-    repository: &Repository,
-    tree: &Tree<'_>,
-    at: &mut Vec<u8>,
-    links: &mut Vec<(Vec<u8>, Oid)>,
-) -> Result<(), Trouble> {
-    for entry in tree {
-        let length = at.len();
-        at.extend_from_slice(entry.name_bytes());
-        match entry.kind() {
-            Some(ObjectType::Commit) => links.push((at.clone(), entry.id())),
-            Some(ObjectType::Tree) => {
-                at.push(b'/');
-                let below = repository.find_tree(entry.id()).map_err(unreadable)?;
-                collect(repository, &below, at, links)?;
-            }
-            _ => {}
-        }
-        at.truncate(length);
-    }
-    Ok(())
-}
-
-/// Whether a path stays below where it starts and touches no `.git`.
-fn is_plain_path(path: &[u8]) -> bool {
-    !path.is_empty()
-        && !path.contains(&0)
-        && path
-            .split(|byte| *byte == b'/')
-            .all(|part| !matches!(part, b"" | b"." | b"..") && !part.eq_ignore_ascii_case(b".git"))
-}
-
 fn trim_slash(path: &[u8]) -> &[u8] {
     path.strip_suffix(b"/").unwrap_or(path)
 }
 
 fn bad(reason: String) -> GitError {
     GitError::BadSubmodule { reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_paths_that_go_straight_down_are_plain() {
-        for good in ["lib", "a/b", "a.b/..c", "-x"] {
-            assert!(is_plain_path(good.as_bytes()), "{good}");
-        }
-        for bad in [
-            "",
-            "/lib",
-            "a//b",
-            "../x",
-            "a/../b",
-            "a/.",
-            ".git",
-            "a/.GIT/hooks",
-            "a/",
-        ] {
-            assert!(!is_plain_path(bad.as_bytes()), "{bad}");
-        }
-    }
 }

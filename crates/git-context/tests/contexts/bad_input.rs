@@ -179,12 +179,15 @@ async fn a_tree_that_holds_a_git_directory_is_not_written() {
     let source = Source::new(&workshop.served(), "evil");
     source.commit_file("hook", "#!/bin/sh\n");
     let blob = source.git(&["rev-parse", "HEAD:hook"]);
-    for name in [".git", ".GIT", "git~1", ".g\u{200c}it", ".."] {
+    for name in [".git", ".GIT", "git~1", ".git ", "..", "."] {
         let commit = commit_of_raw_tree(&source, name, &blob);
         let server = Daemon::serve(&workshop.served());
         let outcome = workshop.prepare(&server.url("evil"), &[&commit]).await;
         let failure = outcome.failure();
-        assert!(failure.contains(&commit), "{name}: {failure}");
+        assert!(
+            failure.contains(&commit) || failure.contains("Refused"),
+            "{name}: {failure}"
+        );
     }
 }
 

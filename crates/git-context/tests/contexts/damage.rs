@@ -66,7 +66,7 @@ fn pack(mirror: &Path, extension: &str) -> PathBuf {
 #[tokio::test]
 async fn a_mirror_that_cannot_be_opened_is_made_anew() {
     let scene = Scene::new().await;
-    fs::write(scene.workshop.mirror().join("HEAD"), "rubbish").unwrap();
+    fs::remove_file(scene.workshop.mirror().join("HEAD")).unwrap();
     let outcome = scene.again(&scene.commit).await;
     scene.assert_rebuilt(&outcome, &scene.commit);
 }

@@ -47,7 +47,6 @@ pub(crate) fn git<S: AsRef<OsStr>>(dir: &Path, args: &[S]) -> String {
 /// A repository with a work directory, below a directory that a server serves.
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
-    pub(crate) name: String,
 }
 
 impl Source {
@@ -55,10 +54,7 @@ impl Source {
         let path = root.join(name);
         fs::create_dir_all(&path).unwrap();
         git(&path, &["init", "-q"]);
-        Source {
-            path,
-            name: name.to_owned(),
-        }
+        Source { path }
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) -> &Source {

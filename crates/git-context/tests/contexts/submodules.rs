@@ -268,7 +268,10 @@ async fn a_link_in_the_way_of_a_submodule_leads_nowhere() {
         "{:?}",
         listing(&outside)
     );
-    outcome.failure();
+    assert_eq!(
+        outcome.failure(),
+        "Refused to check out: \"x\" is in its directory twice"
+    );
 }
 
 fn raw_tree(source: &Source, entries: &[(&str, &str, &str)]) -> String {
