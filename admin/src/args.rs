@@ -47,7 +47,13 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Output {
     /// Who reads the output. With json, data is one line of JSON, and progress goes to standard error.
-    #[arg(long, value_enum, value_name = "MODE", default_value = "human", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        default_value = "human",
+        hide_possible_values = true
+    )]
     pub(crate) output: OutputMode,
 }
 

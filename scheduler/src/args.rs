@@ -57,7 +57,12 @@ pub struct Args {
     scheduling: Vec<(Option<String>, Policy)>,
 
     /// Forget where a hint is cached when it was not used for this many days; 0 for never.
-    #[arg(long, value_name = "DAYS", default_value_t = 90, help_heading = "Keeping")]
+    #[arg(
+        long,
+        value_name = "DAYS",
+        default_value_t = 90,
+        help_heading = "Keeping"
+    )]
     hint_max_age: u32,
 
     /// Largest log that is kept of one job, in bytes (or with k, M, G); 0 for any size.
@@ -73,7 +78,12 @@ pub struct Args {
     log_keep_size: u64,
 
     /// Number of finished jobs whose records are kept.
-    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = "Keeping")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        help_heading = "Keeping"
+    )]
     job_records: usize,
 
     /// Drop records of jobs that ended this long ago.
@@ -266,7 +276,11 @@ fn scheduling(text: &str) -> Result<(Option<String>, Policy), String> {
     let policy = match policy {
         "balanced" => Policy::Balanced,
         "upstream" => Policy::Upstream,
-        other => return Err(format!("unknown policy \"{other}\": expected balanced or upstream")),
+        other => {
+            return Err(format!(
+                "unknown policy \"{other}\": expected balanced or upstream"
+            ));
+        }
     };
     Ok((pool, policy))
 }
@@ -307,27 +321,54 @@ mod tests {
         let pools = |line: &str| config(line).unwrap().pools;
         assert_eq!(
             pools("--pools=a,b"),
-            [("a".into(), Policy::Balanced), ("b".into(), Policy::Balanced)]
+            [
+                ("a".into(), Policy::Balanced),
+                ("b".into(), Policy::Balanced)
+            ]
         );
         assert_eq!(
             pools("--pools=a,b --scheduling=upstream,b=balanced"),
-            [("a".into(), Policy::Upstream), ("b".into(), Policy::Balanced)]
+            [
+                ("a".into(), Policy::Upstream),
+                ("b".into(), Policy::Balanced)
+            ]
         );
     }
 
     #[test]
     fn a_policy_for_no_pool_is_a_mistake() {
         let error = config("--pools=a --scheduling=x=upstream").unwrap_err();
-        assert_eq!(error, "--scheduling names the pool \"x\", which --pools does not");
-        assert!(config("--pools=a --scheduling=fastest").unwrap_err().contains("fastest"));
+        assert_eq!(
+            error,
+            "--scheduling names the pool \"x\", which --pools does not"
+        );
+        assert!(
+            config("--pools=a --scheduling=fastest")
+                .unwrap_err()
+                .contains("fastest")
+        );
     }
 
     #[test]
     fn prometheus_takes_a_port_or_an_address() {
-        let address = |line: &str| config(&format!("--pools=a {line}")).map(|config| config.listen_prometheus);
+        let address = |line: &str| {
+            config(&format!("--pools=a {line}")).map(|config| config.listen_prometheus)
+        };
         assert_eq!(address("").unwrap(), None);
-        assert_eq!(address("--listen-prometheus=9090").unwrap().unwrap().to_string(), "0.0.0.0:9090");
-        assert_eq!(address("--listen-prometheus=127.0.0.1:9090").unwrap().unwrap().to_string(), "127.0.0.1:9090");
+        assert_eq!(
+            address("--listen-prometheus=9090")
+                .unwrap()
+                .unwrap()
+                .to_string(),
+            "0.0.0.0:9090"
+        );
+        assert_eq!(
+            address("--listen-prometheus=127.0.0.1:9090")
+                .unwrap()
+                .unwrap()
+                .to_string(),
+            "127.0.0.1:9090"
+        );
         assert!(address("--listen-prometheus=here").is_err());
     }
 
@@ -343,7 +384,8 @@ mod tests {
     #[test]
     fn an_empty_key_file_means_a_new_key_each_time() {
         let line = "ocluster-scheduler --capnp-secret-key-file= --capnp-listen-address=tcp:127.0.0.1:0 --state-dir=s --pools=a";
-        let args: Args = ocluster_cli::args::parse_from(line.split(' ').map(str::to_owned)).unwrap();
+        let args: Args =
+            ocluster_cli::args::parse_from(line.split(' ').map(str::to_owned)).unwrap();
         assert_eq!(args.into_config(LogCounts::new()).unwrap().key_file, None);
     }
 }

@@ -28,11 +28,7 @@ impl Clients {
     pub(crate) fn add(&self, client: &ClientId, hash: SecretHash) {
         let mut tables = self.tables.borrow_mut();
         tables.by_hash.insert(hash, client.clone());
-        tables
-            .by_id
-            .entry(client.clone())
-            .or_default()
-            .insert(hash);
+        tables.by_id.entry(client.clone()).or_default().insert(hash);
     }
 
     /// Takes all of a client's secrets away. Says whether there was such a client.

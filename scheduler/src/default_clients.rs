@@ -23,7 +23,10 @@ pub(crate) async fn ensure(
 ) -> anyhow::Result<()> {
     for name in names {
         let file = secrets_dir.join(format!("submit-{name}.cap"));
-        if file.try_exists().with_context(|| format!("cannot look for {}", file.display()))? {
+        if file
+            .try_exists()
+            .with_context(|| format!("cannot look for {}", file.display()))?
+        {
             continue;
         }
         let client = ClientId::from(name.as_str());

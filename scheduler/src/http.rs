@@ -46,7 +46,9 @@ struct Service {
 /// As the operating system says, with the address.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        anyhow::anyhow!("cannot listen on {address} for Prometheus: {error}; choose another --listen-prometheus")
+        anyhow::anyhow!(
+            "cannot listen on {address} for Prometheus: {error}; choose another --listen-prometheus"
+        )
     })
 }
 
@@ -112,7 +114,10 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>) {
         async move {
             let answer = tokio::time::timeout(REQUEST_TIMEOUT, service.answer(request)).await;
             Ok::<_, Infallible>(answer.unwrap_or_else(|_| {
-                text(StatusCode::GATEWAY_TIMEOUT, "Error: the request took too long\n")
+                text(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "Error: the request took too long\n",
+                )
             }))
         }
     });
@@ -128,7 +133,12 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>) {
 
 impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let path: Vec<&str> = request.uri().path().split('/').filter(|part| !part.is_empty()).collect();
+        let path: Vec<&str> = request
+            .uri()
+            .path()
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .collect();
         match (request.method(), &path[..]) {
             (&Method::GET, ["metrics"]) => self.metrics().await,
             (&Method::GET, ["health"]) => self.health().await,
@@ -138,7 +148,10 @@ impl Service {
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
         let Some(picture) = self.picture().await else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "Error: the scheduler does not answer\n");
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Error: the scheduler does not answer\n",
+            );
         };
         match metrics::render(&picture, &self.counters) {
             Ok(page) => {
@@ -158,11 +171,17 @@ impl Service {
 
     async fn health(&self) -> Response<Full<Bytes>> {
         if let Err(error) = &*self.store.health().borrow() {
-            return text(StatusCode::SERVICE_UNAVAILABLE, &format!("the store has failed: {error}\n"));
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &format!("the store has failed: {error}\n"),
+            );
         }
         match self.picture().await {
             Some(_) => text(StatusCode::OK, "ok\n"),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "the scheduler does not answer\n"),
+            None => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the scheduler does not answer\n",
+            ),
         }
     }
 

@@ -383,9 +383,7 @@ fn kind_of(descr: job_descr::Reader<'_>) -> capnp::Result<JobKind> {
     Ok(match descr.get_action().which() {
         Ok(job_descr::action::DockerBuild(_)) => JobKind::Docker,
         Ok(job_descr::action::Obuilder(_)) => JobKind::Obuilder,
-        Ok(job_descr::action::Custom(custom)) => {
-            JobKind::Custom(custom?.get_kind()?.to_string()?)
-        }
+        Ok(job_descr::action::Custom(custom)) => JobKind::Custom(custom?.get_kind()?.to_string()?),
         Err(capnp::NotInSchema(number)) => JobKind::Custom(format!("action {number}")),
     })
 }

@@ -64,34 +64,81 @@ impl Page {
         reason = "a gauge is a float; counts are far below 2^52"
     )]
     fn pools(&self, picture: &Picture) -> prometheus::Result<()> {
-        let submitted = self.counter("ocluster_pool_jobs_submitted_total", "Number of jobs submitted to the pool", &["pool"])?;
-        let cancelled = self.counter("ocluster_pool_jobs_cancelled_total", "Number of jobs cancelled while queued", &["pool"])?;
-        let accepted = self.counter("ocluster_pool_jobs_accepted_total", "Number of jobs accepted by workers", &["pool"])?;
-        let connected = self.gauge("ocluster_pool_workers_connected", "Number of connected workers", &["pool"])?;
-        let capacity = self.gauge("ocluster_pool_workers_capacity", "Aggregate capacity of connected workers", &["pool"])?;
-        let ready = self.gauge("ocluster_pool_workers_ready", "Number of workers ready to accept a new job", &["pool"])?;
-        let paused = self.gauge("ocluster_pool_workers_paused", "Number of workers set to inactive", &["pool"])?;
-        let queue = self.gauge("ocluster_pool_queue_length", "Items in the queue", &["queue", "pool", "priority"])?;
-        let clients = self.gauge("ocluster_scheduler_client_submitted_jobs", "Items currently queued", &["client", "pool", "priority"])?;
+        let submitted = self.counter(
+            "ocluster_pool_jobs_submitted_total",
+            "Number of jobs submitted to the pool",
+            &["pool"],
+        )?;
+        let cancelled = self.counter(
+            "ocluster_pool_jobs_cancelled_total",
+            "Number of jobs cancelled while queued",
+            &["pool"],
+        )?;
+        let accepted = self.counter(
+            "ocluster_pool_jobs_accepted_total",
+            "Number of jobs accepted by workers",
+            &["pool"],
+        )?;
+        let connected = self.gauge(
+            "ocluster_pool_workers_connected",
+            "Number of connected workers",
+            &["pool"],
+        )?;
+        let capacity = self.gauge(
+            "ocluster_pool_workers_capacity",
+            "Aggregate capacity of connected workers",
+            &["pool"],
+        )?;
+        let ready = self.gauge(
+            "ocluster_pool_workers_ready",
+            "Number of workers ready to accept a new job",
+            &["pool"],
+        )?;
+        let paused = self.gauge(
+            "ocluster_pool_workers_paused",
+            "Number of workers set to inactive",
+            &["pool"],
+        )?;
+        let queue = self.gauge(
+            "ocluster_pool_queue_length",
+            "Items in the queue",
+            &["queue", "pool", "priority"],
+        )?;
+        let clients = self.gauge(
+            "ocluster_scheduler_client_submitted_jobs",
+            "Items currently queued",
+            &["client", "pool", "priority"],
+        )?;
         for (pool, stats) in &picture.pools {
             let pool = pool.as_str();
             submitted.with_label_values(&[pool]).inc_by(stats.submitted);
             cancelled.with_label_values(&[pool]).inc_by(stats.cancelled);
             accepted.with_label_values(&[pool]).inc_by(stats.accepted);
-            connected.with_label_values(&[pool]).set(stats.connected as f64);
-            capacity.with_label_values(&[pool]).set(stats.capacity as f64);
+            connected
+                .with_label_values(&[pool])
+                .set(stats.connected as f64);
+            capacity
+                .with_label_values(&[pool])
+                .set(stats.capacity as f64);
             ready.with_label_values(&[pool]).set(stats.ready as f64);
             paused.with_label_values(&[pool]).set(stats.paused as f64);
             let queues = std::iter::once(("incoming", &stats.incoming));
-            let local = stats.local.iter().map(|(worker, lengths)| (worker.as_str(), lengths));
+            let local = stats
+                .local
+                .iter()
+                .map(|(worker, lengths)| (worker.as_str(), lengths));
             for (name, lengths) in queues.chain(local) {
                 for (priority, length) in by_priority(lengths) {
-                    queue.with_label_values(&[name, pool, priority]).set(length as f64);
+                    queue
+                        .with_label_values(&[name, pool, priority])
+                        .set(length as f64);
                 }
             }
             for (client, lengths) in &stats.clients {
                 for (priority, length) in by_priority(lengths) {
-                    clients.with_label_values(&[client.as_str(), pool, priority]).set(length as f64);
+                    clients
+                        .with_label_values(&[client.as_str(), pool, priority])
+                        .set(length as f64);
                 }
             }
         }
@@ -104,22 +151,54 @@ impl Page {
     )]
     fn process(&self, counters: &Counters) -> prometheus::Result<()> {
         let net = &counters.net;
-        let connections = self.gauge("capnp_net_connections", "Number of live capnp-rpc connections", &[])?;
-        connections.with_label_values(NO_LABELS).set(net.connections() as f64);
+        let connections = self.gauge(
+            "capnp_net_connections",
+            "Number of live capnp-rpc connections",
+            &[],
+        )?;
+        connections
+            .with_label_values(NO_LABELS)
+            .set(net.connections() as f64);
         for (name, help, value) in [
-            ("capnp_net_messages_inbound_received_total", "Total number of messages received", net.inbound_received()),
-            ("capnp_net_messages_outbound_enqueued_total", "Total number of messages enqueued to be transmitted", net.outbound_enqueued()),
-            ("capnp_net_messages_outbound_sent_total", "Total number of messages transmitted", net.outbound_sent()),
-            ("capnp_net_messages_outbound_dropped_total", "Total number of messages lost due to disconnections", net.outbound_dropped()),
+            (
+                "capnp_net_messages_inbound_received_total",
+                "Total number of messages received",
+                net.inbound_received(),
+            ),
+            (
+                "capnp_net_messages_outbound_enqueued_total",
+                "Total number of messages enqueued to be transmitted",
+                net.outbound_enqueued(),
+            ),
+            (
+                "capnp_net_messages_outbound_sent_total",
+                "Total number of messages transmitted",
+                net.outbound_sent(),
+            ),
+            (
+                "capnp_net_messages_outbound_dropped_total",
+                "Total number of messages lost due to disconnections",
+                net.outbound_dropped(),
+            ),
         ] {
-            self.counter(name, help, &[])?.with_label_values(NO_LABELS).inc_by(value);
+            self.counter(name, help, &[])?
+                .with_label_values(NO_LABELS)
+                .inc_by(value);
         }
-        let logged = self.counter("prometheus_logs_messages_total", "Total number of messages logged", &["level", "src"])?;
+        let logged = self.counter(
+            "prometheus_logs_messages_total",
+            "Total number of messages logged",
+            &["level", "src"],
+        )?;
         for count in counters.log.snapshot() {
-            logged.with_label_values(&[count.level, count.source.as_str()]).inc_by(count.count);
+            logged
+                .with_label_values(&[count.level, count.source.as_str()])
+                .inc_by(count.count);
         }
         // Brings process_start_time_seconds and process_cpu_seconds_total.
-        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        self.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))
     }
 
     fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
@@ -128,7 +207,12 @@ impl Page {
         Ok(gauge)
     }
 
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
         let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(counter.clone()))?;
         Ok(counter)

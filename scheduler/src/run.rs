@@ -8,8 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
-use ocluster_store::{Cause, Change, JobIds, JobState, Snapshot, Store as _, Writer, WriterConfig, day_of_ms};
-use ocluster_vat::{Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef};
+use ocluster_store::{
+    Cause, Change, JobIds, JobState, SledOptions, SledStore, Snapshot, Store as _, Writer,
+    WriterConfig, day_of_ms,
+};
+use ocluster_vat::{
+    Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -88,7 +93,7 @@ impl Prepared {
             None => SecretKey::ephemeral()?,
         };
         create_dir(&config.state_dir)?;
-        let store = ocluster_store::MemoryStore::default();
+        let store = SledStore::open(&config.state_dir, SledOptions::default())?;
         let min_day = config.retention.hint_days.map_or(0, |days| {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
         });
@@ -101,7 +106,12 @@ impl Prepared {
                 ..LogConfig::default()
             },
         )?;
-        Ok(Self { key, snapshot, writer, logs })
+        Ok(Self {
+            key,
+            snapshot,
+            writer,
+            logs,
+        })
     }
 }
 
@@ -109,7 +119,8 @@ fn create_dir(dir: &Path) -> anyhow::Result<()> {
     match std::fs::create_dir(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create the state directory {}", dir.display())),
+        Err(error) => Err(error)
+            .with_context(|| format!("cannot create the state directory {}", dir.display())),
     }
 }
 
@@ -120,7 +131,12 @@ async fn serve(
     shutdown: CancellationToken,
     started: impl FnOnce(Started),
 ) -> anyhow::Result<()> {
-    let Prepared { key, snapshot, writer, logs } = prepared;
+    let Prepared {
+        key,
+        snapshot,
+        writer,
+        logs,
+    } = prepared;
     let records = Records::new(writer.handle());
     close_abandoned_jobs(&records, &logs, &snapshot).await;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
@@ -137,11 +153,21 @@ async fn serve(
     let listening = listener.local_location().clone();
     let public = Address::new(
         config.public.clone().unwrap_or_else(|| listening.clone()),
-        if config.disable_tls { Digest::Insecure } else { key.digest() },
+        if config.disable_tls {
+            Digest::Insecure
+        } else {
+            key.digest()
+        },
     );
     let ids = ServiceIds::new(&config, &key);
     let access = ClientAccess::new(scheduler.clone(), public.clone());
-    default_clients::ensure(&scheduler, &access, &config.secrets_dir, &config.default_clients).await?;
+    default_clients::ensure(
+        &scheduler,
+        &access,
+        &config.secrets_dir,
+        &config.default_clients,
+    )
+    .await?;
     let metrics_listener = match config.listen_prometheus {
         Some(address) => Some(http::bind(address).await?),
         None => None,
@@ -155,7 +181,8 @@ async fn serve(
         interval: config.ping_interval,
         deadline: config.ping_timeout,
     };
-    let restorer = ClusterRestorer::new(scheduler.clone(), access, &ids.admin, ids.pools(), liveness);
+    let restorer =
+        ClusterRestorer::new(scheduler.clone(), access, &ids.admin, ids.pools(), liveness);
     let stats = Stats::new();
     let server = Server {
         listener,
@@ -167,9 +194,13 @@ async fn serve(
     };
     let served = tokio::task::spawn_local(server.run(shutdown.clone()));
     write_caps(&config.secrets_dir, &public, &ids)?;
-    let housekeeping = tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    let housekeeping =
+        tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
     if let Some(listener) = metrics_listener {
-        let counters = Counters { net: stats, log: config.log_counts.clone() };
+        let counters = Counters {
+            net: stats,
+            log: config.log_counts.clone(),
+        };
         tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
     }
     started(Started { listening, metrics });
@@ -220,7 +251,11 @@ fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
 async fn close_abandoned_jobs(records: &Records, logs: &LogStore, snapshot: &Snapshot) {
     let reason = "Disconnected: the scheduler was restarted while this job ran";
     for log in logs.break_unfinished(reason).await {
-        info!(job = log.id, length = log.length, "Closed the log of a job that was cut off");
+        info!(
+            job = log.id,
+            length = log.length,
+            "Closed the log of a job that was cut off"
+        );
     }
     let now = SystemClock.now_ms();
     let changes = snapshot.open_jobs.iter().map(|job| {
@@ -247,7 +282,10 @@ impl ServiceIds {
         let preset = config.preset_ids.as_ref();
         let preset_pool = |name: &str| {
             let pools = preset.map_or(&[][..], |PresetIds { pools, .. }| pools);
-            pools.iter().find(|(pool, _)| pool == name).map(|(_, id)| id.clone())
+            pools
+                .iter()
+                .find(|(pool, _)| pool == name)
+                .map(|(_, id)| id.clone())
         };
         let pools = config.pools.iter().map(|(name, _)| {
             let id = preset_pool(name).unwrap_or_else(|| key.derived_id(&format!("pool-{name}")));
@@ -260,13 +298,18 @@ impl ServiceIds {
     }
 
     fn pools(&self) -> impl Iterator<Item = (ServiceId, PoolName)> {
-        self.pools.iter().map(|(pool, id)| (id.clone(), pool.clone()))
+        self.pools
+            .iter()
+            .map(|(pool, id)| (id.clone(), pool.clone()))
     }
 }
 
 fn write_caps(dir: &Path, public: &Address, ids: &ServiceIds) -> anyhow::Result<()> {
     let admin = std::iter::once(("admin.cap".to_owned(), &ids.admin));
-    let pools = ids.pools.iter().map(|(pool, id)| (format!("pool-{pool}.cap"), id));
+    let pools = ids
+        .pools
+        .iter()
+        .map(|(pool, id)| (format!("pool-{pool}.cap"), id));
     for (file, id) in admin.chain(pools) {
         let path = dir.join(file);
         SturdyRef::new(public.clone(), id.clone()).save(&path)?;

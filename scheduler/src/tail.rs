@@ -31,7 +31,10 @@ pub(crate) async fn copy(source: &job::Client, log: &mut LogWriter) -> TailEnd {
             Err(error) => return TailEnd::Worker(error.into()),
         };
         let chunk = response.get().and_then(|results| {
-            Ok((Bytes::copy_from_slice(results.get_log()?), results.get_next()))
+            Ok((
+                Bytes::copy_from_slice(results.get_log()?),
+                results.get_next(),
+            ))
         });
         let (data, next) = match chunk {
             Ok(chunk) => chunk,

@@ -70,7 +70,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let spool = LogStore::open(
         &state_dir.spool(),
-        LogConfig { max_log_bytes: config.max_log_bytes, ..LogConfig::default() },
+        LogConfig {
+            max_log_bytes: config.max_log_bytes,
+            ..LogConfig::default()
+        },
     )?;
     let pool = tokio::runtime::Builder::new_multi_thread()
         .thread_name("job")
@@ -79,7 +82,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .context("cannot start threads")?;
     let git_child = match &config.git_child {
         Some(child) => child.clone(),
-        None => ChildCommand::new(std::env::current_exe().context("cannot find this program")?, [GIT_CHILD]),
+        None => ChildCommand::new(
+            std::env::current_exe().context("cannot find this program")?,
+            [GIT_CHILD],
+        ),
     };
     let runner = Arc::new(Runner {
         worker: config.name.clone(),
@@ -127,7 +133,10 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
 async fn stop(agent: &Agent) {
     info!("Stopping");
     agent.stop_jobs.cancel();
-    if tokio::time::timeout(STOP_TIMEOUT, agent.slots.all_free()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, agent.slots.all_free())
+        .await
+        .is_err()
+    {
         warn!("Some jobs did not stop in time");
     }
 }

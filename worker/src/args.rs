@@ -64,7 +64,10 @@ impl Args {
             ..DockerConfig::default()
         };
         Ok(Config {
-            cap: self.cap.load().context("cannot read the pool's capability")?,
+            cap: self
+                .cap
+                .load()
+                .context("cannot read the pool's capability")?,
             name: self.name,
             capacity: self.capacity,
             state_dir: self.state_dir,

@@ -41,11 +41,20 @@ mod tests {
     fn waits_grow_to_a_bound_and_are_spread() {
         let mut backoff = Backoff::new();
         let waits: Vec<Duration> = (0..50).map(|_| backoff.after(Duration::ZERO)).collect();
-        assert!(waits[0] >= FIRST / 2 && waits[0] <= FIRST * 3 / 2, "{waits:?}");
-        assert!(waits.iter().all(|wait| *wait <= LONGEST * 3 / 2), "{waits:?}");
+        assert!(
+            waits[0] >= FIRST / 2 && waits[0] <= FIRST * 3 / 2,
+            "{waits:?}"
+        );
+        assert!(
+            waits.iter().all(|wait| *wait <= LONGEST * 3 / 2),
+            "{waits:?}"
+        );
         let late = &waits[10..];
         assert!(late.iter().all(|wait| *wait >= LONGEST / 2), "{waits:?}");
-        assert!(late.iter().any(|wait| *wait != late[0]), "all alike: {waits:?}");
+        assert!(
+            late.iter().any(|wait| *wait != late[0]),
+            "all alike: {waits:?}"
+        );
     }
 
     #[test]

@@ -65,10 +65,13 @@ impl job::Server for JobServer {
     ) -> capnp::Result<()> {
         let start = params.get()?.get_start();
         let log = present(&self.log).await?;
-        let chunk = log.read(start, LOG_CHUNK).await.map_err(|error| match error {
-            ReadError::Broken { reason } => rpc_error::failed(reason),
-            other => rpc_error::failed(other.to_string()),
-        })?;
+        let chunk = log
+            .read(start, LOG_CHUNK)
+            .await
+            .map_err(|error| match error {
+                ReadError::Broken { reason } => rpc_error::failed(reason),
+                other => rpc_error::failed(other.to_string()),
+            })?;
         let mut results = results.get();
         results.set_log(&chunk.data);
         results.set_next(i64::try_from(chunk.next).unwrap_or(i64::MAX));

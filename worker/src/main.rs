@@ -10,7 +10,10 @@ use ocluster_worker::args::Args;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == ocluster_worker::GIT_CHILD) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == ocluster_worker::GIT_CHILD)
+    {
         return ocluster_git_context::child::main();
     }
     let args: Args = match args::parse() {
@@ -20,7 +23,8 @@ fn main() -> ExitCode {
     // Counted for the worker's own metrics.
     let _log_counts = args.log().start();
     ocluster_cli::run(async |interrupt| {
-        let run = async { ocluster_worker::run(args.into_config()?, interrupt.token().clone()).await };
+        let run =
+            async { ocluster_worker::run(args.into_config()?, interrupt.token().clone()).await };
         match run.await {
             Ok(()) => ocluster_cli::ExitCode::Success,
             Err(error) => {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use ocluster_api::{Action, JobSpec};
-use ocluster_git_context::{Cause as GitCause, ChildCommand, DEFAULT_SILENCE_LIMIT, GitError, Request};
+use ocluster_git_context::{
+    Cause as GitCause, ChildCommand, DEFAULT_SILENCE_LIMIT, GitError, Request,
+};
 use ocluster_joblog::{End, LogWriter};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +75,11 @@ impl Runner {
             Err(mistake) => Failure::request(mistake).into(),
         };
         // Whoever was told to stop has stopped, whatever its last words were.
-        let outcome = if cancel.is_cancelled() { Outcome::Cancelled } else { outcome };
+        let outcome = if cancel.is_cancelled() {
+            Outcome::Cancelled
+        } else {
+            outcome
+        };
         match &outcome {
             Outcome::Succeeded { .. } => log.line("Job succeeded").await,
             Outcome::Cancelled => log.line("Job cancelled").await,
@@ -86,15 +92,27 @@ impl Runner {
         let job_dir = match JobDir::create(&self.tmp).await {
             Ok(dir) => dir,
             Err(error) => {
-                return Failure::setup(format!("The worker cannot make a directory for this job: {error}")).into();
+                return Failure::setup(format!(
+                    "The worker cannot make a directory for this job: {error}"
+                ))
+                .into();
             }
         };
-        let outcome = match self.fill_context(spec, &job_dir.context(), log, cancel).await {
+        let outcome = match self
+            .fill_context(spec, &job_dir.context(), log, cancel)
+            .await
+        {
             Ok(()) => {
                 let context = job_dir.context();
                 let scratch = job_dir.scratch();
                 self.executors
-                    .execute(JobContext { spec, context: &context, scratch: &scratch, log, cancel })
+                    .execute(JobContext {
+                        spec,
+                        context: &context,
+                        scratch: &scratch,
+                        log,
+                        cancel,
+                    })
                     .await
             }
             Err(outcome) => outcome,
@@ -111,7 +129,9 @@ impl Runner {
         log: &JobLog,
         cancel: &CancellationToken,
     ) -> Result<(), Outcome> {
-        let Some(source) = &spec.source else { return Ok(()) };
+        let Some(source) = &spec.source else {
+            return Ok(());
+        };
         let include_git = matches!(&spec.action, Action::Docker(docker) if docker.include_git);
         let request = Request {
             repository: source.repository.clone(),
@@ -143,7 +163,11 @@ fn git_outcome(error: &GitError) -> Outcome {
         GitCause::Request => Cause::Request,
         GitCause::Server | GitCause::Worker => Cause::Setup,
     };
-    Failure { cause, message: error.to_string() }.into()
+    Failure {
+        cause,
+        message: error.to_string(),
+    }
+    .into()
 }
 
 /// A job's directories.
@@ -193,7 +217,9 @@ async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) {
     while let Some(chunk) = chunks.recv().await {
         if let Err(error) = spool.append(chunk).await {
             warn!(%error, "Cannot keep a job's log");
-            end = End::Broken { reason: format!("The rest of this log could not be kept: {error}") };
+            end = End::Broken {
+                reason: format!("The rest of this log could not be kept: {error}"),
+            };
             break;
         }
     }
@@ -216,7 +242,12 @@ pub(crate) fn report(id: u64, result: &JobResult) {
         JobResult::Outcome(Outcome::Succeeded { .. }) => info!(job = id, "Job succeeded"),
         JobResult::Outcome(Outcome::Cancelled) => info!(job = id, "Job cancelled"),
         JobResult::Outcome(Outcome::Failed(failure)) => {
-            info!(job = id, cause = failure.cause.code(), "Job failed: {}", failure.message);
+            info!(
+                job = id,
+                cause = failure.cause.code(),
+                "Job failed: {}",
+                failure.message
+            );
         }
         JobResult::Crashed => warn!(job = id, "Job crashed"),
     }

@@ -34,7 +34,8 @@ impl worker::Server for WorkerServer {}
 /// # Errors
 /// Why the stay ended before `shutdown`.
 pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Result<(), String> {
-    let connect = ocluster_cli::connect(&agent.vat, &agent.config.cap, &DialOptions::default());
+    let options = DialOptions::default();
+    let connect = ocluster_cli::connect(&agent.vat, &agent.config.cap, &options);
     let connection = tokio::select! {
         connected = connect => connected.map_err(|error| error.to_string())?,
         () = shutdown.cancelled() => return Ok(()),
@@ -78,7 +79,9 @@ async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, R
     params.set_worker(capnp_rpc::new_client(WorkerServer));
     match tokio::time::timeout(REGISTER_TIMEOUT, request.send().promise).await {
         Ok(answer) => Ok(answer?.get()?.get_queue()?),
-        Err(_) => Err(RpcError::Failed("the scheduler did not answer the registration".into())),
+        Err(_) => Err(RpcError::Failed(
+            "the scheduler did not answer the registration".into(),
+        )),
     }
 }
 
@@ -115,7 +118,11 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
     offered.log.send_replace(Some(spool.reader()));
     let spec = JobSpec::read(descr).map_err(|error| error.to_string());
     let runner = agent.runner.clone();
-    let Offered { outcome, cancel, log } = offered;
+    let Offered {
+        outcome,
+        cancel,
+        log,
+    } = offered;
     let stop = agent.stop_jobs.clone();
     info!(job = id, "Starting a job");
     let running = agent.pool.spawn(async move {

@@ -87,7 +87,9 @@ fn create_private(dir: &Path) -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create the directory {}", dir.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot create the directory {}", dir.display()))
+        }
     }
 }
 
@@ -98,7 +100,9 @@ fn remove_all(dir: &Path) -> anyhow::Result<()> {
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot empty the directory {}", dir.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot empty the directory {}", dir.display()))
+        }
     }
 }
 
@@ -132,7 +136,10 @@ mod tests {
         let first = StateDir::open(dir.path()).unwrap();
         let error = StateDir::open(dir.path()).err().unwrap().to_string();
         let pid = std::process::id();
-        assert!(error.contains(&format!("in use by another worker (process {pid})")), "{error}");
+        assert!(
+            error.contains(&format!("in use by another worker (process {pid})")),
+            "{error}"
+        );
         drop(first);
         StateDir::open(dir.path()).unwrap();
     }
@@ -140,7 +147,10 @@ mod tests {
     #[test]
     fn a_missing_parent_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let error = StateDir::open(&dir.path().join("a/b")).err().unwrap().to_string();
+        let error = StateDir::open(&dir.path().join("a/b"))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("a/b"), "{error}");
     }
 }

@@ -22,10 +22,16 @@ struct Clients<'a> {
 pub(super) async fn add(args: &AddClient) -> Result<ExitCode, Failure> {
     let cluster = cluster(&args.cap).await?;
     // Without the method's name, as ever.
-    let uri = cluster.add_client(&args.id).await.map_err(|error| Failure::failed(error.error.to_string()))?;
+    let uri = cluster
+        .add_client(&args.id)
+        .await
+        .map_err(|error| Failure::failed(error.error.to_string()))?;
     match args.output.output {
         OutputMode::Human => output::line(&uri)?,
-        OutputMode::Json => output::json(Added { client: &args.id, uri: &uri })?,
+        OutputMode::Json => output::json(Added {
+            client: &args.id,
+            uri: &uri,
+        })?,
     }
     Ok(ExitCode::Success)
 }
@@ -46,6 +52,10 @@ pub(super) async fn list(args: &ListClients) -> Result<ExitCode, Failure> {
 }
 
 pub(super) async fn set_rate(args: &SetRate) -> Result<ExitCode, Failure> {
-    cluster(&args.cap).await?.pool(&args.pool).set_rate(&args.id, args.rate).await?;
+    cluster(&args.cap)
+        .await?
+        .pool(&args.pool)
+        .set_rate(&args.id, args.rate)
+        .await?;
     Ok(ExitCode::Success)
 }

@@ -36,12 +36,28 @@ struct Change<'a> {
 pub(super) async fn pause(args: &Pause) -> Result<ExitCode, Failure> {
     let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
     let (workers, wait, mode) = (&args.workers, args.wait, args.output.output);
-    Change { pool, workers, active: false, wait, mode }.run().await
+    Change {
+        pool,
+        workers,
+        active: false,
+        wait,
+        mode,
+    }
+    .run()
+    .await
 }
 
 pub(super) async fn unpause(args: &Unpause) -> Result<ExitCode, Failure> {
     let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
-    Change { pool, workers: &args.workers, active: true, wait: false, mode: args.output.output }.run().await
+    Change {
+        pool,
+        workers: &args.workers,
+        active: true,
+        wait: false,
+        mode: args.output.output,
+    }
+    .run()
+    .await
 }
 
 impl Change<'_> {
@@ -53,7 +69,9 @@ impl Change<'_> {
     }
 
     async fn one(&self, worker: &String) -> Result<ExitCode, Failure> {
-        self.pool.set_active(worker, self.active, self.workers.auto_create).await?;
+        self.pool
+            .set_active(worker, self.active, self.workers.auto_create)
+            .await?;
         let worker = std::slice::from_ref(worker);
         self.wait_for_jobs(worker).await?;
         self.done(worker, &[])
@@ -69,10 +87,11 @@ impl Change<'_> {
             let sentence = "Specify which worker you want to affect (or use --all).";
             return Err(Failure::failed(candidates(sentence, &workers)));
         }
-        let (unchanged, changing): (Vec<_>, Vec<_>) =
-            workers.into_iter().partition(|worker| worker.active == self.active);
-        let [unchanged, changing]: [Vec<String>; 2] =
-            [unchanged, changing].map(|workers| workers.into_iter().map(|worker| worker.name).collect());
+        let (unchanged, changing): (Vec<_>, Vec<_>) = workers
+            .into_iter()
+            .partition(|worker| worker.active == self.active);
+        let [unchanged, changing]: [Vec<String>; 2] = [unchanged, changing]
+            .map(|workers| workers.into_iter().map(|worker| worker.name).collect());
         for name in &unchanged {
             say(self.mode, &format!("(worker {name:?} is already done)"))?;
         }
@@ -82,7 +101,12 @@ impl Change<'_> {
         }
         say(self.mode, &format!("Updating {}…", changing.join(", ")))?;
         // Known workers need no creating.
-        try_join_all(changing.iter().map(|name| self.pool.set_active(name, self.active, false))).await?;
+        try_join_all(
+            changing
+                .iter()
+                .map(|name| self.pool.set_active(name, self.active, false)),
+        )
+        .await?;
         self.wait_for_jobs(&changing).await?;
         self.done(&changing, &unchanged)
     }
@@ -120,7 +144,13 @@ impl Change<'_> {
             OutputMode::Human => Ok(()),
             OutputMode::Json => {
                 let (pool, paused, drained) = (self.workers.pool.as_str(), !self.active, self.wait);
-                output::json(Changed { pool, paused, workers, unchanged, drained })
+                output::json(Changed {
+                    pool,
+                    paused,
+                    workers,
+                    unchanged,
+                    drained,
+                })
             }
         }
     }

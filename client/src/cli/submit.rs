@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ocluster_cli::{ExitCode, Failure, Interrupt, OutputMode, Signal, connect, ocaml_string, output};
+use ocluster_cli::{
+    ExitCode, Failure, Interrupt, OutputMode, Signal, connect, ocaml_string, output,
+};
 use ocluster_vat::{DialOptions, RpcError, Stats, Vat};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
@@ -23,8 +25,9 @@ pub(crate) async fn run(command: &Command, interrupt: &Interrupt) -> Result<Exit
     let args = command.job();
     let cap = args.cap.load()?;
     let vat = Vat::client_only(Stats::new());
+    let options = DialOptions::default();
     let client = tokio::select! {
-        connection = connect(&vat, &cap, &DialOptions::default()) => Client::over(connection?, &cap),
+        connection = connect(&vat, &cap, &options) => Client::over(connection?, &cap),
         signal = interrupt.wait() => return Ok(signal.exit_code()),
     };
     let job = client
@@ -45,7 +48,11 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
         OutputMode::Json => tail(job, &mut tokio::io::stderr()).await?,
     }
     let result = job.result().await;
-    let code = if result.is_ok() { ExitCode::Success } else { ExitCode::Failed };
+    let code = if result.is_ok() {
+        ExitCode::Success
+    } else {
+        ExitCode::Failed
+    };
     print_result(result, mode)?;
     Ok(code)
 }
@@ -82,14 +89,21 @@ struct JobResult<'a> {
 fn print_result(result: Result<String, RpcError>, mode: OutputMode) -> Result<(), Failure> {
     match (mode, result) {
         (OutputMode::Human, Ok(output)) if output.is_empty() => Ok(()),
-        (OutputMode::Human, Ok(output)) => Ok(output::line(format!("Result: {}", ocaml_string(output.as_bytes())))?),
+        (OutputMode::Human, Ok(output)) => Ok(output::line(format!(
+            "Result: {}",
+            ocaml_string(output.as_bytes())
+        ))?),
         (OutputMode::Human, Err(error)) => Ok(output::line(format!("{error}."))?),
-        (OutputMode::Json, Ok(output)) => {
-            Ok(output::json(JobResult { state: "passed", output: Some(&output), error: None })?)
-        }
-        (OutputMode::Json, Err(error)) => {
-            Ok(output::json(JobResult { state: "failed", output: None, error: Some(error.to_string()) })?)
-        }
+        (OutputMode::Json, Ok(output)) => Ok(output::json(JobResult {
+            state: "passed",
+            output: Some(&output),
+            error: None,
+        })?),
+        (OutputMode::Json, Err(error)) => Ok(output::json(JobResult {
+            state: "failed",
+            output: None,
+            error: Some(error.to_string()),
+        })?),
     }
 }
 
@@ -105,5 +119,8 @@ async fn cancelled(job: &Job, signal: Signal) -> ExitCode {
 
 /// Whether the scheduler knows that the job is not wanted any more.
 async fn cancel(job: &Job) -> bool {
-    matches!(tokio::time::timeout(CANCEL_GRACE, job.cancel()).await, Ok(Ok(())))
+    matches!(
+        tokio::time::timeout(CANCEL_GRACE, job.cancel()).await,
+        Ok(Ok(()))
+    )
 }

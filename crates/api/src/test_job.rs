@@ -44,7 +44,9 @@ pub enum TestJobError {
     #[error("the steps of a test job must be UTF-8 text")]
     NotUtf8,
     /// The text is not a list of steps.
-    #[error("the steps of a test job cannot be read ({0}); an example is [{{\"print\": \"hello\"}}, {{\"exit\": 3}}]")]
+    #[error(
+        "the steps of a test job cannot be read ({0}); an example is [{{\"print\": \"hello\"}}, {{\"exit\": 3}}]"
+    )]
     Steps(#[from] serde_json::Error),
 }
 
@@ -54,7 +56,9 @@ pub enum TestJobError {
 /// None that real steps can cause.
 pub fn test_job(steps: &[TestStep]) -> Result<CustomJob, TestJobError> {
     let script = serde_json::to_string(steps)?;
-    Ok(CustomJob::new(TEST_KIND, |mut root| root.set_as(script.as_str()))?)
+    Ok(CustomJob::new(TEST_KIND, |mut root| {
+        root.set_as(script.as_str())
+    })?)
 }
 
 /// The steps of a job whose kind is [`TEST_KIND`].
@@ -94,16 +98,25 @@ mod tests {
 
     #[test]
     fn the_documented_form_is_what_is_read() {
-        let script =
-            r#"[{"print": "hello"}, {"sleep_ms": 20}, {"flood_bytes": 5}, "hang", {"fail_setup": "x"}, {"exit": 3}]"#;
+        let script = r#"[{"print": "hello"}, {"sleep_ms": 20}, {"flood_bytes": 5}, "hang", {"fail_setup": "x"}, {"exit": 3}]"#;
         let job = CustomJob::new(TEST_KIND, |mut root| root.set_as(script)).unwrap();
         let steps = read_test_job(&job).unwrap();
-        assert_eq!(steps[1..=3], [TestStep::SleepMs(20), TestStep::FloodBytes(5), TestStep::Hang]);
+        assert_eq!(
+            steps[1..=3],
+            [
+                TestStep::SleepMs(20),
+                TestStep::FloodBytes(5),
+                TestStep::Hang
+            ]
+        );
     }
 
     #[test]
     fn what_is_not_a_step_is_refused_by_name() {
-        assert!(error_for(r#"[{"prnt": "x"}]"#).contains("unknown variant `prnt`, expected one of `print`"));
+        assert!(
+            error_for(r#"[{"prnt": "x"}]"#)
+                .contains("unknown variant `prnt`, expected one of `print`")
+        );
         assert!(error_for(r#"{"print": "x"}"#).contains("cannot be read"));
         assert!(error_for(r#"[{"print": "x", "exit": 1}]"#).contains("cannot be read"));
         assert!(error_for(r#"[{"sleep_ms": -1}]"#).contains("invalid value: integer `-1`"));
@@ -112,9 +125,23 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_no_text_is_refused() {
-        let job = CustomJob { kind: TEST_KIND.into(), payload: b"junk".to_vec() };
-        assert!(read_test_job(&job).unwrap_err().to_string().starts_with("the payload of a test job must be a text"));
-        let job = CustomJob::new(TEST_KIND, |mut root| root.set_as(capnp::text::Reader(b"[\xff]"))).unwrap();
-        assert_eq!(read_test_job(&job).unwrap_err().to_string(), "the steps of a test job must be UTF-8 text");
+        let job = CustomJob {
+            kind: TEST_KIND.into(),
+            payload: b"junk".to_vec(),
+        };
+        assert!(
+            read_test_job(&job)
+                .unwrap_err()
+                .to_string()
+                .starts_with("the payload of a test job must be a text")
+        );
+        let job = CustomJob::new(TEST_KIND, |mut root| {
+            root.set_as(capnp::text::Reader(b"[\xff]"))
+        })
+        .unwrap();
+        assert_eq!(
+            read_test_job(&job).unwrap_err().to_string(),
+            "the steps of a test job must be UTF-8 text"
+        );
     }
 }

@@ -78,8 +78,12 @@ impl admin::Server for AdminServer {
         _: admin::PoolsParams,
         mut results: admin::PoolsResults,
     ) -> capnp::Result<()> {
-        let names: Vec<PoolName> = self.scheduler.look(|cluster| cluster.pools().cloned().collect());
-        let mut list = results.get().init_names(u32::try_from(names.len()).unwrap_or(u32::MAX));
+        let names: Vec<PoolName> = self
+            .scheduler
+            .look(|cluster| cluster.pools().cloned().collect());
+        let mut list = results
+            .get()
+            .init_names(u32::try_from(names.len()).unwrap_or(u32::MAX));
         for (index, name) in (0..).zip(&names) {
             list.set(index, name.as_str());
         }
@@ -92,7 +96,9 @@ impl admin::Server for AdminServer {
         mut results: admin::PoolResults,
     ) -> capnp::Result<()> {
         let pool = PoolName::from(params.get()?.get_name()?.to_str()?);
-        let known = self.scheduler.look(|cluster| cluster.pools().any(|known| *known == pool));
+        let known = self
+            .scheduler
+            .look(|cluster| cluster.pools().any(|known| *known == pool));
         let pool_admin = if known {
             capnp_rpc::new_client(PoolAdminServer::new(self.scheduler.clone(), pool))
         } else {
@@ -109,7 +115,9 @@ impl admin::Server for AdminServer {
     ) -> capnp::Result<()> {
         let client = ClientId::from(params.get()?.get_id()?.to_str()?);
         if self.scheduler.clients().is_registered(&client) {
-            return Err(rpc_error::failed(format!("Client \"{client}\" already registered!")));
+            return Err(rpc_error::failed(format!(
+                "Client \"{client}\" already registered!"
+            )));
         }
         let id = self
             .access
@@ -146,7 +154,9 @@ impl admin::Server for AdminServer {
         mut results: admin::ListClientsResults,
     ) -> capnp::Result<()> {
         let ids = self.scheduler.clients().ids();
-        let mut list = results.get().init_clients(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let mut list = results
+            .get()
+            .init_clients(u32::try_from(ids.len()).unwrap_or(u32::MAX));
         for (index, id) in (0..).zip(&ids) {
             list.set(index, id.as_str());
         }

@@ -115,7 +115,12 @@ impl pool_admin::Server for PoolAdminServer {
     ) -> capnp::Result<()> {
         let params = params.get()?;
         let name = WorkerName::from(params.get_worker()?.to_str()?);
-        let reporter = Reporter(params.has_progress().then(|| params.get_progress()).transpose()?);
+        let reporter = Reporter(
+            params
+                .has_progress()
+                .then(|| params.get_progress())
+                .transpose()?,
+        );
         update::update(&self.scheduler, &self.pool, &name, &reporter).await
     }
 
@@ -129,7 +134,8 @@ impl pool_admin::Server for PoolAdminServer {
         if !self.scheduler.clients().is_registered(&client) {
             return Err(rpc_error::failed("No such user"));
         }
-        let rate = Rate::new(params.get_rate()).map_err(|error| rpc_error::failed(error.to_string()))?;
+        let rate =
+            Rate::new(params.get_rate()).map_err(|error| rpc_error::failed(error.to_string()))?;
         let pool = self.pool.clone();
         self.change(Event::RateSet { pool, client, rate }).await
     }
@@ -163,9 +169,15 @@ impl pool_admin::Server for PoolAdminServer {
     ) -> capnp::Result<()> {
         let params = params.get()?;
         let name = WorkerName::from(params.get_worker()?.to_str()?);
-        let reporter = Reporter(params.has_progress().then(|| params.get_progress()).transpose()?);
+        let reporter = Reporter(
+            params
+                .has_progress()
+                .then(|| params.get_progress())
+                .transpose()?,
+        );
         let session = self.scheduler.worker(&self.pool, &name);
-        self.change(self.set_admin_pause(&name, false, false)).await?;
+        self.change(self.set_admin_pause(&name, false, false))
+            .await?;
         let Some(session) = session else {
             reporter.report("Disconnected (nothing to drain)").await;
             return Ok(());

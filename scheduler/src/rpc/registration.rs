@@ -72,14 +72,19 @@ impl RegistrationServer {
     fn join(&self, session: Rc<WorkerSession>) -> queue::Client {
         info!(pool = %self.pool, peer = %self.connection.peer(), "Registered new worker \"{}\"", session.name);
         // Registration starts paused, so that nothing is given out before the queue exists.
-        let resumed = self.scheduler.handle(Event::WorkerResumed { worker: session.id });
+        let resumed = self
+            .scheduler
+            .handle(Event::WorkerResumed { worker: session.id });
         if let Err(refusal) = resumed {
             warn!(%refusal, "Cannot activate a worker that has just joined");
         }
         self.scheduler.announce_join();
         tokio::task::spawn_local(watch(session.clone(), self.liveness));
         let queue = QueueServer::new(self.scheduler.clone(), session.clone());
-        guarded_client(Rc::new(queue), LeaveOnRelease::new(self.scheduler.clone(), session))
+        guarded_client(
+            Rc::new(queue),
+            LeaveOnRelease::new(self.scheduler.clone(), session),
+        )
     }
 }
 

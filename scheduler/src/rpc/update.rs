@@ -33,7 +33,10 @@ pub(super) async fn update(
         .handle(Event::ShuttingDown { worker: session.id })
         .map_err(|refusal| rpc_error::failed(refusal.to_string()))?;
     // From here on the worker takes no jobs, and gets them back whatever happens: also if the admin gives up.
-    let back_to_work = BackToWork { scheduler, session: &session };
+    let back_to_work = BackToWork {
+        scheduler,
+        session: &session,
+    };
     let mut running = session.running();
     loop {
         let count = *running.borrow_and_update();
@@ -48,7 +51,11 @@ pub(super) async fn update(
     reporter.report("Restarting").await;
     info!(%pool, "Updating worker \"{name}\"");
     match session.cap.self_update_request().send().promise.await {
-        Ok(_) => return Err(rpc_error::failed("Internal error: the worker says that it was updated, but it did not restart")),
+        Ok(_) => {
+            return Err(rpc_error::failed(
+                "Internal error: the worker says that it was updated, but it did not restart",
+            ));
+        }
         Err(error) => match RpcError::from(error) {
             RpcError::Disconnected(_) => {}
             other => {
@@ -61,7 +68,9 @@ pub(super) async fn update(
     let replacement = scheduler.replacement(pool, name, session.id);
     match tokio::time::timeout(RETURN_TIMEOUT, replacement).await {
         Ok(_) => Ok(()),
-        Err(_) => Err(rpc_error::failed("Timeout waiting for worker to reconnect!")),
+        Err(_) => Err(rpc_error::failed(
+            "Timeout waiting for worker to reconnect!",
+        )),
     }
 }
 

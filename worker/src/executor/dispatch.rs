@@ -39,9 +39,13 @@ impl Executors {
         match action {
             Action::Docker(_) => match &self.docker {
                 Some(docker) => Ok(docker.as_ref()),
-                None => Err(Failure::request("This worker is not configured for Docker builds!")),
+                None => Err(Failure::request(
+                    "This worker is not configured for Docker builds!",
+                )),
             },
-            Action::OBuilder { .. } => Err(Failure::request("This worker is not configured for use with OBuilder!")),
+            Action::OBuilder { .. } => Err(Failure::request(
+                "This worker is not configured for use with OBuilder!",
+            )),
             Action::Custom(job) => match self.custom.get(&job.kind) {
                 Some(executor) => Ok(executor.as_ref()),
                 None if self.test_kind && job.kind == TEST_KIND => Ok(&TestExecutor),
@@ -52,7 +56,10 @@ impl Executors {
 }
 
 impl Executor for Executors {
-    fn execute<'a>(&'a self, job: JobContext<'a>) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+    fn execute<'a>(
+        &'a self,
+        job: JobContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         match self.choose(&job.spec.action) {
             Ok(executor) => executor.execute(job),
             Err(failure) => Box::pin(std::future::ready(failure.into())),

@@ -16,14 +16,25 @@ use super::contract::{Executor, Failure, JobContext, JobLog, Outcome};
 pub struct TestExecutor;
 
 impl Executor for TestExecutor {
-    fn execute<'a>(&'a self, job: JobContext<'a>) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-        Box::pin(async move { job.cancel.run_until_cancelled(run(job)).await.unwrap_or(Outcome::Cancelled) })
+    fn execute<'a>(
+        &'a self,
+        job: JobContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(async move {
+            job.cancel
+                .run_until_cancelled(run(job))
+                .await
+                .unwrap_or(Outcome::Cancelled)
+        })
     }
 }
 
 async fn run(job: JobContext<'_>) -> Outcome {
     let Action::Custom(custom) = &job.spec.action else {
-        return Failure::request(format!("a job of the kind `{TEST_KIND}` must be a custom job")).into();
+        return Failure::request(format!(
+            "a job of the kind `{TEST_KIND}` must be a custom job"
+        ))
+        .into();
     };
     let steps = match read_test_job(custom) {
         Ok(steps) => steps,
@@ -37,10 +48,14 @@ async fn run(job: JobContext<'_>) -> Outcome {
             TestStep::FloodBytes(bytes) => flood(job.log, bytes).await,
             TestStep::FailSetup(reason) => return Failure::setup(reason).into(),
             TestStep::Exit(0) => break,
-            TestStep::Exit(code) => return Failure::build(format!("test job exited with code {code}")).into(),
+            TestStep::Exit(code) => {
+                return Failure::build(format!("test job exited with code {code}")).into();
+            }
         }
     }
-    Outcome::Succeeded { output: String::new() }
+    Outcome::Succeeded {
+        output: String::new(),
+    }
 }
 
 /// Writes lines of 64 bytes, so that a flood can be read by line, too.

@@ -66,12 +66,17 @@ impl DockerExecutor {
 
     async fn run(&self, job: JobContext<'_>, started: &mut Started) -> Result<(), Failure> {
         let Action::Docker(build) = &job.spec.action else {
-            return Err(Failure::request("only Docker builds can be run by the Docker engine"));
+            return Err(Failure::request(
+                "only Docker builds can be run by the Docker engine",
+            ));
         };
         refuse_what_is_not_offered(build, job)?;
         let (path, rules) = prepare(job, build).await?;
 
-        let docker = started.docker.insert(engine::connect(&self.config)?).clone();
+        let docker = started
+            .docker
+            .insert(engine::connect(&self.config)?)
+            .clone();
         let health = engine::health(&docker, &self.config.engine).await?;
         if build.squash && !health.experimental {
             return Err(Failure::request(
@@ -83,9 +88,16 @@ impl DockerExecutor {
         let docker = with_build_args(docker.with_timeout(NO_TIMEOUT), &build.build_args);
         let (sending, tar) = context::send(job.context.to_owned(), rules);
         let sending = started.sending.insert(sending);
-        let mut answer =
-            std::pin::pin!(docker.build_image(self.options(build, &path), None, Some(body_try_stream(tar))));
-        let mut progress = Progress { announced: false, image: None, containers: &mut started.containers };
+        let mut answer = std::pin::pin!(docker.build_image(
+            self.options(build, &path),
+            None,
+            Some(body_try_stream(tar))
+        ));
+        let mut progress = Progress {
+            announced: false,
+            image: None,
+            containers: &mut started.containers,
+        };
         while let Some(message) = answer.next().await {
             match message {
                 Ok(message) => progress.show(job, sending, &message).await,
@@ -95,7 +107,10 @@ impl DockerExecutor {
         }
         match progress.image {
             Some(_) => Ok(()),
-            None => Err(engine::lost(&self.config.engine, "it ended its answer without naming an image")),
+            None => Err(engine::lost(
+                &self.config.engine,
+                "it ended its answer without naming an image",
+            )),
         }
     }
 
@@ -123,15 +138,24 @@ impl DockerExecutor {
     ) -> Failure {
         let (cause, message) = match error {
             Error::DockerStreamError { error } => (Cause::Build, error),
-            Error::DockerResponseServerError { status_code, message } => {
+            Error::DockerResponseServerError {
+                status_code,
+                message,
+            } => {
                 progress.announce(job, sending).await;
-                let cause = if (400..500).contains(&status_code) { Cause::Request } else { Cause::Build };
+                let cause = if (400..500).contains(&status_code) {
+                    Cause::Request
+                } else {
+                    Cause::Build
+                };
                 (cause, format!("Error response from daemon: {message}"))
             }
             error => {
                 // The connection broke. If that is because our side of it failed, then the engine is not to blame.
                 if let Ok(Err(reason)) = (&mut sending.thread).await
-                    && !reason.ends_with(&std::io::Error::from(std::io::ErrorKind::BrokenPipe).to_string())
+                    && !reason.ends_with(
+                        &std::io::Error::from(std::io::ErrorKind::BrokenPipe).to_string(),
+                    )
                 {
                     return Failure::setup(reason);
                 }
@@ -140,17 +164,33 @@ impl DockerExecutor {
         };
         job.log.line(&message).await;
         // The user cannot help a full disk: the job may do better on another worker.
-        let cause = if message.contains("no space left on device") { Cause::Engine } else { cause };
-        Failure { cause, message: display::exit_message(&message) }
+        let cause = if message.contains("no space left on device") {
+            Cause::Engine
+        } else {
+            cause
+        };
+        Failure {
+            cause,
+            message: display::exit_message(&message),
+        }
     }
 }
 
 impl Executor for DockerExecutor {
-    fn execute<'a>(&'a self, job: JobContext<'a>) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+    fn execute<'a>(
+        &'a self,
+        job: JobContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
             let mut started = Started::default();
-            match job.cancel.run_until_cancelled(self.run(job, &mut started)).await {
-                Some(Ok(())) => Outcome::Succeeded { output: String::new() },
+            match job
+                .cancel
+                .run_until_cancelled(self.run(job, &mut started))
+                .await
+            {
+                Some(Ok(())) => Outcome::Succeeded {
+                    output: String::new(),
+                },
                 Some(Err(failure)) => failure.into(),
                 None => {
                     started.wait_until_gone().await;
@@ -208,10 +248,14 @@ impl Progress<'_> {
 
 fn refuse_what_is_not_offered(build: &DockerBuild, job: JobContext<'_>) -> Result<(), Failure> {
     if build.push.is_some() {
-        return Err(Failure::request("this worker cannot push images yet: submit the job without a push target"));
+        return Err(Failure::request(
+            "this worker cannot push images yet: submit the job without a push target",
+        ));
     }
     if build.buildkit {
-        return Err(Failure::request("this worker cannot use BuildKit yet: submit the job without it"));
+        return Err(Failure::request(
+            "this worker cannot use BuildKit yet: submit the job without it",
+        ));
     }
     if !job.spec.secrets.is_empty() {
         return Err(Failure::request(
@@ -229,7 +273,11 @@ async fn prepare(job: JobContext<'_>, build: &DockerBuild) -> Result<(String, Ru
         let rules = Rules::of_context(&context, &path).map_err(Failure::request)?;
         Ok((path, rules))
     });
-    prepared.await.unwrap_or_else(|error| Err(Failure::setup(format!("cannot prepare the build context: {error}"))))
+    prepared.await.unwrap_or_else(|error| {
+        Err(Failure::setup(format!(
+            "cannot prepare the build context: {error}"
+        )))
+    })
 }
 
 /// Adds build arguments to each request of `docker`.
@@ -241,7 +289,10 @@ fn with_build_args(docker: Docker, arguments: &[String]) -> Docker {
         return docker;
     }
     let json = build_args_json(arguments, |name| std::env::var(name).ok());
-    let parameter = format!("&buildargs={}", utf8_percent_encode(&json, NON_ALPHANUMERIC));
+    let parameter = format!(
+        "&buildargs={}",
+        utf8_percent_encode(&json, NON_ALPHANUMERIC)
+    );
     docker.with_request_modifier(move |mut request| {
         if let Ok(uri) = format!("{}{parameter}", request.uri()).parse() {
             *request.uri_mut() = uri;
@@ -274,7 +325,12 @@ mod tests {
     #[test]
     fn build_arguments_take_their_values_as_the_docker_command_does() {
         let arguments = ["A=1", "B=x=y", "EMPTY=", "FROM_ENV", "UNSET", "A=2"].map(str::to_owned);
-        let json = build_args_json(&arguments, |name| (name == "FROM_ENV").then(|| "worker's".to_owned()));
-        assert_eq!(json, r#"{"A":"2","B":"x=y","EMPTY":"","FROM_ENV":"worker's","UNSET":null}"#);
+        let json = build_args_json(&arguments, |name| {
+            (name == "FROM_ENV").then(|| "worker's".to_owned())
+        });
+        assert_eq!(
+            json,
+            r#"{"A":"2","B":"x=y","EMPTY":"","FROM_ENV":"worker's","UNSET":null}"#
+        );
     }
 }

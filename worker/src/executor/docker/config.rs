@@ -20,7 +20,11 @@ pub struct DockerConfig {
 
 impl Default for DockerConfig {
     fn default() -> Self {
-        Self { pull: Pull::default(), engine: EngineAddress::default(), answer_timeout: Duration::from_secs(10) }
+        Self {
+            pull: Pull::default(),
+            engine: EngineAddress::default(),
+            answer_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -73,16 +77,22 @@ pub enum EngineAddress {
 #[derive(Debug, Error)]
 pub enum EngineAddressError {
     /// Neither `unix://` nor `tcp://`.
-    #[error("cannot reach a Docker engine at `{0}`: use unix:///path/to/docker.sock or tcp://host:port")]
+    #[error(
+        "cannot reach a Docker engine at `{0}`: use unix:///path/to/docker.sock or tcp://host:port"
+    )]
     Scheme(String),
     /// Nothing behind the scheme.
-    #[error("the Docker engine's address `{0}` names no engine: use unix:///path/to/docker.sock or tcp://host:port")]
+    #[error(
+        "the Docker engine's address `{0}` names no engine: use unix:///path/to/docker.sock or tcp://host:port"
+    )]
     Empty(String),
     /// `DOCKER_HOST` is not text.
     #[error("the environment's DOCKER_HOST is not UTF-8")]
     NotUtf8,
     /// TLS is asked for, which is not offered.
-    #[error("the environment's DOCKER_TLS_VERIFY asks for TLS, which is not supported: use the engine's unix socket")]
+    #[error(
+        "the environment's DOCKER_TLS_VERIFY asks for TLS, which is not supported: use the engine's unix socket"
+    )]
     Tls,
 }
 
@@ -98,7 +108,11 @@ impl EngineAddress {
             Err(std::env::VarError::NotUnicode(_)) => return Err(EngineAddressError::NotUtf8),
         };
         let tls = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
-        if tls && matches!(address, Self::Http(_)) { Err(EngineAddressError::Tls) } else { Ok(address) }
+        if tls && matches!(address, Self::Http(_)) {
+            Err(EngineAddressError::Tls)
+        } else {
+            Ok(address)
+        }
     }
 }
 
@@ -112,7 +126,9 @@ impl FromStr for EngineAddress {
     type Err = EngineAddressError;
 
     fn from_str(text: &str) -> Result<Self, EngineAddressError> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| EngineAddressError::Scheme(text.to_owned()))?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| EngineAddressError::Scheme(text.to_owned()))?;
         match scheme {
             _ if rest.is_empty() => Err(EngineAddressError::Empty(text.to_owned())),
             "unix" => Ok(Self::Unix(rest.into())),
@@ -138,12 +154,24 @@ mod tests {
     #[test]
     fn addresses_are_read_as_docker_writes_them() {
         let address = |text: &str| text.parse::<EngineAddress>();
-        assert_eq!(address("unix:///run/d.sock").unwrap(), EngineAddress::Unix("/run/d.sock".into()));
-        assert_eq!(address("tcp://builder:2375").unwrap(), EngineAddress::Http("builder:2375".into()));
-        assert_eq!(address("tcp://builder:2375").unwrap().to_string(), "tcp://builder:2375");
+        assert_eq!(
+            address("unix:///run/d.sock").unwrap(),
+            EngineAddress::Unix("/run/d.sock".into())
+        );
+        assert_eq!(
+            address("tcp://builder:2375").unwrap(),
+            EngineAddress::Http("builder:2375".into())
+        );
+        assert_eq!(
+            address("tcp://builder:2375").unwrap().to_string(),
+            "tcp://builder:2375"
+        );
         for wrong in ["", "/run/d.sock", "ssh://builder", "unix://"] {
             let error = address(wrong).unwrap_err().to_string();
-            assert!(error.contains("use unix:///path/to/docker.sock or tcp://host:port"), "{wrong}: {error}");
+            assert!(
+                error.contains("use unix:///path/to/docker.sock or tcp://host:port"),
+                "{wrong}: {error}"
+            );
         }
     }
 

@@ -42,10 +42,20 @@ impl Sending {
 }
 
 /// Starts to send the directory `root`, less what `rules` keep out.
-pub(super) fn send(root: PathBuf, rules: Rules) -> (Sending, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
+pub(super) fn send(
+    root: PathBuf,
+    rules: Rules,
+) -> (
+    Sending,
+    impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) {
     let (chunks, mut receiver) = mpsc::channel(PENDING);
     let sent = Arc::new(AtomicU64::new(0));
-    let writer = ChunkWriter { chunks: chunks.clone(), buffer: BytesMut::new(), sent: Arc::clone(&sent) };
+    let writer = ChunkWriter {
+        chunks: chunks.clone(),
+        buffer: BytesMut::new(),
+        sent: Arc::clone(&sent),
+    };
     let thread = tokio::task::spawn_blocking(move || {
         let result = Archive::new(root, rules, writer).write();
         if let Err(error) = &result {
@@ -54,7 +64,10 @@ pub(super) fn send(root: PathBuf, rules: Rules) -> (Sending, impl Stream<Item = 
         }
         result
     });
-    (Sending { thread, sent }, futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+    (
+        Sending { thread, sent },
+        futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)),
+    )
 }
 
 struct Archive {
@@ -65,12 +78,19 @@ struct Archive {
 
 impl Archive {
     fn new(root: PathBuf, rules: Rules, writer: ChunkWriter) -> Self {
-        Self { root, rules, tar: Builder::new(writer) }
+        Self {
+            root,
+            rules,
+            tar: Builder::new(writer),
+        }
     }
 
     fn write(mut self) -> Result<(), String> {
         self.add_directory(OsStr::new(""), &Matched::default())?;
-        self.tar.into_inner().and_then(|mut writer| writer.flush()).map_err(|error| cannot_send(Path::new("."), &error))
+        self.tar
+            .into_inner()
+            .and_then(|mut writer| writer.flush())
+            .map_err(|error| cannot_send(Path::new("."), &error))
     }
 
     /// Adds what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
@@ -83,11 +103,12 @@ impl Archive {
         names.sort_unstable();
         for name in names {
             let path = join(directory, &name);
-            let metadata =
-                fs::symlink_metadata(self.root.join(&path)).map_err(|error| cannot_send(Path::new(&path), &error))?;
+            let metadata = fs::symlink_metadata(self.root.join(&path))
+                .map_err(|error| cannot_send(Path::new(&path), &error))?;
             let (verdict, matched) = self.rules.decide(&path, metadata.is_dir(), matched);
             if verdict == Verdict::Send {
-                self.add_entry(Path::new(&path), &metadata).map_err(|error| cannot_send(Path::new(&path), &error))?;
+                self.add_entry(Path::new(&path), &metadata)
+                    .map_err(|error| cannot_send(Path::new(&path), &error))?;
             }
             if metadata.is_dir() && verdict != Verdict::Skip {
                 self.add_directory(&path, &matched)?;
@@ -108,12 +129,25 @@ impl Archive {
                 .read(true)
                 .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(self.root.join(path))?;
-            self.append(header, name, None, Exactly { file, left: metadata.len() })
+            self.append(
+                header,
+                name,
+                None,
+                Exactly {
+                    file,
+                    left: metadata.len(),
+                },
+            )
         } else if kind.is_dir() {
             self.append(header, name, None, io::empty())
         } else if kind.is_symlink() {
             let target = fs::read_link(self.root.join(path))?;
-            self.append(header, name, Some(target.as_os_str().as_bytes()), io::empty())
+            self.append(
+                header,
+                name,
+                Some(target.as_os_str().as_bytes()),
+                io::empty(),
+            )
         } else if kind.is_fifo() {
             header.set_entry_type(EntryType::Fifo);
             self.append(header, name, None, io::empty())
@@ -123,7 +157,13 @@ impl Archive {
     }
 
     /// Appends an entry whose name and link target are kept byte for byte: they need be neither short, nor tidy, nor UTF-8.
-    fn append(&mut self, mut header: Header, name: &[u8], target: Option<&[u8]>, data: impl Read) -> io::Result<()> {
+    fn append(
+        &mut self,
+        mut header: Header,
+        name: &[u8],
+        target: Option<&[u8]>,
+        data: impl Read,
+    ) -> io::Result<()> {
         if !header.entry_type().is_file() {
             header.set_size(0);
         }
@@ -179,7 +219,10 @@ impl Read for Exactly {
         }
         let count = (&self.file).take(self.left).read(buffer)?;
         if count == 0 && !buffer.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it shrank while it was being sent"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it shrank while it was being sent",
+            ));
         }
         self.left -= count as u64;
         Ok(count)
@@ -196,7 +239,9 @@ impl ChunkWriter {
     fn pass_on(&mut self) -> io::Result<()> {
         let chunk = self.buffer.split().freeze();
         self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        self.chunks.blocking_send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        self.chunks
+            .blocking_send(Ok(chunk))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 
@@ -210,7 +255,11 @@ impl Write for ChunkWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() { Ok(()) } else { self.pass_on() }
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            self.pass_on()
+        }
     }
 }
 
@@ -228,7 +277,10 @@ mod tests {
     async fn archive_of(root: &Path, rules: Rules) -> (Vec<u8>, u64) {
         let (sending, stream) = send(root.to_owned(), rules);
         let chunks: Vec<_> = stream.collect().await;
-        let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
+        let bytes: Vec<u8> = chunks
+            .into_iter()
+            .flat_map(|chunk| chunk.unwrap())
+            .collect();
         let sent = sending.sent();
         sending.thread.await.unwrap().unwrap();
         (bytes, sent)
@@ -243,7 +295,10 @@ mod tests {
             let mut contents = Vec::new();
             entry.read_to_end(&mut contents).unwrap();
             let target = entry.link_name_bytes().map(|target| target.into_owned());
-            entries.insert(entry.path_bytes().into_owned(), (entry.header().clone(), contents, target));
+            entries.insert(
+                entry.path_bytes().into_owned(),
+                (entry.header().clone(), contents, target),
+            );
         }
         entries
     }
@@ -261,42 +316,88 @@ mod tests {
     async fn odd_names_modes_and_links_arrive_as_they_are_and_belong_to_root() {
         let root = TempDir::new().unwrap();
         let long = [&b"\xff"[..], &[b'n'; 200]].concat();
-        for name in [&b"plain"[..], b"new\nline", b"bad\xff\xfe", b"-rf", b" space ", &long] {
+        for name in [
+            &b"plain"[..],
+            b"new\nline",
+            b"bad\xff\xfe",
+            b"-rf",
+            b" space ",
+            &long,
+        ] {
             fs::write(root.path().join(OsStr::from_bytes(name)), name).unwrap();
         }
-        fs::set_permissions(root.path().join("plain"), fs::Permissions::from_mode(0o4751)).unwrap();
+        fs::set_permissions(
+            root.path().join("plain"),
+            fs::Permissions::from_mode(0o4751),
+        )
+        .unwrap();
         let far = "x/".repeat(120);
-        for (link, target) in [("up", "../..//./outside"), ("dangling", "/nowhere"), ("far", &far)] {
+        for (link, target) in [
+            ("up", "../..//./outside"),
+            ("dangling", "/nowhere"),
+            ("far", &far),
+        ] {
             symlink(target, root.path().join(link)).unwrap();
         }
         fs::create_dir(root.path().join("empty")).unwrap();
         let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
 
         let entries = entries(&archive_of(root.path(), Rules::default()).await.0);
-        for name in [&b"plain"[..], b"new\nline", b"bad\xff\xfe", b"-rf", b" space ", &long] {
+        for name in [
+            &b"plain"[..],
+            b"new\nline",
+            b"bad\xff\xfe",
+            b"-rf",
+            b" space ",
+            &long,
+        ] {
             assert_eq!(entries[name].1, name);
         }
         assert_eq!(entries[&b"plain"[..]].0.mode().unwrap() & 0o7777, 0o4751);
-        for (link, target) in [("up", "../..//./outside"), ("dangling", "/nowhere"), ("far", &far)] {
-            assert_eq!(entries[link.as_bytes()].2.as_deref().unwrap(), target.as_bytes());
+        for (link, target) in [
+            ("up", "../..//./outside"),
+            ("dangling", "/nowhere"),
+            ("far", &far),
+        ] {
+            assert_eq!(
+                entries[link.as_bytes()].2.as_deref().unwrap(),
+                target.as_bytes()
+            );
         }
         assert_eq!(entries[&b"empty"[..]].0.entry_type(), EntryType::Directory);
         assert!(!entries.contains_key(&b"socket"[..]));
-        assert!(entries.values().all(|(header, ..)| header.uid().unwrap() == 0 && header.gid().unwrap() == 0));
+        assert!(
+            entries
+                .values()
+                .all(|(header, ..)| header.uid().unwrap() == 0 && header.gid().unwrap() == 0)
+        );
     }
 
     #[tokio::test]
     async fn a_file_of_more_than_8_gib_is_announced_with_its_size() {
         let root = TempDir::new().unwrap();
         let size = 9 << 30;
-        File::create(root.path().join("big")).unwrap().set_len(size).unwrap();
+        File::create(root.path().join("big"))
+            .unwrap()
+            .set_len(size)
+            .unwrap();
         let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
         let first = stream.next().await.unwrap().unwrap();
         let header = Header::from_byte_slice(&first[..512]);
         assert_eq!(header.size().unwrap(), size);
         drop(stream);
-        assert!(sending.thread.await.unwrap().unwrap_err().starts_with("cannot send \"big\""));
-        assert!(sending.sent.load(Ordering::Relaxed) < 1 << 20, "the rest was not read for nobody");
+        assert!(
+            sending
+                .thread
+                .await
+                .unwrap()
+                .unwrap_err()
+                .starts_with("cannot send \"big\"")
+        );
+        assert!(
+            sending.sent.load(Ordering::Relaxed) < 1 << 20,
+            "the rest was not read for nobody"
+        );
     }
 
     #[tokio::test]
@@ -306,10 +407,18 @@ mod tests {
         File::create(&path).unwrap().set_len(64 << 20).unwrap();
         let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
         stream.next().await.unwrap().unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(1).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1)
+            .unwrap();
         let chunks: Vec<_> = stream.collect().await;
         let error = chunks.last().unwrap().as_ref().unwrap_err().to_string();
-        assert!(error.ends_with("it shrank while it was being sent"), "{error}");
+        assert!(
+            error.ends_with("it shrank while it was being sent"),
+            "{error}"
+        );
         assert_eq!(sending.thread.await.unwrap().unwrap_err(), error);
     }
 }

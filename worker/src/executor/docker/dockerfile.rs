@@ -19,7 +19,9 @@ pub(super) fn prepare(context: &Path, dockerfile: &Dockerfile) -> Result<String,
     match dockerfile {
         Dockerfile::Contents(contents) => {
             write(context, contents).map_err(|error| {
-                Failure::setup(format!("cannot write the Dockerfile into the build context: {error}"))
+                Failure::setup(format!(
+                    "cannot write the Dockerfile into the build context: {error}"
+                ))
             })?;
             Ok(NAME.to_owned())
         }
@@ -54,7 +56,10 @@ fn find(context: &Path, path: &str) -> Result<String, String> {
     }
     let normal = normalise(path);
     let components: Vec<&str> = normal.split('/').collect();
-    if components.iter().any(|component| matches!(*component, "." | "..")) {
+    if components
+        .iter()
+        .any(|component| matches!(*component, "." | ".."))
+    {
         return Err(format!("Relative segment in {normal}"));
     }
     let (last, directories) = components.split_last().ok_or("Empty path!")?;
@@ -101,7 +106,9 @@ fn kind_of(reached: &Path, component: &str, path: &str) -> Result<FileType, Stri
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(format!("{component:?} does not exist (in {path})"))
         }
-        Err(error) => Err(format!("{component:?} cannot be looked up (in {path}): {error}")),
+        Err(error) => Err(format!(
+            "{component:?} cannot be looked up (in {path}): {error}"
+        )),
     }
 }
 
@@ -116,23 +123,40 @@ mod tests {
     fn context() -> TempDir {
         let context = TempDir::new().unwrap();
         fs::create_dir_all(context.path().join("docker/build")).unwrap();
-        fs::write(context.path().join("docker/build/Dockerfile.web"), "FROM scratch\n").unwrap();
+        fs::write(
+            context.path().join("docker/build/Dockerfile.web"),
+            "FROM scratch\n",
+        )
+        .unwrap();
         fs::write(context.path().join("file"), "x").unwrap();
         symlink("docker", context.path().join("link")).unwrap();
-        symlink("docker/build/Dockerfile.web", context.path().join("Dockerfile.link")).unwrap();
+        symlink(
+            "docker/build/Dockerfile.web",
+            context.path().join("Dockerfile.link"),
+        )
+        .unwrap();
         context
     }
 
     fn refusal(path: &str) -> String {
-        prepare(context().path(), &Dockerfile::Path(path.to_owned())).unwrap_err().message
+        prepare(context().path(), &Dockerfile::Path(path.to_owned()))
+            .unwrap_err()
+            .message
     }
 
     #[test]
     fn a_regular_file_in_the_context_is_found() {
         let context = context();
         let path = "docker/build/Dockerfile.web";
-        for spelling in [path, "./docker//build/Dockerfile.web", "docker/../docker/./build/Dockerfile.web"] {
-            assert_eq!(prepare(context.path(), &Dockerfile::Path(spelling.into())).unwrap(), path);
+        for spelling in [
+            path,
+            "./docker//build/Dockerfile.web",
+            "docker/../docker/./build/Dockerfile.web",
+        ] {
+            assert_eq!(
+                prepare(context.path(), &Dockerfile::Path(spelling.into())).unwrap(),
+                path
+            );
         }
     }
 
@@ -146,16 +170,31 @@ mod tests {
         assert_eq!(refusal("."), "Relative segment in .");
         assert_eq!(refusal("docker/.."), "Relative segment in .");
         assert_eq!(refusal("docker/"), "Empty segment in docker/!");
-        assert_eq!(refusal("docker/missing/x"), "\"missing\" does not exist (in docker/missing/x)");
-        assert_eq!(refusal("missing"), "\"missing\" does not exist (in missing)");
+        assert_eq!(
+            refusal("docker/missing/x"),
+            "\"missing\" does not exist (in docker/missing/x)"
+        );
+        assert_eq!(
+            refusal("missing"),
+            "\"missing\" does not exist (in missing)"
+        );
         assert_eq!(refusal("file/x"), "\"file\" is not a directory (in file/x)");
     }
 
     #[test]
     fn links_are_not_followed() {
-        assert_eq!(refusal("link/build/Dockerfile.web"), "\"link\" is not a directory (in link/build/Dockerfile.web)");
-        assert_eq!(refusal("Dockerfile.link"), "\"Dockerfile.link\" is not a regular file (in Dockerfile.link)");
-        assert_eq!(refusal("docker"), "\"docker\" is not a regular file (in docker)");
+        assert_eq!(
+            refusal("link/build/Dockerfile.web"),
+            "\"link\" is not a directory (in link/build/Dockerfile.web)"
+        );
+        assert_eq!(
+            refusal("Dockerfile.link"),
+            "\"Dockerfile.link\" is not a regular file (in Dockerfile.link)"
+        );
+        assert_eq!(
+            refusal("docker"),
+            "\"docker\" is not a regular file (in docker)"
+        );
         assert_eq!(refusal("file/"), "\"file\" is not a directory (in file/)");
     }
 
@@ -174,7 +213,10 @@ mod tests {
                 "directory" => fs::create_dir_all(path.join("sub")).unwrap(),
                 _ => {}
             }
-            assert_eq!(prepare(context.path(), &Dockerfile::Contents("FROM x\n".into())).unwrap(), "Dockerfile");
+            assert_eq!(
+                prepare(context.path(), &Dockerfile::Contents("FROM x\n".into())).unwrap(),
+                "Dockerfile"
+            );
             assert_eq!(fs::read_to_string(&path).unwrap(), "FROM x\n", "{plant}");
             assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{plant}");
         }

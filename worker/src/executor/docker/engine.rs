@@ -31,14 +31,21 @@ pub struct EngineHealth {
 pub(super) fn connect(config: &DockerConfig) -> Result<Docker, Failure> {
     let seconds = config.answer_timeout.as_secs().max(1);
     match &config.engine {
-        EngineAddress::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), seconds, API_DEFAULT_VERSION),
-        EngineAddress::Http(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+        EngineAddress::Unix(path) => {
+            Docker::connect_with_unix(&path.to_string_lossy(), seconds, API_DEFAULT_VERSION)
+        }
+        EngineAddress::Http(address) => {
+            Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+        }
     }
     .map_err(|error| away(&config.engine, &error))
 }
 
 /// Asks the engine whether it is there and what it is.
-pub(super) async fn health(docker: &Docker, engine: &EngineAddress) -> Result<EngineHealth, Failure> {
+pub(super) async fn health(
+    docker: &Docker,
+    engine: &EngineAddress,
+) -> Result<EngineHealth, Failure> {
     let explain = |error| away(engine, &error);
     docker.ping().await.map_err(explain)?;
     let version = docker.version().await.map_err(explain)?;
@@ -88,9 +95,16 @@ pub(super) async fn wait_until_removed(docker: &Docker, containers: &BTreeSet<St
         match timeout_at(deadline, gone(docker, container)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(container, error = reason(&error), "cannot tell whether a cancelled build's container is gone")
+                warn!(
+                    container,
+                    error = reason(&error),
+                    "cannot tell whether a cancelled build's container is gone"
+                )
             }
-            Err(_) => warn!(container, "the engine has not removed the container of a cancelled build yet"),
+            Err(_) => warn!(
+                container,
+                "the engine has not removed the container of a cancelled build yet"
+            ),
         }
     }
 }
@@ -98,7 +112,9 @@ pub(super) async fn wait_until_removed(docker: &Docker, containers: &BTreeSet<St
 async fn gone(docker: &Docker, container: &str) -> Result<(), Error> {
     loop {
         match docker.inspect_container(container, None).await {
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(()),
+            Err(Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => return Ok(()),
             Err(error) => return Err(error),
             Ok(_) => sleep(Duration::from_millis(20)).await,
         }

@@ -71,7 +71,13 @@ impl Rules {
                 return Err(format!("{NAME}: illegal exclusion pattern: \"!\""));
             }
             let clean = clean(pattern);
-            rules.add(clean.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&clean), exception)?;
+            rules.add(
+                clean
+                    .strip_prefix('/')
+                    .filter(|rest| !rest.is_empty())
+                    .unwrap_or(&clean),
+                exception,
+            )?;
         }
         for needed in [NAME, dockerfile] {
             if rules.ignores(needed) {
@@ -82,8 +88,13 @@ impl Rules {
     }
 
     fn add(&mut self, text: &str, exception: bool) -> Result<(), String> {
-        let pattern = Pattern::read(text).map_err(|_| format!("{NAME}: syntax error in pattern {text:?}"))?;
-        self.rules.push(Rule { text: text.to_owned(), pattern, exception });
+        let pattern =
+            Pattern::read(text).map_err(|_| format!("{NAME}: syntax error in pattern {text:?}"))?;
+        self.rules.push(Rule {
+            text: text.to_owned(),
+            pattern,
+            exception,
+        });
         Ok(())
     }
 
@@ -99,7 +110,12 @@ impl Rules {
     }
 
     /// Decides on `path`, relative to the root, in a directory that has matched `parent`.
-    pub(super) fn decide(&self, path: &OsStr, is_directory: bool, parent: &Matched) -> (Verdict, Matched) {
+    pub(super) fn decide(
+        &self,
+        path: &OsStr,
+        is_directory: bool,
+        parent: &Matched,
+    ) -> (Verdict, Matched) {
         let (ignored, matched) = self.check(path, parent);
         let verdict = match (ignored, is_directory) {
             (false, _) => Verdict::Send,
@@ -129,7 +145,12 @@ impl Rules {
     /// it search directories that are kept out.
     fn has_exception_below(&self, directory: &OsStr) -> bool {
         let directory = [directory.as_bytes(), b"/"].concat();
-        self.rules.iter().any(|rule| rule.exception && [rule.text.as_bytes(), b"/"].concat().starts_with(&directory))
+        self.rules.iter().any(|rule| {
+            rule.exception
+                && [rule.text.as_bytes(), b"/"]
+                    .concat()
+                    .starts_with(&directory)
+        })
     }
 }
 
@@ -137,7 +158,9 @@ impl Rules {
 fn read_inside(root: &Path) -> io::Result<Vec<u8>> {
     let path = fs::canonicalize(root.join(NAME))?;
     if !path.starts_with(fs::canonicalize(root)?) || !fs::metadata(&path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file of the build context"));
+        return Err(io::Error::other(
+            "it is not a regular file of the build context",
+        ));
     }
     fs::read(path)
 }
@@ -146,7 +169,12 @@ fn read_inside(root: &Path) -> io::Result<Vec<u8>> {
 fn characters(path: &OsStr) -> Vec<char> {
     path.as_bytes()
         .utf8_chunks()
-        .flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER)))
+        .flat_map(|chunk| {
+            chunk
+                .valid()
+                .chars()
+                .chain(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER))
+        })
         .collect()
 }
 
@@ -181,7 +209,11 @@ mod tests {
     /// Which of `paths` are kept out.
     fn ignored<'a>(rules: &str, paths: &[&'a str]) -> Vec<&'a str> {
         let rules = Rules::read(rules, "Dockerfile").unwrap();
-        paths.iter().copied().filter(|path| rules.ignores(path)).collect()
+        paths
+            .iter()
+            .copied()
+            .filter(|path| rules.ignores(path))
+            .collect()
     }
 
     #[test]
@@ -189,7 +221,10 @@ mod tests {
         let paths = ["a.md", "README.md", "docs/b.md", "keep/README.md"];
         assert_eq!(ignored("*.md\n!README.md\n", &paths), ["a.md"]);
         assert_eq!(ignored("!README.md\n*.md\n", &paths), ["a.md", "README.md"]);
-        assert_eq!(ignored("**/*.md\n!**/README.md\n", &paths), ["a.md", "docs/b.md"]);
+        assert_eq!(
+            ignored("**/*.md\n!**/README.md\n", &paths),
+            ["a.md", "docs/b.md"]
+        );
     }
 
     #[test]
@@ -203,7 +238,10 @@ mod tests {
     #[test]
     fn comments_spaces_and_odd_spellings_are_understood() {
         let paths = ["a", "b", "#c", "d"];
-        assert_eq!(ignored("\u{feff}# a\n\n  ./b  \n #c\n! d\nx/../a\n", &paths), ["a", "b", "#c"]);
+        assert_eq!(
+            ignored("\u{feff}# a\n\n  ./b  \n #c\n! d\nx/../a\n", &paths),
+            ["a", "b", "#c"]
+        );
         assert_eq!(ignored("a\r\nb\r\n", &paths), ["a", "b"]);
     }
 
@@ -214,14 +252,26 @@ mod tests {
         let rules = Rules::read("docker\n", "docker/Dockerfile").unwrap();
         let (verdict, matched) = rules.decide(OsStr::new("docker"), true, &Matched::default());
         assert_eq!(verdict, Verdict::Descend);
-        assert_eq!(rules.decide(OsStr::new("docker/Dockerfile"), false, &matched).0, Verdict::Send);
-        assert_eq!(rules.decide(OsStr::new("docker/other"), false, &matched).0, Verdict::Skip);
+        assert_eq!(
+            rules
+                .decide(OsStr::new("docker/Dockerfile"), false, &matched)
+                .0,
+            Verdict::Send
+        );
+        assert_eq!(
+            rules.decide(OsStr::new("docker/other"), false, &matched).0,
+            Verdict::Skip
+        );
     }
 
     #[test]
     fn only_an_exception_that_names_a_directory_opens_it() {
-        let verdict =
-            |text| Rules::read(text, "Dockerfile").unwrap().decide(OsStr::new("a"), true, &Matched::default()).0;
+        let verdict = |text| {
+            Rules::read(text, "Dockerfile")
+                .unwrap()
+                .decide(OsStr::new("a"), true, &Matched::default())
+                .0
+        };
         assert_eq!(verdict("a\n"), Verdict::Skip);
         assert_eq!(verdict("a\n!a/b\n"), Verdict::Descend);
         assert_eq!(verdict("a\n!**/b\n"), Verdict::Skip);
@@ -230,14 +280,28 @@ mod tests {
 
     #[test]
     fn broken_files_are_explained() {
-        assert_eq!(Rules::read("[\n", "D").unwrap_err(), ".dockerignore: syntax error in pattern \"[\"");
-        assert_eq!(Rules::read("!\n", "D").unwrap_err(), ".dockerignore: illegal exclusion pattern: \"!\"");
+        assert_eq!(
+            Rules::read("[\n", "D").unwrap_err(),
+            ".dockerignore: syntax error in pattern \"[\""
+        );
+        assert_eq!(
+            Rules::read("!\n", "D").unwrap_err(),
+            ".dockerignore: illegal exclusion pattern: \"!\""
+        );
     }
 
     #[test]
     fn names_that_are_not_utf8_can_be_matched() {
         let rules = Rules::read("bad?\n", "Dockerfile").unwrap();
-        assert!(rules.check(OsStr::from_bytes(b"bad\xff"), &Matched::default()).0);
-        assert!(!rules.check(OsStr::from_bytes(b"bad\xff\xfe"), &Matched::default()).0);
+        assert!(
+            rules
+                .check(OsStr::from_bytes(b"bad\xff"), &Matched::default())
+                .0
+        );
+        assert!(
+            !rules
+                .check(OsStr::from_bytes(b"bad\xff\xfe"), &Matched::default())
+                .0
+        );
     }
 }

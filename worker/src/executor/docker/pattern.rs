@@ -22,7 +22,10 @@ enum Token {
     /// `**` at the end, or at the start of a pattern without other wildcards: anything.
     Anything,
     /// `[a-z]`, `[^a-z]`.
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// A pattern with a `[` that is not closed, an empty range or a final backslash.
@@ -54,7 +57,12 @@ impl Pattern {
         // ending, at any depth.
         if let Some((head @ Token::Directories, literals)) = tokens.split_first_mut() {
             let glued = !text.starts_with("**/");
-            if glued && literals.iter().all(|token| matches!(token, Token::Literal(_))) && !text.contains('\\') {
+            if glued
+                && literals
+                    .iter()
+                    .all(|token| matches!(token, Token::Literal(_)))
+                && !text.contains('\\')
+            {
                 *head = Token::Anything;
             }
         }
@@ -85,10 +93,16 @@ impl Token {
         // Whether an earlier end reaches up to here through characters that the token may repeat.
         let mut reaches = false;
         let mut previous: Option<(bool, char)> = None;
-        for (&end, character) in ends.iter().zip(path.iter().copied().map(Some).chain([None])) {
-            let (before, step) = previous.map_or((false, None), |(before, step)| (before, Some(step)));
+        for (&end, character) in ends
+            .iter()
+            .zip(path.iter().copied().map(Some).chain([None]))
+        {
+            let (before, step) =
+                previous.map_or((false, None), |(before, step)| (before, Some(step)));
             next.push(match self {
-                Self::Literal(_) | Self::One | Self::Class { .. } => before && step.is_some_and(|c| self.accepts(c)),
+                Self::Literal(_) | Self::One | Self::Class { .. } => {
+                    before && step.is_some_and(|c| self.accepts(c))
+                }
                 Self::Many => {
                     reaches = end || (reaches && step != Some('/'));
                     reaches
@@ -113,7 +127,10 @@ impl Token {
             Self::Literal(literal) => *literal == character,
             Self::One => character != '/',
             Self::Class { negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&character)) != *negated
+                ranges
+                    .iter()
+                    .any(|(low, high)| (*low..=*high).contains(&character))
+                    != *negated
             }
             Self::Many | Self::Directories | Self::Anything => false,
         }
@@ -140,7 +157,10 @@ fn read_class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Tok
     }
 }
 
-fn class_member(first: char, rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<char, BadPattern> {
+fn class_member(
+    first: char,
+    rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
+) -> Result<char, BadPattern> {
     match first {
         '-' | ']' => Err(BadPattern),
         '\\' => rest.next().ok_or(BadPattern),
@@ -153,7 +173,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, path: &str) -> bool {
-        Pattern::read(pattern).unwrap().matches(&path.chars().collect::<Vec<_>>())
+        Pattern::read(pattern)
+            .unwrap()
+            .matches(&path.chars().collect::<Vec<_>>())
     }
 
     #[test]
