@@ -196,12 +196,11 @@ impl SledStore {
     fn drop_rows(&self, keys: &[sled::IVec]) -> Result<(), StoreError> {
         let mut meta = self.meta();
         for some in keys.chunks(PRUNE_BATCH) {
-            let mut rows = Rows {
+            let rows = Rows {
                 store: self,
                 changed: some.iter().map(|key| (key.to_vec(), None)).collect(),
                 meta: meta.clone(),
             };
-            rows.meta.batch += 1;
             let after = rows.write(&meta)?;
             *meta = after;
         }
@@ -372,11 +371,11 @@ impl Rows<'_> {
         }
         if key.first().is_some_and(|kind| INDEX.contains(kind)) {
             if let Some(old) = &old {
-                self.meta.rows -= 1;
+                self.meta.rows = self.meta.rows.wrapping_sub(1);
                 self.meta.digest = self.meta.digest.wrapping_sub(mark(&key, old));
             }
             if let Some(new) = &new {
-                self.meta.rows += 1;
+                self.meta.rows = self.meta.rows.wrapping_add(1);
                 self.meta.digest = self.meta.digest.wrapping_add(mark(&key, new));
             }
         }
