@@ -140,8 +140,8 @@ mod tests {
                 "j24",
                 "jzv",
                 "j104",
-                "j31n05",
-                "jfzzzzzzzzzzzzw"
+                "j31n03",
+                "jfzzzzzzzzzzzzx"
             ]
         );
     }
