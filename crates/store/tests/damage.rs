@@ -306,3 +306,39 @@ fn a_directory_that_cannot_be_made_is_named() {
         "{error}"
     );
 }
+
+/// Opens the data past our back, as a repair tool gone wrong would.
+fn tamper(dir: &Path, how: impl FnOnce(&sled::Db)) {
+    let db = sled::open(dir.join("store")).unwrap();
+    how(&db);
+    db.flush().unwrap();
+}
+
+#[test]
+fn rows_that_were_dropped_or_altered_are_noticed() {
+    let original = tempfile::tempdir().unwrap();
+    filled(original.path());
+    let damaged = |how: fn(&sled::Db)| {
+        let dir = tempfile::tempdir().unwrap();
+        copy(original.path(), dir.path());
+        tamper(dir.path(), how);
+        refused(dir.path()).to_string()
+    };
+    let dropped = damaged(|db| {
+        let (key, _) = db.scan_prefix(b"h").next().unwrap().unwrap();
+        db.remove(key).unwrap();
+    });
+    assert!(
+        dropped.contains("it has 199 rows, and should have 200"),
+        "{dropped}"
+    );
+    let altered = damaged(|db| {
+        let (key, value) = db.scan_prefix(b"w").next().unwrap().unwrap();
+        let flipped = [value[0], value[1] ^ 1];
+        db.insert(key, &flipped).unwrap();
+    });
+    assert!(
+        altered.contains("some of its rows were altered"),
+        "{altered}"
+    );
+}
