@@ -78,6 +78,58 @@ async fn a_cancel_ends_a_hanging_fetch_within_a_second_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_cancel_at_any_line_of_the_log_leaves_a_cache_that_works() {
+    let workshop = Workshop::new();
+    let lib = Source::new(&workshop.served(), "lib");
+    let lib_commit = lib.commit_file("l", "1");
+    let main = Source::new(&workshop.served(), "main");
+    let url_of_lib = "[submodule \"s\"]\n\tpath = s\n\turl = ../lib\n";
+    main.write("a", "1")
+        .write(".gitmodules", url_of_lib)
+        .git(&["add", "a", ".gitmodules"]);
+    main.git(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("160000,{lib_commit},s"),
+    ]);
+    main.git(&["commit", "-q", "-m", "with a submodule"]);
+    let commit = main.head();
+    let server = Daemon::serve(&workshop.served());
+    let url = server.url("main");
+    let mut lines = 0;
+    for stop_at in 0.. {
+        std::fs::remove_dir_all(workshop.cache()).ok();
+        let request = workshop.request(&url, &[&commit]);
+        let cancel = CancellationToken::new();
+        lines = 0;
+        let mut sink = |_: &[u8]| {
+            if lines == stop_at {
+                cancel.cancel();
+            }
+            lines += 1;
+        };
+        let result = prepare(&request, &marked("mark-lines"), &mut sink, &cancel).await;
+        if lines <= stop_at {
+            assert!(result.is_ok(), "{result:?}");
+            break;
+        }
+        // The last lines may come together with the result.
+        if result.is_err() {
+            assert_eq!(result, Err(GitError::Cancelled));
+            assert!(is_empty(&request.destination));
+        }
+        let outcome = workshop.prepare(&url, &[&commit]).await;
+        assert_eq!(
+            (outcome.text("a"), outcome.text("s/l")),
+            ("1".into(), "1".into())
+        );
+        assert!(!outcome.log.contains("corrupted"), "{}", outcome.log);
+    }
+    assert!(lines >= 6, "{lines}");
+}
+
+#[tokio::test]
 async fn a_job_cancelled_before_it_starts_does_nothing() {
     let workshop = Workshop::new();
     let request = workshop.request("git://127.0.0.1:1/x", &[COMMIT]);
