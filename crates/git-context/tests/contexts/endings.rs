@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ocluster_git_context::{Cause, ChildCommand, GitError, Request, prepare};
 use tokio_util::sync::CancellationToken;
 
-use super::servers::{Daemon, Silent};
-use super::sources::Source;
+use super::servers::{Daemon, Silent, Slow};
+use super::sources::{Noise, Source};
 use super::workshop::{Workshop, is_empty, run};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -168,6 +168,35 @@ async fn a_silent_server_is_given_up_by_name() {
         );
         assert_eq!(outcome.result.unwrap_err().cause(), Cause::Server);
     }
+}
+
+#[tokio::test]
+async fn a_slow_server_is_not_a_silent_one_and_the_log_tells_how_far_it_is() {
+    let workshop = Workshop::new();
+    let source = Source::new(&workshop.served(), "repo");
+    let mut noise = Noise(1);
+    for number in 0..40 {
+        source.write(&format!("f{number}"), &noise.letters(60_000));
+    }
+    let commit = source.commit("much");
+    let daemon = Daemon::serve(&workshop.served());
+    let server = Slow::before(&daemon, 32 * 1024, Duration::from_millis(60));
+    let mut request = workshop.request(&server.url("repo"), &[&commit]);
+    request.silence_limit = Duration::from_millis(1500);
+    let started = Instant::now();
+    let outcome = run(&request).await;
+    assert_eq!(outcome.commit(), commit);
+    assert!(
+        started.elapsed() > request.silence_limit,
+        "too quick to show anything"
+    );
+    assert!(
+        outcome.log.contains("Receiving objects: "),
+        "{}",
+        outcome.log
+    );
+    let lines = outcome.log.matches("Receiving objects: ").count();
+    assert!(lines < 20, "{lines} lines for 42 objects");
 }
 
 #[tokio::test]
