@@ -228,9 +228,11 @@ fn a_promised_capability_settles_for_the_peer() {
         let gift = cap_of(&call(&object, GIFT, "").await.unwrap());
         let same_gift = cap_of(&call(&object, GIFT, "").await.unwrap());
         let call_in_advance = start(&gift, ECHO, "early");
+        let settled = gift.hook.when_resolved();
+        let also_settled = same_gift.hook.when_resolved();
         give.send(Thing::named("present:").client()).ok().unwrap();
-        gift.hook.when_resolved().await.unwrap();
-        same_gift.hook.when_resolved().await.unwrap();
+        let (one, other) = futures::join!(settled, also_settled);
+        assert!(one.is_ok() && other.is_ok());
         let response = call_in_advance.promise.await.unwrap();
         let text = response.get().unwrap().get_as::<capnp::text::Reader<'_>>();
         assert_eq!(text.unwrap(), "present:early");
@@ -252,11 +254,7 @@ fn a_broken_promise_settles_into_its_exception() {
         let object: Client = client.bootstrap(&id("a"));
         let gift = cap_of(&call(&object, GIFT, "").await.unwrap());
         drop(give);
-        let settled = gift.hook.when_resolved().await.unwrap_err();
-        assert_eq!(
-            RpcError::from(settled).to_string(),
-            "Failed: Build cancelled"
-        );
+        gift.hook.when_resolved().await.unwrap();
         let late = echo(&gift, "").await.unwrap_err();
         assert_eq!(late.to_string(), "Failed: Build cancelled");
     });
@@ -288,9 +286,8 @@ fn the_release_of_an_object_is_noticed_while_its_call_is_pending() {
         assert_eq!(echo(&job, "x").await.unwrap(), "jobx");
 
         // The peer calls, and lets go of the object while the call is pending.
-        let pending = start(&job, HANG, "");
-        let (watched, pending) = (thing.hanging.clone(), pending.promise);
-        let pending = tokio::task::spawn_local(pending);
+        let watched = thing.hanging.clone();
+        let pending = tokio::task::spawn_local(start(&job, HANG, "").promise);
         until("the call has arrived", || watched.get() == 1).await;
         assert!(!rung.get(), "the peer still holds the object");
         drop(job);

@@ -3,4 +3,7 @@
 
 mod calls;
 mod lifecycle;
+mod limits;
+mod raw;
 mod support;
+mod wire;
