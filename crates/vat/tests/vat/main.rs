@@ -5,5 +5,6 @@ mod calls;
 mod lifecycle;
 mod limits;
 mod raw;
+mod sockets;
 mod support;
 mod wire;
