@@ -196,7 +196,8 @@ fn exception_types_survive_the_wire() {
     vat_test(async {
         let (client, _server) = pipe(Rc::new(Known::with(&[b"a"])), Limits::default());
         let object: Client = client.bootstrap(&id("a"));
-        let failing: [(fn(String) -> capnp::Error, &str); 4] = [
+        type Make = fn(String) -> capnp::Error;
+        let failing: [(Make, &str); 4] = [
             (error::failed, "Failed: why"),
             (error::overloaded, "Overloaded: why"),
             (error::disconnected, "Disconnected: why"),

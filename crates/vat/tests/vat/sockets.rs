@@ -122,7 +122,12 @@ fn garbage_is_refused_and_nobody_else_notices() {
 async fn s_client(port: u16, arguments: &'static [&'static str]) -> String {
     let run = move || {
         let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+            .args([
+                "s_client",
+                "-ign_eof",
+                "-connect",
+                &format!("127.0.0.1:{port}"),
+            ])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
