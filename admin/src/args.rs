@@ -46,8 +46,15 @@ pub(crate) enum Command {
 /// Who reads what the command prints.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Output {
-    /// Who reads the output. With json, data is one line of JSON, and progress goes to standard error.
-    #[arg(long, value_enum, value_name = "MODE", default_value = "human", hide_possible_values = true)]
+    /// Print for a human, or json: then data is one line of JSON, and progress goes to standard error.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        default_value = "human",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub(crate) output: OutputMode,
 }
 

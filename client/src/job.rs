@@ -40,7 +40,11 @@ impl Job {
     /// # Errors
     /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
     pub async fn started(&self) -> Result<(), RpcError> {
-        self.job.client.when_resolved().await.map_err(RpcError::from)
+        // Asked for again (it is the same job each time): the pipelined capability does not settle when nobody awaits the answer
+        // that it was pipelined on.
+        let response = self.ticket.job_request().send().promise.await?;
+        let job = response.get()?.get_job()?;
+        Ok(job.client.when_resolved().await?)
     }
 
     /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The

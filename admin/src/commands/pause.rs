@@ -4,6 +4,7 @@ use std::io;
 
 use futures::future::try_join_all;
 use ocluster_cli::{ExitCode, Failure, OutputMode, output};
+use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::workers::candidates;
@@ -33,14 +34,14 @@ struct Change<'a> {
     mode: OutputMode,
 }
 
-pub(super) async fn pause(args: &Pause) -> Result<ExitCode, Failure> {
-    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+pub(super) async fn pause(args: &Pause, vat: &Vat) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
     let (workers, wait, mode) = (&args.workers, args.wait, args.output.output);
     Change { pool, workers, active: false, wait, mode }.run().await
 }
 
-pub(super) async fn unpause(args: &Unpause) -> Result<ExitCode, Failure> {
-    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+pub(super) async fn unpause(args: &Unpause, vat: &Vat) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
     Change { pool, workers: &args.workers, active: true, wait: false, mode: args.output.output }.run().await
 }
 
