@@ -15,6 +15,8 @@ pub(crate) enum Overrun {
     Bytes(usize),
     #[error("more than {0} capabilities held (max_exports)")]
     Exports(usize),
+    #[error("more than {0} calls withdrawn before their answer (max_withdrawn_calls)")]
+    Withdrawn(usize),
     #[error("more than {0} bytes waiting to be read by the peer (max_outgoing_bytes)")]
     Outgoing(usize),
 }
@@ -22,16 +24,24 @@ pub(crate) enum Overrun {
 /// What the peer has begun and holds.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// By question id: calls which lack our `Return`, the peer's `Finish`, or both.
+    /// By question id: calls which the peer has not finished, answered or not.
     calls: HashMap<u32, Call>,
-    /// By export id: how many references the peer holds.
-    exports: HashMap<u32, u64>,
+    /// By export id: what the peer holds.
+    exports: HashMap<u32, Export>,
+    /// How many calls the peer has withdrawn before they were answered.
+    withdrawn: usize,
+}
+
+#[derive(Default)]
+struct Export {
+    references: u64,
+    /// It was sent as a promise.
+    is_promise: bool,
 }
 
 #[derive(Default)]
 struct Call {
     returned: bool,
-    finished: bool,
     /// Capabilities sent in the results, released by a `Finish` which says so.
     result_exports: Vec<u32>,
 }
@@ -54,42 +64,58 @@ impl Ledger {
         };
         call.returned = true;
         call.result_exports = exports;
-        if call.finished || no_finish {
+        if no_finish {
             self.calls.remove(&question);
         }
     }
 
-    /// The peer sends `Finish`.
-    pub(crate) fn call_finishes(&mut self, question: u32, release_result_caps: bool) {
-        let Some(call) = self.calls.get_mut(&question) else {
-            return;
+    /// The peer sends `Finish`. For a call not yet answered this withdraws it: capnp-rpc drops the
+    /// handler and sends no `Return`, but its table of answers keeps a small entry for ever.
+    pub(crate) fn call_finishes(
+        &mut self,
+        question: u32,
+        release_result_caps: bool,
+        withdrawn_limit: usize,
+    ) -> Result<(), Overrun> {
+        let Some(call) = self.calls.remove(&question) else {
+            return Ok(());
         };
-        call.finished = true;
-        let exports = std::mem::take(&mut call.result_exports);
-        if call.returned {
-            self.calls.remove(&question);
-        }
-        if release_result_caps {
-            for export in exports {
-                self.released(export, 1);
+        if !call.returned {
+            self.withdrawn += 1;
+            if self.withdrawn > withdrawn_limit {
+                return Err(Overrun::Withdrawn(withdrawn_limit));
             }
         }
-    }
-
-    /// We send a capability of ours.
-    pub(crate) fn exported(&mut self, export: u32, limit: usize) -> Result<(), Overrun> {
-        *self.exports.entry(export).or_default() += 1;
-        if self.exports.len() > limit {
-            return Err(Overrun::Exports(limit));
+        if release_result_caps {
+            for export in call.result_exports {
+                self.released(export, 1);
+            }
         }
         Ok(())
     }
 
+    /// We send a capability of ours. Tells whether the peer knows it as a promise.
+    pub(crate) fn exported(
+        &mut self,
+        export: u32,
+        is_promise: bool,
+        limit: usize,
+    ) -> Result<bool, Overrun> {
+        let entry = self.exports.entry(export).or_default();
+        entry.references += 1;
+        entry.is_promise |= is_promise;
+        let is_promise = entry.is_promise;
+        if self.exports.len() > limit {
+            return Err(Overrun::Exports(limit));
+        }
+        Ok(is_promise)
+    }
+
     /// The peer drops references to one.
     pub(crate) fn released(&mut self, export: u32, references: u32) {
-        if let Some(count) = self.exports.get_mut(&export) {
-            *count = count.saturating_sub(u64::from(references));
-            if *count == 0 {
+        if let Some(entry) = self.exports.get_mut(&export) {
+            entry.references = entry.references.saturating_sub(u64::from(references));
+            if entry.references == 0 {
                 self.exports.remove(&export);
             }
         }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod address;
+mod broken;
 mod certificate;
 mod connect_error;
 mod connection;
@@ -38,6 +39,7 @@ mod sturdy_ref;
 mod tls;
 
 pub use address::Address;
+pub use broken::{broken_cap, promised_cap};
 pub use connect_error::ConnectError;
 pub use connection::{CloseReason, Connection, ConnectionOptions, Side};
 pub use dial::{DialOptions, Progress, Vat};

@@ -54,7 +54,6 @@ enum Fate {
 }
 
 fn revise(link: &Link, builder: &mut Builder<HeapAllocator>) -> capnp::Result<Fate> {
-    book(link, builder.get_root_as_reader()?)?;
     match builder.get_root::<message::Builder<'_>>()?.which()? {
         message::Bootstrap(bootstrap) => {
             let id = link.parked_id.borrow_mut().take();
@@ -63,20 +62,16 @@ fn revise(link: &Link, builder: &mut Builder<HeapAllocator>) -> capnp::Result<Fa
                 bootstrap?.init_deprecated_object_id().set_as(id)?;
             }
         }
-        message::Return(answer) => {
-            let answer = answer?;
-            if answer.reborrow_as_reader().get_answer_id() == RESERVED_QUESTION {
-                return Ok(Fate::Swallow);
-            }
-            if let return_::Exception(exception) = answer.which()? {
-                strip_mark(exception?)?;
-            }
+        message::Call(call) => {
+            export_all(link, call?.get_params()?)?;
         }
-        message::Resolve(resolve) => {
-            if let resolve::Exception(exception) = resolve?.which()? {
-                strip_mark(exception?)?;
+        message::Return(answer) => return revise_return(link, answer?),
+        message::Resolve(resolve) => match resolve?.which()? {
+            resolve::Cap(cap) => {
+                export(link, cap?)?;
             }
-        }
+            resolve::Exception(exception) => strip_mark(exception?)?,
+        },
         message::Abort(abort) => {
             if link.peer_ended() {
                 return Ok(Fate::Swallow);
@@ -85,6 +80,25 @@ fn revise(link: &Link, builder: &mut Builder<HeapAllocator>) -> capnp::Result<Fa
         }
         _ => {}
     }
+    Ok(Fate::Send)
+}
+
+fn revise_return(link: &Link, answer: return_::Builder<'_>) -> capnp::Result<Fate> {
+    let reader = answer.reborrow_as_reader();
+    let question = reader.get_answer_id();
+    let no_finish = reader.get_no_finish_needed();
+    if question == RESERVED_QUESTION {
+        return Ok(Fate::Swallow);
+    }
+    let mut exports = Vec::new();
+    match answer.which()? {
+        return_::Results(results) => exports = export_all(link, results?)?,
+        return_::Exception(exception) => strip_mark(exception?)?,
+        _ => {}
+    }
+    link.ledger
+        .borrow_mut()
+        .call_returns(question, exports, no_finish);
     Ok(Fate::Send)
 }
 
@@ -115,56 +129,31 @@ fn word_abort(link: &Link, mut abort: exception::Builder<'_>) -> capnp::Result<(
     Ok(())
 }
 
-/// Writes down what the message hands to the peer.
-fn book(link: &Link, root: any_pointer::Reader<'_>) -> capnp::Result<()> {
-    match root.get_as::<message::Reader<'_>>()?.which()? {
-        message::Call(call) => {
-            export_all(link, call?.get_params()?)?;
-        }
-        message::Return(answer) => {
-            let answer = answer?;
-            if answer.get_answer_id() == RESERVED_QUESTION {
-                return Ok(());
-            }
-            let exports = match answer.which()? {
-                return_::Results(results) => export_all(link, results?)?,
-                _ => Vec::new(),
-            };
-            link.ledger.borrow_mut().call_returns(
-                answer.get_answer_id(),
-                exports,
-                answer.get_no_finish_needed(),
-            );
-        }
-        message::Resolve(resolve) => {
-            if let resolve::Cap(cap) = resolve?.which()? {
-                export(link, cap?)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn export_all(link: &Link, payload: payload::Reader<'_>) -> capnp::Result<Vec<u32>> {
+/// Books every capability which the payload hands to the peer. Gives their export ids.
+fn export_all(link: &Link, payload: payload::Builder<'_>) -> capnp::Result<Vec<u32>> {
+    let mut table = payload.get_cap_table()?;
     let mut exports = Vec::new();
-    for descriptor in payload.get_cap_table()? {
-        exports.extend(export(link, descriptor)?);
+    for index in 0..table.len() {
+        exports.extend(export(link, table.reborrow().get(index))?);
     }
     Ok(exports)
 }
 
-fn export(link: &Link, cap: cap_descriptor::Reader<'_>) -> capnp::Result<Option<u32>> {
-    let (cap_descriptor::SenderHosted(id) | cap_descriptor::SenderPromise(id)) = cap.which()?
-    else {
-        return Ok(None);
+/// Books one capability. One which the peer knows as a promise stays a promise: capnp-rpc calls it
+/// hosted the second time it is sent, whether or not it has settled, and a peer which waits for
+/// capabilities to settle would stop waiting.
+fn export(link: &Link, mut cap: cap_descriptor::Builder<'_>) -> capnp::Result<Option<u32>> {
+    let (id, is_promise) = match cap.reborrow().which()? {
+        cap_descriptor::SenderHosted(id) => (id, false),
+        cap_descriptor::SenderPromise(id) => (id, true),
+        _ => return Ok(None),
     };
-    let exported = link
-        .ledger
-        .borrow_mut()
-        .exported(id, link.limits.max_exports);
-    if let Err(overrun) = exported {
-        link.overrun(&overrun);
+    let limit = link.limits.max_exports;
+    let exported = link.ledger.borrow_mut().exported(id, is_promise, limit);
+    match exported {
+        Ok(true) => cap.set_sender_promise(id),
+        Ok(false) => {}
+        Err(overrun) => link.overrun(&overrun),
     }
     Ok(Some(id))
 }

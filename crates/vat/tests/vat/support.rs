@@ -1,7 +1,6 @@
 //! What the tests of this crate share: an untyped object to call, a restorer that knows some ids,
 //! a server on a free port, and a client that has connected to it.
 #![allow(dead_code, reason = "each test file uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use capnp::any_pointer;
 use capnp::capability::{
-    Client, DispatchCallResult, FromClientHook, FromServer, Params, Promise, Results, Server as _,
+    Client, DispatchCallResult, FromClientHook, FromServer, Params, Promise, Results,
 };
 use capnp::private::capability::ClientHook;
 use futures::FutureExt as _;
@@ -24,30 +23,30 @@ use ocluster_vat::{
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-pub const INTERFACE: u64 = 0xabcd_ef01_2345_6789;
+pub(crate) const INTERFACE: u64 = 0xabcd_ef01_2345_6789;
 /// Answers with the text in the parameters.
-pub const ECHO: u16 = 0;
+pub(crate) const ECHO: u16 = 0;
 /// Fails with the text in the parameters.
-pub const FAIL: u16 = 1;
+pub(crate) const FAIL: u16 = 1;
 /// Never answers.
-pub const HANG: u16 = 2;
+pub(crate) const HANG: u16 = 2;
 /// Panics.
-pub const PANIC: u16 = 3;
+pub(crate) const PANIC: u16 = 3;
 /// Answers with a capability: itself once more.
-pub const MYSELF: u16 = 4;
+pub(crate) const MYSELF: u16 = 4;
 /// Keeps the capability in the parameters, until the object goes.
-pub const KEEP: u16 = 5;
+pub(crate) const KEEP: u16 = 5;
 /// Answers with as many bytes as the text in the parameters says.
-pub const BYTES: u16 = 6;
+pub(crate) const BYTES: u16 = 6;
 /// Calls FAIL on the capability in the parameters and passes its error on.
-pub const FORWARD_FAIL: u16 = 7;
+pub(crate) const FORWARD_FAIL: u16 = 7;
 /// Answers with a fresh object each time.
-pub const FRESH: u16 = 8;
+pub(crate) const FRESH: u16 = 8;
 /// Answers with the capability which `Thing::gift` holds.
-pub const GIFT: u16 = 9;
+pub(crate) const GIFT: u16 = 9;
 
 /// Runs a test on a vat thread of its own.
-pub fn vat_test<F: Future<Output = ()>>(test: F) {
+pub(crate) fn vat_test<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,7 +59,7 @@ pub fn vat_test<F: Future<Output = ()>>(test: F) {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if holds() {
             return;
@@ -72,27 +71,27 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// An object with the methods above.
 #[derive(Default)]
-pub struct Thing {
-    pub name: String,
-    pub kept: RefCell<Vec<Client>>,
-    pub gift: RefCell<Option<Client>>,
-    pub hanging: Rc<std::cell::Cell<usize>>,
+pub(crate) struct Thing {
+    pub(crate) name: String,
+    pub(crate) kept: RefCell<Vec<Client>>,
+    pub(crate) gift: RefCell<Option<Client>>,
+    pub(crate) hanging: Rc<std::cell::Cell<usize>>,
 }
 
 impl Thing {
-    pub fn named(name: &str) -> Rc<Self> {
+    pub(crate) fn named(name: &str) -> Rc<Self> {
         Rc::new(Self {
             name: name.to_owned(),
             ..Self::default()
         })
     }
 
-    pub fn client(self: &Rc<Self>) -> Client {
+    pub(crate) fn client(self: &Rc<Self>) -> Client {
         capnp_rpc::new_client_from_rc::<ThingClient, Thing>(self.clone()).0
     }
 }
 
-pub fn text_of(params: &Params<any_pointer::Owned>) -> String {
+pub(crate) fn text_of(params: &Params<any_pointer::Owned>) -> String {
     let content = params.get().unwrap();
     if content.is_null() {
         return String::new();
@@ -159,7 +158,7 @@ async fn serve(
 }
 
 #[derive(Clone)]
-pub struct ThingDispatch(Rc<Thing>);
+pub(crate) struct ThingDispatch(Rc<Thing>);
 
 impl Deref for ThingDispatch {
     type Target = Thing;
@@ -189,7 +188,7 @@ impl capnp::capability::Server for ThingDispatch {
     }
 }
 
-pub struct ThingClient(pub Client);
+pub(crate) struct ThingClient(pub(crate) Client);
 
 impl FromClientHook for ThingClient {
     fn new(hook: Box<dyn ClientHook>) -> Self {
@@ -213,7 +212,7 @@ impl FromServer<Thing> for ThingClient {
 type AnyResponse = capnp::capability::Response<any_pointer::Owned>;
 
 /// Begins a call with a text parameter.
-pub fn start(
+pub(crate) fn start(
     object: &Client,
     method: u16,
     text: &str,
@@ -225,12 +224,16 @@ pub fn start(
 }
 
 /// Calls with a text parameter.
-pub async fn call(object: &Client, method: u16, text: &str) -> capnp::Result<AnyResponse> {
+pub(crate) async fn call(object: &Client, method: u16, text: &str) -> capnp::Result<AnyResponse> {
     start(object, method, text).promise.await
 }
 
 /// Calls with a capability parameter.
-pub async fn call_with(object: &Client, method: u16, cap: Client) -> capnp::Result<AnyResponse> {
+pub(crate) async fn call_with(
+    object: &Client,
+    method: u16,
+    cap: Client,
+) -> capnp::Result<AnyResponse> {
     let mut request =
         object.new_call::<any_pointer::Owned, any_pointer::Owned>(INTERFACE, method, None);
     request.get().set_as_capability(cap.hook);
@@ -238,27 +241,27 @@ pub async fn call_with(object: &Client, method: u16, cap: Client) -> capnp::Resu
 }
 
 /// Asks for an echo and gives the text that came back.
-pub async fn echo(object: &Client, text: &str) -> Result<String, RpcError> {
+pub(crate) async fn echo(object: &Client, text: &str) -> Result<String, RpcError> {
     let response = call(object, ECHO, text).await?;
     let text = response.get()?.get_as::<capnp::text::Reader<'_>>()?;
     Ok(text.to_string().unwrap())
 }
 
-pub fn cap_of(response: &AnyResponse) -> Client {
+pub(crate) fn cap_of(response: &AnyResponse) -> Client {
     response.get().unwrap().get_as_capability().unwrap()
 }
 
 /// Knows some ids; others are unknown. An id may take its time.
 #[derive(Default)]
-pub struct Known {
-    pub things: RefCell<HashMap<Vec<u8>, Client>>,
-    pub delay: Duration,
-    pub fails: bool,
-    pub seen: RefCell<Vec<PeerInfo>>,
+pub(crate) struct Known {
+    pub(crate) things: RefCell<HashMap<Vec<u8>, Client>>,
+    pub(crate) delay: Duration,
+    pub(crate) fails: bool,
+    pub(crate) seen: RefCell<Vec<PeerInfo>>,
 }
 
 impl Known {
-    pub fn with(ids: &[&[u8]]) -> Self {
+    pub(crate) fn with(ids: &[&[u8]]) -> Self {
         let known = Self::default();
         for id in ids {
             let name = format!("{}:", String::from_utf8_lossy(id));
@@ -267,7 +270,7 @@ impl Known {
         known
     }
 
-    pub fn add(&self, id: &[u8], object: Client) {
+    pub(crate) fn add(&self, id: &[u8], object: Client) {
         self.things.borrow_mut().insert(id.to_vec(), object);
     }
 }
@@ -292,27 +295,27 @@ impl Restorer for Known {
 }
 
 /// A server on a free port of the loopback interface.
-pub struct Serving {
-    pub address: Address,
-    pub stats: Stats,
-    pub stop: CancellationToken,
-    pub done: tokio::task::JoinHandle<()>,
+pub(crate) struct Serving {
+    pub(crate) address: Address,
+    pub(crate) stats: Stats,
+    pub(crate) stop: CancellationToken,
+    pub(crate) done: tokio::task::JoinHandle<()>,
 }
 
 impl Serving {
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         match self.address.location {
             Location::Tcp { port, .. } => port,
             Location::Unix(_) => panic!("not a TCP server"),
         }
     }
 
-    pub async fn dial(&self) -> Connection {
+    pub(crate) async fn dial(&self) -> Connection {
         dial(&self.address).await
     }
 }
 
-pub async fn dial(address: &Address) -> Connection {
+pub(crate) async fn dial(address: &Address) -> Connection {
     Vat::client_only(Stats::new())
         .connect(address, &DialOptions::default(), &mut |_| {})
         .await
@@ -320,7 +323,7 @@ pub async fn dial(address: &Address) -> Connection {
 }
 
 /// Serves with TLS on 127.0.0.1.
-pub fn serve_tls(restorer: impl Restorer + 'static, limits: Limits) -> Serving {
+pub(crate) fn serve_tls(restorer: impl Restorer + 'static, limits: Limits) -> Serving {
     let key = SecretKey::ephemeral().unwrap();
     serve_at(
         &Location::tcp("127.0.0.1", 0),
@@ -331,7 +334,7 @@ pub fn serve_tls(restorer: impl Restorer + 'static, limits: Limits) -> Serving {
 }
 
 /// Serves without TLS on 127.0.0.1.
-pub fn serve_plain(restorer: impl Restorer + 'static, limits: Limits) -> Serving {
+pub(crate) fn serve_plain(restorer: impl Restorer + 'static, limits: Limits) -> Serving {
     serve_at(
         &Location::tcp("127.0.0.1", 0),
         None,
@@ -340,7 +343,7 @@ pub fn serve_plain(restorer: impl Restorer + 'static, limits: Limits) -> Serving
     )
 }
 
-pub fn serve_at(
+pub(crate) fn serve_at(
     location: &Location,
     key: Option<SecretKey>,
     restorer: Rc<dyn Restorer>,
@@ -370,7 +373,7 @@ pub fn serve_at(
 }
 
 /// Two ends of a pipe, each a connection: `.0` dialled, `.1` accepted with `restorer`.
-pub fn pipe(restorer: Rc<dyn Restorer>, limits: Limits) -> (Connection, Connection) {
+pub(crate) fn pipe(restorer: Rc<dyn Restorer>, limits: Limits) -> (Connection, Connection) {
     let (one, other) = tokio::io::duplex(64 * 1024);
     let secure = Digest::Sha256([7; 32]);
     let dialled = Connection::from_stream(
@@ -384,6 +387,6 @@ pub fn pipe(restorer: Rc<dyn Restorer>, limits: Limits) -> (Connection, Connecti
     (dialled, accepted)
 }
 
-pub fn id(text: &str) -> ServiceId {
+pub(crate) fn id(text: &str) -> ServiceId {
     ServiceId::new(text.as_bytes())
 }
