@@ -120,7 +120,8 @@ impl Change<'_> {
         match self.mode {
             OutputMode::Human => Ok(()),
             OutputMode::Json => {
-                let (pool, paused, drained) = (self.workers.pool.as_str(), !self.active, self.wait);
+                let (pool, paused, drained) =
+                    (self.workers.pool.as_str(), !self.active, self.wait && !workers.is_empty());
                 output::json(Changed { pool, paused, workers, unchanged, drained })
             }
         }
