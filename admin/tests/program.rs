@@ -31,6 +31,7 @@ fn help() {
         "exec --help",
         "pause --help",
         "unpause --help",
+        "update --help",
         "forget --help",
     ];
     insta::assert_snapshot!(shell().run_all(commands));
@@ -217,6 +218,46 @@ fn forget() {
         "forget admin.cap linux",
         "forget admin.cap nope a",
     ]));
+}
+
+#[test]
+fn update_one() {
+    let scheduler = Scheduler::start(&["a", "b disconnected", "bad"]);
+    let shell = shell_at(&scheduler);
+    insta::assert_snapshot!(shell.run_all([
+        "update admin.cap linux a",
+        "update admin.cap linux b",
+        "update admin.cap linux bad",
+        "update admin.cap nope a",
+    ]));
+    assert_eq!(scheduler.events(), ["a is updated"]);
+}
+
+#[test]
+fn update_all_starts_with_one() {
+    let scheduler = Scheduler::start(&["a", "b disconnected", "c"]);
+    insta::assert_snapshot!(shell_at(&scheduler).run("update admin.cap linux"));
+    assert_eq!(scheduler.events(), ["a is updated", "c is updated"]);
+}
+
+#[test]
+fn update_all_when_some_do_not_come_back() {
+    let scheduler = Scheduler::start(&["a", "bad"]);
+    insta::assert_snapshot!(shell_at(&scheduler).run("update admin.cap linux"));
+    assert_eq!(scheduler.events(), ["a is updated"]);
+}
+
+#[test]
+fn when_the_first_worker_does_not_come_back_the_others_are_spared() {
+    let scheduler = Scheduler::start(&["bad", "good"]);
+    insta::assert_snapshot!(shell_at(&scheduler).run("update admin.cap linux"));
+    assert!(scheduler.events().is_empty());
+}
+
+#[test]
+fn update_without_connected_workers() {
+    let scheduler = Scheduler::start(&["a disconnected"]);
+    insta::assert_snapshot!(shell_at(&scheduler).run("update admin.cap linux"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_job_is_submitted_followed_and_ends() {
         assert!(log.ends_with(b"Job succeeded\n"));
         assert_eq!(job.result().await, Ok(String::new()));
     });
-    assert_eq!(scheduler.next_event(), Event::Submitted("linux".into(), true, spec()));
+    assert_eq!(scheduler.next_event(), Event::Submitted("linux".into(), true, Box::new(spec())));
 }
 
 #[test]

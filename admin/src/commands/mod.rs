@@ -8,6 +8,7 @@ mod exec;
 mod forget;
 mod pause;
 mod show;
+mod update;
 mod workers;
 
 use ocluster_cli::{CapArgs, ExitCode, Failure, OutputMode, connect, hang_up, output};
@@ -34,6 +35,7 @@ async fn dispatch(command: &Command, vat: &Vat) -> Result<ExitCode, Failure> {
         Command::Exec(args) => exec::exec(args, vat).await,
         Command::Pause(args) => pause::pause(args, vat).await,
         Command::Unpause(args) => pause::unpause(args, vat).await,
+        Command::Update(args) => update::update(args, vat).await,
         Command::Forget(args) => forget::forget(args, vat).await,
     }
 }
@@ -43,6 +45,15 @@ async fn cluster(cap: &CapArgs, vat: &Vat) -> Result<Cluster, Failure> {
     let cap = cap.load()?;
     let connection = connect(vat, &cap, &DialOptions::default()).await?;
     Ok(Cluster::over(&connection, &cap))
+}
+
+/// What prints the scheduler's reports about a worker.
+fn reports(mode: OutputMode, worker: &str) -> impl Fn(&str) + 'static {
+    let worker = worker.to_owned();
+    move |status| {
+        // If nobody reads it any more, the command's last line will find out.
+        drop(say(mode, &format!("{worker}: {status}")));
+    }
 }
 
 /// Prints a line about what is happening: where people read it, or out of the way of data.

@@ -8,7 +8,7 @@ use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::workers::candidates;
-use super::{cluster, say};
+use super::{cluster, reports, say};
 use crate::args::{Pause, Unpause, Workers};
 use crate::cluster::Pool;
 
@@ -93,17 +93,8 @@ impl Change<'_> {
             return Ok(());
         }
         say(self.mode, "Waiting for jobs to finish…")?;
-        try_join_all(workers.iter().map(|name| self.drain(name))).await?;
+        try_join_all(workers.iter().map(|name| self.pool.drain(name, reports(self.mode, name)))).await?;
         Ok(())
-    }
-
-    async fn drain(&self, worker: &str) -> Result<(), Failure> {
-        let (mode, name) = (self.mode, worker.to_owned());
-        let report = move |status: &str| {
-            // If nobody reads it any more, the last line will find out.
-            drop(say(mode, &format!("{name}: {status}")));
-        };
-        Ok(self.pool.drain(worker, report).await?)
     }
 
     fn done(&self, changed: &[String], unchanged: &[String]) -> Result<ExitCode, Failure> {

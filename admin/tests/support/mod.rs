@@ -221,6 +221,29 @@ impl pool_admin::Server for PoolAdmin {
         Ok(())
     }
 
+    async fn update(
+        self: Rc<Self>,
+        params: pool_admin::UpdateParams,
+        _: pool_admin::UpdateResults,
+    ) -> Result<(), Error> {
+        let params = params.get()?;
+        let name = params.get_worker()?.to_string()?;
+        let progress = params.get_progress()?;
+        if !self.0.workers.borrow().iter().any(|worker| worker.name == name && worker.connected) {
+            return Err(failed("Unknown worker"));
+        }
+        for report in ["Running jobs: 1", "Restarting"] {
+            let mut request = progress.report_request();
+            request.get().set_status(report);
+            request.send().promise.await?;
+        }
+        if name.starts_with("bad") {
+            return Err(failed("Timeout waiting for worker to reconnect!"));
+        }
+        self.0.log(format!("{name} is updated"));
+        Ok(())
+    }
+
     async fn set_rate(
         self: Rc<Self>,
         params: pool_admin::SetRateParams,

@@ -21,7 +21,7 @@ use ocluster_vat::SecretKey;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     /// A job came: the pool, whether it is urgent, and its description.
-    Submitted(String, bool, JobSpec),
+    Submitted(String, bool, Box<JobSpec>),
     /// `Ticket.cancel` was called.
     Cancelled,
 }
@@ -87,7 +87,7 @@ impl submission::Server for Endpoint {
         let params = params.get()?;
         let pool = params.get_pool()?.to_string()?;
         let spec = JobSpec::read(params.get_descr()?).map_err(|e| capnp::Error::failed(e.to_string()))?;
-        self.0.add(Event::Submitted(pool.clone(), params.get_urgent(), spec));
+        self.0.add(Event::Submitted(pool.clone(), params.get_urgent(), Box::new(spec)));
         let refused = match pool.as_str() {
             "nope" => Some("Pool ID \"nope\" not one of {arm, linux}"),
             "revoked" => Some("Access has been revoked"),
