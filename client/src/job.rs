@@ -40,11 +40,11 @@ impl Job {
     /// # Errors
     /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
     pub async fn started(&self) -> Result<(), RpcError> {
-        self.job
-            .client
-            .when_resolved()
-            .await
-            .map_err(RpcError::from)
+        // Asked for again (it is the same job each time): the pipelined capability does not settle when nobody awaits the answer
+        // that it was pipelined on.
+        let response = self.ticket.job_request().send().promise.await?;
+        let job = response.get()?.get_job()?;
+        Ok(job.client.when_resolved().await?)
     }
 
     /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The
@@ -61,9 +61,7 @@ impl Job {
             }
             let next = answer.get_next();
             if at >= 0 && next <= at {
-                return Err(RpcError::Failed(format!(
-                    "the log went back from byte {at} to byte {next}"
-                )));
+                return Err(RpcError::Failed(format!("the log went back from byte {at} to byte {next}")));
             }
             Ok(Some((Bytes::copy_from_slice(piece), (job, next))))
         })
@@ -73,10 +71,7 @@ impl Job {
     ///
     /// # Errors
     /// When the log cannot be read to its end, or cannot be written. What came before has then been written.
-    pub async fn follow_into(
-        &self,
-        writer: &mut (impl AsyncWrite + Unpin),
-    ) -> Result<u64, FollowError> {
+    pub async fn follow_into(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Result<u64, FollowError> {
         let mut log = std::pin::pin!(self.log(0));
         let mut length = 0;
         while let Some(piece) = log.next().await {

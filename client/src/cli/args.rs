@@ -112,12 +112,7 @@ pub(crate) struct JobArgs {
     pub(crate) pool: String,
 
     /// Jobs with the same hint like to run on the same worker.
-    #[arg(
-        long,
-        value_name = "HINT",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "HINT", default_value = "", hide_default_value = true)]
     pub(crate) cache_hint: String,
 
     /// Run the job before all that are not urgent.
@@ -128,12 +123,13 @@ pub(crate) struct JobArgs {
     #[arg(long = "secret", value_name = "ID:FILE")]
     pub(crate) secrets: Vec<SecretArg>,
 
-    /// Who reads the output. With json, the log goes to standard error and the result, as JSON, to standard output.
+    /// Print for a human, or json: then the log goes to standard error and the result, as a line of JSON, to standard output.
     #[arg(
         long,
         value_enum,
         value_name = "MODE",
         default_value = "human",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     pub(crate) output: OutputMode,
@@ -160,10 +156,7 @@ impl FromStr for SecretArg {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some((id, file)) if !id.is_empty() => Ok(Self {
-                id: id.to_owned(),
-                file: existing_file(file)?,
-            }),
+            Some((id, file)) if !id.is_empty() => Ok(Self { id: id.to_owned(), file: existing_file(file)? }),
             _ => Err(SecretArgError::NoColon(text.to_owned())),
         }
     }
