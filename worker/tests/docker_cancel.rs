@@ -19,7 +19,7 @@ const RUNNING_IN: &str = " ---> Running in ";
 
 /// The container of a build's last step, once its process runs.
 async fn running_container(running: &mut Running, docker: &Docker) -> String {
-    running.rest_of_line("step is ").await;
+    running.rest_of_line("\nstep is ").await;
     let container = running.rest_of_line(RUNNING_IN).await;
     let state = docker.inspect_container(&container, None).await.unwrap().state.unwrap();
     assert_eq!(state.running, Some(true), "the step printed, so it runs");
@@ -103,7 +103,7 @@ async fn a_forged_container_name_in_the_output_harms_nobody() {
     let container = running_container(&mut victim, &docker).await;
     let mut forger = Job::fresh(&format!("RUN echo '{RUNNING_IN}{container}'; sleep 1; echo step is up; sleep 1000"))
         .start(executor);
-    forger.rest_of_line("step is ").await;
+    forger.rest_of_line("\nstep is ").await;
     forger.cancel.cancel();
     assert_eq!(forger.end().await.0, Outcome::Cancelled);
     assert!(exists(&docker, &container).await, "one job's output removed another job's container");

@@ -86,7 +86,7 @@ async fn an_engine_killed_during_a_build_is_noticed_at_once() {
     needs_docker!("an_engine_killed_during_a_build_is_noticed_at_once");
     let mut engine = PrivateEngine::start().await;
     let mut running = Job::fresh("RUN echo step is up; sleep 1000").start(engine.executor());
-    running.rest_of_line("step is ").await;
+    running.rest_of_line("\nstep is ").await;
     let start = Instant::now();
     engine.kill();
     let (outcome, log) = running.end().await;

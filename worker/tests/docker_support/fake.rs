@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
@@ -80,9 +81,8 @@ async fn serve(mut connection: UnixStream, build: Build, (stopped, hung_up, take
                     taken.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 stopped.notify_one();
-                // Of a client that hung up, this side's writes are what tells; it must not read on.
-                while connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_ok() {
-                    tokio::task::yield_now().await;
+                while !connection.ready(Interest::WRITABLE).await.ok()?.is_write_closed() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 hung_up.store(true, Ordering::Relaxed);
                 stopped.notify_one();

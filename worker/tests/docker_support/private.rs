@@ -1,6 +1,7 @@
 //! A Docker engine of a test's own, which it may kill.
 //!
-//! It lives in a PID namespace, so that its end is the end of everything it ever started.
+//! It lives in a PID namespace, so that its end is the end of everything it ever started, and in a network namespace, because an
+//! engine without a bridge removes the machine's `docker0`, which another engine uses.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,7 @@ impl PrivateEngine {
         let path = |name: &str| directory.path().join(name).display().to_string();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let process = Command::new("unshare")
-            .args(["--pid", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "dockerd"])
+            .args(["--pid", "--net", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "dockerd"])
             .arg(format!("--host=unix://{}", path("docker.sock")))
             .arg(format!("--data-root={}", path("data")))
             .arg(format!("--exec-root={}", path("exec")))
