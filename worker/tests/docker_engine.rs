@@ -101,6 +101,22 @@ async fn an_engine_killed_during_a_build_is_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn an_experimental_engine_squashes_layers() {
+    needs_docker!("an_experimental_engine_squashes_layers");
+    let engine = PrivateEngine::start().await;
+    let layers = async |squash| {
+        let mut job = Job::fresh("RUN echo a > /a\nRUN echo b > /b");
+        job.build.squash = squash;
+        let (outcome, log) = job.run(&engine.executor()).await;
+        assert_eq!(outcome, Outcome::Succeeded { output: String::new() }, "{log}");
+        let image = log.trim_end().rsplit_once("Successfully built ").unwrap().1.to_owned();
+        engine.docker().inspect_image(&image).await.unwrap().root_fs.unwrap().layers.unwrap().len()
+    };
+    assert_eq!(layers(false).await, 4);
+    assert_eq!(layers(true).await, 2);
+}
+
+#[tokio::test]
 async fn a_healthy_engine_says_what_it_is() {
     needs_docker!("a_healthy_engine_says_what_it_is");
     let (executor, _) = docker_support::engine().await;

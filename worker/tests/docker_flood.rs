@@ -1,4 +1,5 @@
-//! A build step that floods its log: all of it arrives, a slow reader slows it down, and memory stays as it was.
+//! A build step that floods its log: all of it arrives, a slow reader slows it down, and memory stays as it was, also
+//! while a big context is sent.
 //!
 //! This is a program of its own, because it measures its own memory.
 
@@ -26,6 +27,8 @@ async fn a_flood_of_200_mib_arrives_whole_in_little_memory() {
     needs_docker!("a_flood_of_200_mib_arrives_whole_in_little_memory");
     let (executor, _) = engine().await;
     let job = Job::fresh(&format!("RUN yes 0123456789abcde | head -c {FLOOD}"));
+    // The context must not be held in memory either.
+    std::fs::File::create(job.context.path().join("big")).unwrap().set_len(300 << 20).unwrap();
     let (log, mut chunks) = JobLog::new(16);
     let before = memory("VmRSS");
     let reader = tokio::spawn(async move {
@@ -46,5 +49,5 @@ async fn a_flood_of_200_mib_arrives_whole_in_little_memory() {
     assert_eq!(outcome, Outcome::Succeeded { output: String::new() });
     assert!(total > FLOOD && flooded >= FLOOD / 16, "{total} bytes arrived");
     let grown = memory("VmHWM") - before;
-    assert!(grown < ALLOWED_GROWTH_KIB, "a flood of {FLOOD} bytes took {grown} KiB of memory");
+    assert!(grown < ALLOWED_GROWTH_KIB, "a flood of {FLOOD} bytes and a context of 300 MiB took {grown} KiB of memory");
 }

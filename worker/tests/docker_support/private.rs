@@ -29,7 +29,14 @@ impl PrivateEngine {
             .arg(format!("--data-root={}", path("data")))
             .arg(format!("--exec-root={}", path("exec")))
             .arg(format!("--pidfile={}", path("pid")))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--storage-driver=vfs"])
+            .args([
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-masq=false",
+                "--storage-driver=vfs",
+                "--experimental",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
