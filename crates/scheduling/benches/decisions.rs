@@ -97,8 +97,8 @@ impl Farm {
         job
     }
 
-    /// The worker asks for a job and gets one.
-    fn ask(&mut self, worker: u64) -> JobId {
+    /// The worker asks for a job. Under `upstream` all jobs may be on other workers' queues; then it gives up.
+    fn ask(&mut self, worker: u64) -> Option<JobId> {
         self.next += 1;
         let pop = PopId(self.next);
         let effects = self.feed(Event::Asked {
@@ -109,7 +109,10 @@ impl Farm {
             Effect::Give { job, .. } => Some(*job),
             _ => None,
         });
-        given.expect("there is always a job")
+        if given.is_none() {
+            let _ = self.feed(Event::PopWithdrawn { pop });
+        }
+        given
     }
 
     fn finish(&mut self, job: JobId) {
@@ -161,7 +164,7 @@ fn decisions(criterion: &mut Criterion) {
                         farm.borrow_mut().submit();
                         worker.set((worker.get() + 1) % WORKERS);
                     },
-                    |()| taken.set(Some(farm.borrow_mut().ask(worker.get()))),
+                    |()| taken.set(farm.borrow_mut().ask(worker.get())),
                     BatchSize::PerIteration,
                 );
                 taken
