@@ -1,2 +1,13 @@
-//! entry
-fn main() {}
+//! The `ocluster-admin` program: reads its command line and runs [`ocluster_admin::main`]. Nothing else happens here.
+
+use ocluster_cli::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match ocluster_cli::args::parse() {
+        Ok(command_line) => ocluster_admin::main(command_line),
+        Err(ended) => ended.report(),
+    }
+}

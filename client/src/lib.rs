@@ -1,1 +1,36 @@
-//! ocluster-client.
+//! Submitting jobs to a cluster, following their logs and learning their results.
+//!
+//! ```no_run
+//! # async fn example(spec: ocluster_api::JobSpec) -> Result<(), Box<dyn std::error::Error>> {
+//! use ocluster_client::Client;
+//! use ocluster_vat::{DialOptions, Stats, SturdyRef, Vat};
+//!
+//! let cap = SturdyRef::load("submission.cap".as_ref())?;
+//! let client = Client::connect(&Vat::client_only(Stats::new()), &cap, &DialOptions::default()).await?;
+//! let job = client.submit("linux-x86_64", &spec, false)?;
+//! job.follow_into(&mut tokio::io::stdout()).await?;
+//! println!("{}", job.result().await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Capabilities stay on the thread that made them: everything here runs in a [`tokio::task::LocalSet`]. The library never prints
+//! and never reads configuration; what the `ocluster-client` program adds is in [`cli`].
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
+
+pub mod cli;
+mod client;
+mod job;
+
+pub use client::Client;
+pub use job::{FollowError, Job};
+pub use ocluster_vat::RpcError;

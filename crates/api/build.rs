@@ -22,9 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let actual = format!("{:x}", digest.finalize());
     let recorded = fs::read_to_string(schema.join("schema.sha256"))?;
     if recorded.trim() != actual {
-        return Err("schema/*.capnp changed since schema/schema.cgr was made: run `cargo xtask codegen`".into());
+        return Err(
+            "schema/*.capnp changed since schema/schema.cgr was made: run `cargo xtask codegen`"
+                .into(),
+        );
     }
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    capnpc::codegen::CodeGenerationCommand::new().output_directory(&out).run(File::open(schema.join("schema.cgr"))?)?;
+    capnpc::codegen::CodeGenerationCommand::new()
+        .output_directory(&out)
+        .run(File::open(schema.join("schema.cgr"))?)?;
     Ok(())
 }

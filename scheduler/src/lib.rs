@@ -1,1 +1,39 @@
-//! ocluster-scheduler.
+//! The scheduler: holds pools of queued jobs, hands them to the workers that dial in, and keeps every job's log and record.
+//!
+//! Layout: [`run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
+//! events and performs effects. `job` is one job's life from submission to result, `worker_session` one worker's stay,
+//! `clients` who may submit, `rpc/` the interfaces that peers see, `http` and `metrics` what Prometheus sees.
+//!
+//! All of it lives on one thread, the vat thread, and never blocks it: disks are reached through the store's writer and the log
+//! store, which have threads of their own. There are no locks here, and no decision about scheduling either.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
+
+pub mod args;
+pub mod config;
+pub mod run;
+
+mod clients;
+mod clock;
+mod default_clients;
+mod housekeeping;
+mod http;
+mod job;
+mod metrics;
+mod records;
+mod restorer;
+mod rpc;
+mod state;
+mod tail;
+mod worker_session;
+
+pub use config::Config;
+pub use run::{Started, run};

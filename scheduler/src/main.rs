@@ -1,2 +1,34 @@
-//! entry
-fn main() {}
+//! `ocluster-scheduler`: reads the command line, runs the scheduler until a signal, and exits.
+
+use std::process::ExitCode;
+
+use ocluster_cli::{args, output};
+use ocluster_scheduler::args::Args;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args: Args = match args::parse() {
+        Ok(args) => args,
+        Err(ended) => return ended.report().into(),
+    };
+    let log_counts = args.log().start();
+    let config = match args.into_config(log_counts) {
+        Ok(config) => config,
+        Err(mistake) => {
+            output::complain(format!("ocluster-scheduler: {mistake}"));
+            return ocluster_cli::ExitCode::Usage.into();
+        }
+    };
+    ocluster_cli::run(async |interrupt| {
+        match ocluster_scheduler::run(config, interrupt.token().clone(), |_| {}).await {
+            Ok(()) => ocluster_cli::ExitCode::Success,
+            Err(error) => {
+                output::complain(format!("ocluster-scheduler: {error:#}"));
+                ocluster_cli::ExitCode::Internal
+            }
+        }
+    })
+    .into()
+}

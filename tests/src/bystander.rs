@@ -35,11 +35,22 @@ impl<'a> Bystander<'a> {
     ///
     /// When the job does not get there.
     pub fn start(story: &'a Story, cluster: &mut Cluster<'a>) -> Result<Self> {
-        let worker = cluster.add_worker_with(WorkerOptions::named("bystander").pool(Self::POOL).capacity(2))?;
+        let worker = cluster.add_worker_with(
+            WorkerOptions::named("bystander")
+                .pool(Self::POOL)
+                .capacity(2),
+        )?;
         let client = cluster.add_client("bystander")?;
         let dockerfile = Dockerfile::from(&story.base_image()?).gate();
         let job = client.start_to_the_gate(&Submission::of(&dockerfile).pool(Self::POOL))?;
-        Ok(Self { engine: story.engine()?, dockerfile, job, client, story, _worker: worker })
+        Ok(Self {
+            engine: story.engine()?,
+            dockerfile,
+            job,
+            client,
+            story,
+            _worker: worker,
+        })
     }
 
     /// Checks that the job has been left alone, lets it end, and does another one.
@@ -48,12 +59,23 @@ impl<'a> Bystander<'a> {
     ///
     /// When either does not end well.
     pub fn has_noticed_nothing(mut self) -> Result<()> {
-        ensure!(self.job.is_running()?, "the bystander's job was disturbed:\n{}", self.job.log());
+        ensure!(
+            self.job.is_running()?,
+            "the bystander's job was disturbed:\n{}",
+            self.job.log()
+        );
         self.engine.open_gate(&self.dockerfile)?;
         let status = self.job.wait_exit(LIMIT)?;
-        ensure!(status.success(), "the bystander's job failed:\n{}", self.job.log());
+        ensure!(
+            status.success(),
+            "the bystander's job failed:\n{}",
+            self.job.log()
+        );
         let next = Dockerfile::from(&self.story.base_image()?).step("RUN echo next");
-        self.client.submit(&Submission::of(&next).pool(Self::POOL))?.success().context("the bystander's next job")?;
+        self.client
+            .submit(&Submission::of(&next).pool(Self::POOL))?
+            .success()
+            .context("the bystander's next job")?;
         Ok(())
     }
 }

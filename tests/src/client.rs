@@ -30,19 +30,30 @@ impl Submission {
     /// A build of what may or may not be a Dockerfile.
     #[must_use]
     pub fn of_text(dockerfile: &str) -> Self {
-        Self { pool: "linux".to_owned(), dockerfile: Some(dockerfile.to_owned()), ..Self::default() }
+        Self {
+            pool: "linux".to_owned(),
+            dockerfile: Some(dockerfile.to_owned()),
+            ..Self::default()
+        }
     }
 
     /// A build of the Dockerfile that is in the repository.
     #[must_use]
     pub fn of_context(url: &str, commits: &[&str]) -> Self {
-        Self { pool: "linux".to_owned(), ..Self::default() }.from(url, commits)
+        Self {
+            pool: "linux".to_owned(),
+            ..Self::default()
+        }
+        .from(url, commits)
     }
 
     /// With these commits, merged, as the context.
     #[must_use]
     pub fn from(mut self, url: &str, commits: &[&str]) -> Self {
-        self.source = std::iter::once(url).chain(commits.iter().copied()).map(str::to_owned).collect();
+        self.source = std::iter::once(url)
+            .chain(commits.iter().copied())
+            .map(str::to_owned)
+            .collect();
         self
     }
 
@@ -80,7 +91,11 @@ impl<'a> Client<'a> {
     /// A client whose cap is in the file `cap`.
     #[must_use]
     pub fn new(story: &'a Story, name: &str, cap: &Path) -> Self {
-        Self { story, name: name.to_owned(), cap: cap.to_owned() }
+        Self {
+            story,
+            name: name.to_owned(),
+            cap: cap.to_owned(),
+        }
     }
 
     /// The file with its cap.
@@ -105,7 +120,11 @@ impl<'a> Client<'a> {
     /// When the program cannot be started.
     pub fn start(&self, submission: &Submission) -> Result<Process> {
         let name = unique(&format!("client-{}", self.name));
-        Process::start(&name, &mut self.command(submission)?, &self.story.scratch.log_file(&name))
+        Process::start(
+            &name,
+            &mut self.command(submission)?,
+            &self.story.scratch.log_file(&name),
+        )
     }
 
     /// Submits a gated build, and returns when it waits at its gate.
@@ -125,8 +144,13 @@ impl<'a> Client<'a> {
     ///
     /// When the log does not begin with `Building on NAME`.
     pub fn worker_in(log: &str) -> Result<String> {
-        let line = log.lines().find_map(|line| line.strip_prefix("Building on "));
-        Ok(line.with_context(|| format!("no line `Building on NAME` in:\n{log}"))?.trim().to_owned())
+        let line = log
+            .lines()
+            .find_map(|line| line.strip_prefix("Building on "));
+        Ok(line
+            .with_context(|| format!("no line `Building on NAME` in:\n{log}"))?
+            .trim()
+            .to_owned())
     }
 
     fn command(&self, submission: &Submission) -> Result<Command> {

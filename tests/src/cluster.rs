@@ -33,7 +33,11 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { pools: vec!["linux".to_owned()], public_host: None, flags: Vec::new() }
+        Self {
+            pools: vec!["linux".to_owned()],
+            public_host: None,
+            flags: Vec::new(),
+        }
     }
 }
 
@@ -63,7 +67,13 @@ impl<'a> Cluster<'a> {
     /// When it does not come up.
     pub fn start_with(story: &'a Story, options: ClusterOptions) -> Result<Self> {
         story.scratch.directory("capnp-secrets")?;
-        let mut cluster = Self { story, options, port: free_port()?, http_port: free_port()?, scheduler: None };
+        let mut cluster = Self {
+            story,
+            options,
+            port: free_port()?,
+            http_port: free_port()?,
+            scheduler: None,
+        };
         cluster.restart_scheduler()?;
         Ok(cluster)
     }
@@ -75,7 +85,11 @@ impl<'a> Cluster<'a> {
     /// When it does not come up.
     pub fn restart_scheduler(&mut self) -> Result<()> {
         let mut command = self.scheduler_command();
-        let mut scheduler = Process::start("the scheduler", &mut command, &self.story.scratch.log_file("scheduler"))?;
+        let mut scheduler = Process::start(
+            "the scheduler",
+            &mut command,
+            &self.story.scratch.log_file("scheduler"),
+        )?;
         scheduler.wait_for_log("Waiting for (encrypted) connections on tcp:")?;
         wait_for("the caps", SOON, || Ok(self.secrets_exist().then_some(())))?;
         self.scheduler = Some(scheduler);
@@ -87,15 +101,28 @@ impl<'a> Cluster<'a> {
     pub fn scheduler_command(&self) -> Command {
         let scratch = &self.story.scratch;
         let mut command = self.story.programs.command("ocluster-scheduler");
-        let host = if self.options.public_host.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        let host = if self.options.public_host.is_some() {
+            "0.0.0.0"
+        } else {
+            "127.0.0.1"
+        };
         command.arg(format!("--capnp-listen-address=tcp:{host}:{}", self.port));
         if let Some(public) = &self.options.public_host {
             command.arg(format!("--capnp-public-address=tcp:{public}:{}", self.port));
         }
         command
-            .arg(format!("--capnp-secret-key-file={}", scratch.join("capnp-secrets/key.pem").display()))
-            .arg(format!("--secrets-dir={}", scratch.join("capnp-secrets").display()))
-            .arg(format!("--state-dir={}", scratch.join("scheduler-state").display()))
+            .arg(format!(
+                "--capnp-secret-key-file={}",
+                scratch.join("capnp-secrets/key.pem").display()
+            ))
+            .arg(format!(
+                "--secrets-dir={}",
+                scratch.join("capnp-secrets").display()
+            ))
+            .arg(format!(
+                "--state-dir={}",
+                scratch.join("scheduler-state").display()
+            ))
             .arg(format!("--pools={}", self.options.pools.join(",")))
             .arg(format!("--listen-prometheus={}", self.http_port))
             .arg("--verbosity=info")
@@ -109,7 +136,10 @@ impl<'a> Cluster<'a> {
     ///
     /// When it does not run.
     pub fn kill_scheduler(&mut self) -> Result<()> {
-        self.scheduler.take().context("the scheduler does not run")?.kill()
+        self.scheduler
+            .take()
+            .context("the scheduler does not run")?
+            .kill()
     }
 
     /// Asks the scheduler to stop, and checks that it does so with exit code 0.
@@ -118,7 +148,11 @@ impl<'a> Cluster<'a> {
     ///
     /// When it does not.
     pub fn stop_scheduler(&mut self) -> Result<()> {
-        let status = self.scheduler.take().context("the scheduler does not run")?.terminate(STOP_LIMIT)?;
+        let status = self
+            .scheduler
+            .take()
+            .context("the scheduler does not run")?
+            .terminate(STOP_LIMIT)?;
         ensure!(status.success(), "the scheduler ended with {status}");
         Ok(())
     }
@@ -129,7 +163,9 @@ impl<'a> Cluster<'a> {
     ///
     /// When it does not run.
     pub fn scheduler(&mut self) -> Result<&mut Process> {
-        self.scheduler.as_mut().context("the scheduler does not run")
+        self.scheduler
+            .as_mut()
+            .context("the scheduler does not run")
     }
 
     /// The port for Cap'n Proto.
@@ -164,8 +200,14 @@ impl<'a> Cluster<'a> {
     #[must_use]
     pub fn admin_command(&self, words: &[&str]) -> Command {
         let mut command = self.story.programs.command("ocluster-admin");
-        let (sub_command, rest) = words.split_first().map_or(("", words), |(first, rest)| (*first, rest));
-        command.arg(sub_command).arg("--connect").arg(self.secret("admin.cap")).args(rest);
+        let (sub_command, rest) = words
+            .split_first()
+            .map_or(("", words), |(first, rest)| (*first, rest));
+        command
+            .arg(sub_command)
+            .arg("--connect")
+            .arg(self.secret("admin.cap"))
+            .args(rest);
         command
     }
 
@@ -247,7 +289,11 @@ impl<'a> Cluster<'a> {
     ///
     /// When the scheduler does not run.
     pub fn registrations(&mut self, name: &str) -> Result<usize> {
-        Ok(self.scheduler()?.log().matches(&format!("Registered new worker \"{name}\"")).count())
+        Ok(self
+            .scheduler()?
+            .log()
+            .matches(&format!("Registered new worker \"{name}\""))
+            .count())
     }
 
     /// Waits until a worker of that name has registered more often than `before`.
@@ -256,7 +302,9 @@ impl<'a> Cluster<'a> {
     ///
     /// When it has not within a minute.
     pub fn wait_until_registered(&mut self, name: &str, before: usize) -> Result<()> {
-        wait_for(&format!("worker {name} to register"), SOON, || Ok((self.registrations(name)? > before).then_some(())))
+        wait_for(&format!("worker {name} to register"), SOON, || {
+            Ok((self.registrations(name)? > before).then_some(()))
+        })
     }
 
     /// Gets a page of the scheduler's HTTP server.
@@ -286,17 +334,26 @@ impl<'a> Cluster<'a> {
         let mut last = None;
         wait_for(&format!("{name}{labels:?} to be {value}"), SOON, || {
             last = self.metrics()?.value(name, labels);
-            Ok(last.filter(|last| (last - value).abs() < f64::EPSILON).map(|_| ()))
+            Ok(last
+                .filter(|last| (last - value).abs() < f64::EPSILON)
+                .map(|_| ()))
         })
         .with_context(|| format!("it is {last:?}"))
     }
 
     fn secrets_exist(&self) -> bool {
-        let pools = self.options.pools.iter().map(|pool| format!("pool-{pool}.cap"));
-        pools.chain(["admin.cap".to_owned()]).all(|name| is_file_with_content(&self.secret(&name)))
+        let pools = self
+            .options
+            .pools
+            .iter()
+            .map(|pool| format!("pool-{pool}.cap"));
+        pools
+            .chain(["admin.cap".to_owned()])
+            .all(|name| is_file_with_content(&self.secret(&name)))
     }
 }
 
 fn is_file_with_content(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
 }

@@ -33,7 +33,9 @@ impl Finished {
     /// The exit code; 128 + n after signal n, as shells count.
     #[must_use]
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// Itself, if the exit code is 0.
@@ -51,7 +53,11 @@ impl Finished {
     ///
     /// With everything the program said, when it ended otherwise.
     pub fn exits_with(self, code: i32) -> Result<Self> {
-        if self.code() == code { Ok(self) } else { bail!("expected exit code {code}: {self}") }
+        if self.code() == code {
+            Ok(self)
+        } else {
+            bail!("expected exit code {code}: {self}")
+        }
     }
 
     /// Itself, if the program failed in an orderly way: an exit code other than 0, no panic, and every one of `words` in what it
@@ -69,7 +75,10 @@ impl Finished {
             bail!("it panicked: {self}");
         }
         let lower = said.to_lowercase();
-        if let Some(missing) = words.iter().find(|word| !lower.contains(&word.to_lowercase())) {
+        if let Some(missing) = words
+            .iter()
+            .find(|word| !lower.contains(&word.to_lowercase()))
+        {
             bail!("it does not say {missing:?}: {self}");
         }
         Ok(self)
@@ -78,7 +87,12 @@ impl Finished {
     /// The last line of stdout that is not empty.
     #[must_use]
     pub fn last_line(&self) -> &str {
-        self.stdout.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("")
+        self.stdout
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("")
     }
 }
 
@@ -130,13 +144,21 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<Finished> {
             return Err(error.context(format!("so far it said:\n{said}")));
         }
     };
-    Ok(Finished { command: name, status, stdout: read_all(&mut stdout)?, stderr: read_all(&mut stderr)? })
+    Ok(Finished {
+        command: name,
+        status,
+        stdout: read_all(&mut stdout)?,
+        stderr: read_all(&mut stderr)?,
+    })
 }
 
 /// The command line as a person would type it.
 pub(crate) fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn read_all(file: &mut File) -> Result<String> {
@@ -165,15 +187,34 @@ mod tests {
 
     #[test]
     fn an_orderly_failure_must_say_the_expected_words() {
-        assert!(shell("echo No such pool >&2; exit 1").fails_saying(&["no such POOL"]).is_ok());
-        assert!(shell("echo something else >&2; exit 1").fails_saying(&["no such pool"]).is_err());
-        assert!(shell("echo no such pool").fails_saying(&["no such pool"]).is_err());
-        assert!(shell("echo no such pool; kill -9 $$").fails_saying(&["no such pool"]).is_err());
+        assert!(
+            shell("echo No such pool >&2; exit 1")
+                .fails_saying(&["no such POOL"])
+                .is_ok()
+        );
+        assert!(
+            shell("echo something else >&2; exit 1")
+                .fails_saying(&["no such pool"])
+                .is_err()
+        );
+        assert!(
+            shell("echo no such pool")
+                .fails_saying(&["no such pool"])
+                .is_err()
+        );
+        assert!(
+            shell("echo no such pool; kill -9 $$")
+                .fails_saying(&["no such pool"])
+                .is_err()
+        );
     }
 
     #[test]
     fn a_program_that_takes_too_long_is_killed_with_its_children() {
-        let error = run_within(Command::new("sh").args(["-c", "echo began; sleep 600"]), Duration::from_millis(200));
+        let error = run_within(
+            Command::new("sh").args(["-c", "echo began; sleep 600"]),
+            Duration::from_millis(200),
+        );
         assert!(error.err().unwrap().to_string().contains("began"));
     }
 }

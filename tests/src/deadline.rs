@@ -18,7 +18,11 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// When `limit` has passed, naming `what` was waited for; when `probe` fails; when the user interrupts.
-pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         check_interrupt()?;

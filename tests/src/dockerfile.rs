@@ -28,7 +28,10 @@ impl Dockerfile {
     #[must_use]
     pub fn from(base: &BaseImage) -> Self {
         let label = unique("build");
-        Self { text: format!("FROM {}\nLABEL {STORY_LABEL}={label}\n", base.name()), label }
+        Self {
+            text: format!("FROM {}\nLABEL {STORY_LABEL}={label}\n", base.name()),
+            label,
+        }
     }
 
     /// Adds one instruction.
@@ -42,7 +45,9 @@ impl Dockerfile {
     /// Adds a step that prints [`Self::at_the_gate`] and then waits until [`Engine::open_gate`](crate::Engine::open_gate).
     #[must_use]
     pub fn gate(self) -> Self {
-        self.step(&format!("RUN echo {AT_THE_GATE}; until [ -e {GATE} ]; do sleep 1; done; echo the gate is open"))
+        self.step(&format!(
+            "RUN echo {AT_THE_GATE}; until [ -e {GATE} ]; do sleep 1; done; echo the gate is open"
+        ))
     }
 
     /// What the log shows once a build waits at its gate: the output, not the instruction, which begins otherwise.
@@ -68,6 +73,13 @@ impl Dockerfile {
 #[must_use]
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{prefix}-{}-{}-{}", process::id(), since.as_millis(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "{prefix}-{}-{}-{}",
+        process::id(),
+        since.as_millis(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }

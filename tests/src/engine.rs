@@ -86,8 +86,16 @@ impl Engine {
         let socket = directory.join("docker.sock");
         let host = format!("unix://{}", socket.display());
         let process = start_daemon(directory, &host, log, network)?;
-        let daemon = Daemon { process, directory: directory.to_owned(), log: log.to_owned(), network };
-        let mut engine = Self { host, daemon: Some(daemon) };
+        let daemon = Daemon {
+            process,
+            directory: directory.to_owned(),
+            log: log.to_owned(),
+            network,
+        };
+        let mut engine = Self {
+            host,
+            daemon: Some(daemon),
+        };
         engine.wait_until_it_answers()?;
         Ok(engine)
     }
@@ -104,7 +112,10 @@ impl Engine {
     ///
     /// When there is no `docker` program to ask with.
     pub fn answers(&self) -> Result<bool> {
-        Ok(self.docker(&["version", "--format", "{{.Server.Version}}"])?.code() == 0)
+        Ok(self
+            .docker(&["version", "--format", "{{.Server.Version}}"])?
+            .code()
+            == 0)
     }
 
     /// Runs `docker` with these words, on this engine.
@@ -115,7 +126,10 @@ impl Engine {
     pub fn docker(&self, words: &[&str]) -> Result<Finished> {
         let docker = need_program("docker", "docker.io")?;
         // The classic builder is what Debian's engine has; a newer client would insist on buildx.
-        run(Command::new(docker).args(words).env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "0"))
+        run(Command::new(docker)
+            .args(words)
+            .env("DOCKER_HOST", &self.host)
+            .env("DOCKER_BUILDKIT", "0"))
     }
 
     /// The words that a listing command prints.
@@ -124,7 +138,13 @@ impl Engine {
     ///
     /// When the command fails.
     pub fn list(&self, words: &[&str]) -> Result<Vec<String>> {
-        Ok(self.docker(words)?.success()?.stdout.split_whitespace().map(str::to_owned).collect())
+        Ok(self
+            .docker(words)?
+            .success()?
+            .stdout
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// The running containers of a build.
@@ -133,7 +153,12 @@ impl Engine {
     ///
     /// When the engine does not answer.
     pub fn containers_of(&self, dockerfile: &Dockerfile) -> Result<Vec<String>> {
-        self.list(&["ps", "-q", "--filter", &format!("label={STORY_LABEL}={}", dockerfile.label())])
+        self.list(&[
+            "ps",
+            "-q",
+            "--filter",
+            &format!("label={STORY_LABEL}={}", dockerfile.label()),
+        ])
     }
 
     /// Waits until no container of a build runs.
@@ -153,8 +178,11 @@ impl Engine {
     ///
     /// When it does not run.
     pub fn open_gate(&self, dockerfile: &Dockerfile) -> Result<()> {
-        let container = wait_for("a build at its gate", SOON, || Ok(self.containers_of(dockerfile)?.pop()))?;
-        self.docker(&["exec", &container, "touch", GATE])?.success()?;
+        let container = wait_for("a build at its gate", SOON, || {
+            Ok(self.containers_of(dockerfile)?.pop())
+        })?;
+        self.docker(&["exec", &container, "touch", GATE])?
+            .success()?;
         Ok(())
     }
 
@@ -164,7 +192,10 @@ impl Engine {
     ///
     /// When this engine is not ours to kill.
     pub fn kill(&mut self) -> Result<()> {
-        let daemon = self.daemon.as_mut().context("only a private engine may be killed")?;
+        let daemon = self
+            .daemon
+            .as_mut()
+            .context("only a private engine may be killed")?;
         // The sweep comes first: once dockerd is gone, nobody knows whose children the containers' processes are.
         sweep(&daemon.directory);
         daemon.process.kill()?;
@@ -177,7 +208,10 @@ impl Engine {
     ///
     /// When it does not answer within a minute.
     pub fn restart(&mut self) -> Result<()> {
-        let daemon = self.daemon.as_mut().context("only a private engine may be restarted")?;
+        let daemon = self
+            .daemon
+            .as_mut()
+            .context("only a private engine may be restarted")?;
         daemon.process = start_daemon(&daemon.directory, &self.host, &daemon.log, daemon.network)?;
         self.wait_until_it_answers()
     }
@@ -186,7 +220,10 @@ impl Engine {
         wait_for("the Docker engine to answer", SOON, || {
             if let Some(daemon) = &mut self.daemon {
                 let log = daemon.process.log();
-                ensure!(daemon.process.is_running()?, "dockerd ended at once:\n{log}");
+                ensure!(
+                    daemon.process.is_running()?,
+                    "dockerd ended at once:\n{log}"
+                );
             }
             Ok(self.answers()?.then_some(()))
         })
@@ -214,7 +251,10 @@ fn start_daemon(directory: &Path, host: &str, log: &Path, network: Network) -> R
         Network::Host => Command::new(dockerd),
         Network::Own => {
             let mut command = Command::new(need_program("unshare", "util-linux")?);
-            command.arg("--net").arg(dockerd).args(["--iptables=false", "--ip6tables=false"]);
+            command
+                .arg("--net")
+                .arg(dockerd)
+                .args(["--iptables=false", "--ip6tables=false"]);
             command
         }
     };
@@ -226,7 +266,12 @@ fn start_daemon(directory: &Path, host: &str, log: &Path, network: Network) -> R
         .arg("--pidfile")
         .arg(pidfile)
         .args(["--host", host])
-        .args(["--containerd-namespace", &namespace, "--containerd-plugins-namespace", &format!("{namespace}-plugins")])
+        .args([
+            "--containerd-namespace",
+            &namespace,
+            "--containerd-plugins-namespace",
+            &format!("{namespace}-plugins"),
+        ])
         .env_remove("DOCKER_HOST");
     Process::start("dockerd", &mut command, log)
 }

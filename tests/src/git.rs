@@ -25,7 +25,9 @@ impl Repository {
     /// When git is not installed or the path is taken.
     pub fn new(path: &Path) -> Result<Self> {
         fs::create_dir_all(path)?;
-        let repository = Self { path: path.to_owned() };
+        let repository = Self {
+            path: path.to_owned(),
+        };
         repository.git(&["init", "-q", "-b", "main"])?;
         Ok(repository)
     }
@@ -75,7 +77,9 @@ impl Repository {
     pub fn git(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(need_program("git", "git")?);
         command.arg("-C").arg(&self.path).args(words);
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
         for role in ["AUTHOR", "COMMITTER"] {
             command
                 .env(format!("GIT_{role}_NAME"), "Storyteller")
@@ -100,16 +104,34 @@ impl GitDaemon {
     pub fn start(root: &Path, log: &Path) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(need_program("git", "git")?);
-        command.args(["daemon", "--verbose", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+        command.args([
+            "daemon",
+            "--verbose",
+            "--reuseaddr",
+            "--export-all",
+            "--listen=127.0.0.1",
+        ]);
         command.arg(format!("--port={port}"));
-        command.arg(format!("--base-path={}", root.to_str().context("a directory whose name is not UTF-8")?));
+        command.arg(format!(
+            "--base-path={}",
+            root.to_str()
+                .context("a directory whose name is not UTF-8")?
+        ));
         // The repositories belong to whoever runs the story, whatever git thinks of that.
-        command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory").env("GIT_CONFIG_VALUE_0", "*");
+        command
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "safe.directory")
+            .env("GIT_CONFIG_VALUE_0", "*");
         let process = Process::start("git daemon", &mut command, log)?;
         wait_for("git daemon to listen", SOON, || {
-            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(()))
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port))
+                .is_ok()
+                .then_some(()))
         })?;
-        Ok(Self { port, _process: process })
+        Ok(Self {
+            port,
+            _process: process,
+        })
     }
 
     /// The URL of the repository `name`.

@@ -47,7 +47,11 @@ impl GitHttp {
                 thread::spawn(move || serve(stream, &git, &root));
             }
         });
-        Ok(Self { port, stop, acceptor: Some(acceptor) })
+        Ok(Self {
+            port,
+            stop,
+            acceptor: Some(acceptor),
+        })
     }
 
     /// The URL of the repository `name`.
@@ -79,11 +83,22 @@ fn serve(mut stream: TcpStream, git: &Path, root: &Path) -> Result<()> {
     stream.set_read_timeout(Some(READ_LIMIT))?;
     let request = read_request(&stream)?;
     let answer = run_backend(&request, git, &root.to_owned())?;
-    let split = answer.windows(4).position(|window| window == b"\r\n\r\n").context("an answer without a header")?;
+    let split = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .context("an answer without a header")?;
     let (head, body) = answer.split_at(split + 4);
     let head = String::from_utf8_lossy(head);
-    let status = head.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or("200 OK").to_owned();
-    write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len())?;
+    let status = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Status: "))
+        .unwrap_or("200 OK")
+        .to_owned();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    )?;
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
     Ok(())
@@ -94,18 +109,25 @@ fn read_request(stream: &TcpStream) -> Result<Request> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
-    let (Some(method), Some(target)) = (words.next(), words.next()) else { bail!("not a request: {line:?}") };
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        bail!("not a request: {line:?}")
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (method, path, query) = (method.to_owned(), path.to_owned(), query.to_owned());
     let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let mut body = Vec::new();
-    if headers.get("transfer-encoding").is_some_and(|encoding| encoding.eq_ignore_ascii_case("chunked")) {
+    if headers
+        .get("transfer-encoding")
+        .is_some_and(|encoding| encoding.eq_ignore_ascii_case("chunked"))
+    {
         loop {
             let mut size = String::new();
             reader.read_line(&mut size)?;
@@ -117,9 +139,18 @@ fn read_request(stream: &TcpStream) -> Result<Request> {
             }
         }
     } else if let Some(length) = headers.get("content-length") {
-        reader.by_ref().take(length.parse()?).read_to_end(&mut body)?;
+        reader
+            .by_ref()
+            .take(length.parse()?)
+            .read_to_end(&mut body)?;
     }
-    Ok(Request { method, path, query, headers, body })
+    Ok(Request {
+        method,
+        path,
+        query,
+        headers,
+        body,
+    })
 }
 
 /// Runs the backend as a web server would (RFC 3875) and returns its answer: header, empty line, body.
@@ -164,7 +195,10 @@ mod tests {
 
     fn clones(url: &str, scratch: &Scratch, name: &str) -> String {
         let target = scratch.join(name);
-        run(Command::new("git").args(["clone", "-q", url]).arg(&target)).unwrap().success().unwrap();
+        run(Command::new("git").args(["clone", "-q", url]).arg(&target))
+            .unwrap()
+            .success()
+            .unwrap();
         std::fs::read_to_string(target.join("hello")).unwrap()
     }
 

@@ -54,11 +54,31 @@ impl BaseImage {
         let root = scratch.path().join("root");
         make_root(&root)?;
         let archive = scratch.path().join("root.tar");
-        run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."))?.success()?;
-        let archive = archive.to_str().context("a temporary directory whose name is not UTF-8")?;
+        run(Command::new("tar")
+            .arg("-C")
+            .arg(&root)
+            .arg("-cf")
+            .arg(&archive)
+            .arg("."))?
+        .success()?;
+        let archive = archive
+            .to_str()
+            .context("a temporary directory whose name is not UTF-8")?;
         let label = format!("LABEL {LABEL}={name}");
-        engine.docker(&["import", "--change", &label, "--change", "CMD [\"sh\"]", archive, name])?.success()?;
-        Ok(Self { name: name.to_owned() })
+        engine
+            .docker(&[
+                "import",
+                "--change",
+                &label,
+                "--change",
+                "CMD [\"sh\"]",
+                archive,
+                name,
+            ])?
+            .success()?;
+        Ok(Self {
+            name: name.to_owned(),
+        })
     }
 
     /// The name for `FROM`.

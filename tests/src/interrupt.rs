@@ -27,7 +27,10 @@ pub fn watch_interrupts() -> Result<()> {
 ///
 /// When SIGINT or SIGTERM came since [`watch_interrupts`].
 pub fn check_interrupt() -> Result<()> {
-    if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+    if INTERRUPTED
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    {
         bail!("interrupted");
     }
     Ok(())

@@ -31,10 +31,14 @@ impl Exposition {
     /// Naming the line, when it is not in the format: an unknown comment form, a sample whose family was not announced, a bad name,
     /// a value that is not a number, a family announced twice, a missing last line feed.
     pub fn parse(text: &str) -> Result<Self> {
-        ensure!(text.ends_with('\n'), "the last line does not end with a line feed");
+        ensure!(
+            text.ends_with('\n'),
+            "the last line does not end with a line feed"
+        );
         let mut page = Self::default();
         for line in text.lines().filter(|line| !line.is_empty()) {
-            page.line(line).with_context(|| format!("in the line {line:?}"))?;
+            page.line(line)
+                .with_context(|| format!("in the line {line:?}"))?;
         }
         Ok(page)
     }
@@ -60,21 +64,40 @@ impl Exposition {
     /// The value of the one sample of `name` that has all of `labels`, and perhaps more.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has =
-            |sample: &Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|its| its == value));
-        self.samples.iter().find(|sample| sample.name == name && has(sample)).map(|sample| sample.value)
+        let has = |sample: &Sample| {
+            labels
+                .iter()
+                .all(|(key, value)| sample.labels.get(*key).is_some_and(|its| its == value))
+        };
+        self.samples
+            .iter()
+            .find(|sample| sample.name == name && has(sample))
+            .map(|sample| sample.value)
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
             check_name(name)?;
-            ensure!(self.helps.insert(name.to_owned(), help.to_owned()).is_none(), "a second HELP");
+            ensure!(
+                self.helps
+                    .insert(name.to_owned(), help.to_owned())
+                    .is_none(),
+                "a second HELP"
+            );
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').context("no type")?;
             check_name(name)?;
-            ensure!(["counter", "gauge", "summary", "histogram", "untyped"].contains(&kind), "no such type");
-            ensure!(self.types.insert(name.to_owned(), kind.to_owned()).is_none(), "a second TYPE");
+            ensure!(
+                ["counter", "gauge", "summary", "histogram", "untyped"].contains(&kind),
+                "no such type"
+            );
+            ensure!(
+                self.types
+                    .insert(name.to_owned(), kind.to_owned())
+                    .is_none(),
+                "a second TYPE"
+            );
         } else if line.starts_with('#') {
             bail!("neither HELP nor TYPE");
         } else {
@@ -86,15 +109,22 @@ impl Exposition {
     }
 
     fn family_of(&self, sample: &str) -> Option<&str> {
-        let stems = ["", "_sum", "_count", "_bucket"].iter().filter_map(|suffix| sample.strip_suffix(suffix));
-        stems.filter_map(|stem| self.types.get_key_value(stem)).map(|(name, _)| name.as_str()).next()
+        let stems = ["", "_sum", "_count", "_bucket"]
+            .iter()
+            .filter_map(|suffix| sample.strip_suffix(suffix));
+        stems
+            .filter_map(|stem| self.types.get_key_value(stem))
+            .map(|(name, _)| name.as_str())
+            .next()
     }
 }
 
 fn check_name(name: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     ensure!(
-        !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(good),
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(good),
         "a bad name"
     );
     Ok(())
@@ -119,7 +149,11 @@ fn parse_sample(line: &str) -> Result<Sample> {
         time.parse::<i64>().context("the time is not a number")?;
     }
     ensure!(words.next().is_none(), "something after the value");
-    Ok(Sample { name: name.to_owned(), labels, value })
+    Ok(Sample {
+        name: name.to_owned(),
+        labels,
+        value,
+    })
 }
 
 /// Reads `a="b",c="d"}` and returns what follows.
@@ -134,9 +168,16 @@ fn parse_labels<'a>(mut rest: &'a str, labels: &mut BTreeMap<String, String>) ->
         let mut value = String::new();
         let mut characters = after.char_indices();
         let end = loop {
-            match characters.next().context("a label's value without an end")? {
+            match characters
+                .next()
+                .context("a label's value without an end")?
+            {
                 (at, '"') => break at,
-                (_, '\\') => match characters.next().context("a label's value without an end")?.1 {
+                (_, '\\') => match characters
+                    .next()
+                    .context("a label's value without an end")?
+                    .1
+                {
                     'n' => value.push('\n'),
                     escaped @ ('\\' | '"') => value.push(escaped),
                     _ => bail!("an unknown escape"),
@@ -144,7 +185,10 @@ fn parse_labels<'a>(mut rest: &'a str, labels: &mut BTreeMap<String, String>) ->
                 (_, character) => value.push(character),
             }
         };
-        ensure!(labels.insert(name.to_owned(), value).is_none(), "a label twice");
+        ensure!(
+            labels.insert(name.to_owned(), value).is_none(),
+            "a label twice"
+        );
         rest = after.get(end + 1..).unwrap_or("");
     }
 }
@@ -163,15 +207,22 @@ mod tests {
         assert_eq!(page.value("jobs_total", &[("pool", "a")]), Some(3.0));
         assert_eq!(page.value("jobs_total", &[("by", "x \"y\"")]), Some(3.0));
         assert_eq!(page.value("jobs_total", &[("pool", "b")]), None);
-        assert_eq!((page.type_of("took"), page.help_of("jobs_total")), (Some("summary"), Some("Number of jobs.")));
+        assert_eq!(
+            (page.type_of("took"), page.help_of("jobs_total")),
+            (Some("summary"), Some("Number of jobs."))
+        );
         assert_eq!(page.samples().len(), 3);
     }
 
     #[test]
     fn what_prometheus_would_refuse_is_refused() {
-        for bad in
-            ["#HELP a b\n", "a 1\n", "# TYPE a gauge\na one\n", "# TYPE a gauge\na 1", "# TYPE a gauge\na{b=c} 1\n"]
-        {
+        for bad in [
+            "#HELP a b\n",
+            "a 1\n",
+            "# TYPE a gauge\na one\n",
+            "# TYPE a gauge\na 1",
+            "# TYPE a gauge\na{b=c} 1\n",
+        ] {
             assert!(Exposition::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

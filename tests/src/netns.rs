@@ -31,14 +31,31 @@ impl NetNs {
         let (third, fourth) = ((slot / 64) % 256, (slot % 64) * 4);
         let second = 18 + slot / 16_384;
         let address = |host: u32| format!("198.{second}.{third}.{}", fourth + host);
-        let namespace =
-            Self { name: format!("oc-{tag}"), host_interface: format!("och{tag}"), host_address: address(1) };
-        let (host, guest, name) = (&namespace.host_interface, format!("ocg{tag}"), &namespace.name);
+        let namespace = Self {
+            name: format!("oc-{tag}"),
+            host_interface: format!("och{tag}"),
+            host_address: address(1),
+        };
+        let (host, guest, name) = (
+            &namespace.host_interface,
+            format!("ocg{tag}"),
+            &namespace.name,
+        );
         ip(&["netns", "add", name])?;
-        ip(&["link", "add", host, "type", "veth", "peer", "name", &guest, "netns", name])?;
+        ip(&[
+            "link", "add", host, "type", "veth", "peer", "name", &guest, "netns", name,
+        ])?;
         ip(&["addr", "add", &format!("{}/30", address(1)), "dev", host])?;
         ip(&["link", "set", host, "up"])?;
-        ip(&["-n", name, "addr", "add", &format!("{}/30", address(2)), "dev", &guest])?;
+        ip(&[
+            "-n",
+            name,
+            "addr",
+            "add",
+            &format!("{}/30", address(2)),
+            "dev",
+            &guest,
+        ])?;
         ip(&["-n", name, "link", "set", &guest, "up"])?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
         Ok(namespace)
@@ -57,7 +74,10 @@ impl NetNs {
     /// When `ip` is not installed.
     pub fn command(&self, program: &Command) -> Result<Command> {
         let mut command = Command::new(need_program("ip", "iproute2")?);
-        command.args(["netns", "exec", &self.name]).arg(program.get_program()).args(program.get_args());
+        command
+            .args(["netns", "exec", &self.name])
+            .arg(program.get_program())
+            .args(program.get_args());
         for (name, value) in program.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -74,7 +94,14 @@ impl NetNs {
     /// When the kernel refuses.
     pub fn cut(&self) -> Result<()> {
         // The far end goes down, as when a remote host loses power: the host keeps its address and route, and hears nothing.
-        ip(&["-n", &self.name, "link", "set", &self.guest_interface(), "down"])
+        ip(&[
+            "-n",
+            &self.name,
+            "link",
+            "set",
+            &self.guest_interface(),
+            "down",
+        ])
     }
 
     /// Plugs the cable in again.
@@ -83,7 +110,14 @@ impl NetNs {
     ///
     /// When the kernel refuses.
     pub fn mend(&self) -> Result<()> {
-        ip(&["-n", &self.name, "link", "set", &self.guest_interface(), "up"])
+        ip(&[
+            "-n",
+            &self.name,
+            "link",
+            "set",
+            &self.guest_interface(),
+            "up",
+        ])
     }
 
     fn guest_interface(&self) -> String {

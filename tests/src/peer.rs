@@ -26,7 +26,10 @@ impl TlsPeer {
     ///
     /// When `openssl` is not installed.
     pub fn anonymous() -> Result<Self> {
-        Ok(Self { openssl: need_program("openssl", "openssl")?, certificate: None })
+        Ok(Self {
+            openssl: need_program("openssl", "openssl")?,
+            certificate: None,
+        })
     }
 
     /// A peer with a key of its own, as every honest one has.
@@ -38,12 +41,26 @@ impl TlsPeer {
         let openssl = need_program("openssl", "openssl")?;
         let (key, certificate) = (scratch.join("peer.key"), scratch.join("peer.pem"));
         run(Command::new(&openssl)
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=capnp", "-keyout"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=capnp",
+                "-keyout",
+            ])
             .arg(&key)
             .arg("-out")
             .arg(&certificate))?
         .success()?;
-        Ok(Self { openssl, certificate: Some((key, certificate)) })
+        Ok(Self {
+            openssl,
+            certificate: Some((key, certificate)),
+        })
     }
 
     /// Connects to `port` on loopback, says `bytes`, stays, and returns when the server has closed the connection.
@@ -60,8 +77,17 @@ impl TlsPeer {
         // `-quiet` stays after the end of stdin: only the server can end this. TLS 1.2, because with 1.3 a client that is refused
         // learns so only after its own handshake is done.
         let mut command = Command::new("sh");
-        command.args(["-c", "message=$1; shift; exec \"$@\" <\"$message\"", "peer"]).arg(message).arg(&self.openssl);
-        command.args(["s_client", "-tls1_2", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+        command
+            .args(["-c", "message=$1; shift; exec \"$@\" <\"$message\"", "peer"])
+            .arg(message)
+            .arg(&self.openssl);
+        command.args([
+            "s_client",
+            "-tls1_2",
+            "-quiet",
+            "-connect",
+            &format!("127.0.0.1:{port}"),
+        ]);
         if let Some((key, certificate)) = &self.certificate {
             command.arg("-key").arg(key).arg("-cert").arg(certificate);
         }

@@ -46,7 +46,12 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{}`", describe(command)))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), begin })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            begin,
+        })
     }
 
     /// The process id.
@@ -75,7 +80,11 @@ impl Process {
                 return Ok(Some(()));
             }
             match ended {
-                Some(status) => bail!("{} ended ({status}) before it wrote {text:?}:\n{}", self.name, self.log()),
+                Some(status) => bail!(
+                    "{} ended ({status}) before it wrote {text:?}:\n{}",
+                    self.name,
+                    self.log()
+                ),
                 None => Ok(None),
             }
         })
@@ -162,7 +171,10 @@ impl Process {
     fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(SHOWN_LINES)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 }
 

@@ -28,7 +28,11 @@ impl Programs {
                 // target/<profile>/deps/<test>, or target/<profile>/<program>.
                 let this = env::current_exe()?;
                 let here = this.parent().context("a program without a directory")?;
-                let profile = if here.ends_with("deps") { here.parent().unwrap_or(here) } else { here };
+                let profile = if here.ends_with("deps") {
+                    here.parent().unwrap_or(here)
+                } else {
+                    here
+                };
                 profile.to_owned()
             }
         };
@@ -41,9 +45,17 @@ impl Programs {
     ///
     /// When one of them is not there.
     pub fn at(directory: PathBuf) -> Result<Self> {
-        for name in ["ocluster-scheduler", "ocluster-worker", "ocluster-client", "ocluster-admin"] {
+        for name in [
+            "ocluster-scheduler",
+            "ocluster-worker",
+            "ocluster-client",
+            "ocluster-admin",
+        ] {
             if !directory.join(name).is_file() {
-                bail!("{name} is not in {}: run `cargo build` first, or `cargo xtask test`", directory.display());
+                bail!(
+                    "{name} is not in {}: run `cargo build` first, or `cargo xtask test`",
+                    directory.display()
+                );
             }
         }
         Ok(Self { directory })
@@ -59,7 +71,10 @@ impl Programs {
     #[must_use]
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.directory.join(name));
-        command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
+        command
+            .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE")
+            .env("NO_COLOR", "1");
         command
     }
 }

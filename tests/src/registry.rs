@@ -33,12 +33,21 @@ impl Registry {
         let config = scratch.write("registry.yml", config)?;
         let mut command = Command::new(need_program("docker-registry", "docker-registry")?);
         command.arg("serve").arg(config);
-        let mut process = Process::start("docker-registry", &mut command, &scratch.log_file("registry"))?;
+        let mut process = Process::start(
+            "docker-registry",
+            &mut command,
+            &scratch.log_file("registry"),
+        )?;
         wait_for("the registry to answer", SOON, || {
             process.is_running()?;
-            Ok(http_get(port, "/v2/").is_ok_and(|answer| answer.status == 200).then_some(()))
+            Ok(http_get(port, "/v2/")
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(()))
         })?;
-        Ok(Self { port, _process: process })
+        Ok(Self {
+            port,
+            _process: process,
+        })
     }
 
     /// The full name of a repository in it. Docker engines talk plain HTTP to registries on loopback.

@@ -70,7 +70,9 @@ impl Scratch {
     /// The end of everything that was logged, for a person who wants to know why a story failed.
     #[must_use]
     pub fn logs(&self) -> String {
-        let Ok(entries) = fs::read_dir(self.join("logs")) else { return String::new() };
+        let Ok(entries) = fs::read_dir(self.join("logs")) else {
+            return String::new();
+        };
         let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         files.sort();
         let mut all = String::new();
@@ -78,8 +80,15 @@ impl Scratch {
             let bytes = fs::read(&file).unwrap_or_default();
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
-            let tail = lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default().join("\n");
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let tail = lines
+                .get(lines.len().saturating_sub(SHOWN_LINES)..)
+                .unwrap_or_default()
+                .join("\n");
+            let name = file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             all.push_str(&format!("=== end of {name}\n{tail}\n"));
         }
         all

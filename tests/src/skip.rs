@@ -18,10 +18,16 @@ pub const SKIP_REPORT: &str = "OCLUSTER_TESTS_SKIP_REPORT";
 #[must_use]
 pub fn skipped(needs: &[&str]) -> bool {
     let skip = env::var(SKIP_VARIABLE).unwrap_or_default();
-    let Some(part) = needs.iter().find(|need| skip.split(',').any(|name| name.trim() == **need)) else {
+    let Some(part) = needs
+        .iter()
+        .find(|need| skip.split(',').any(|name| name.trim() == **need))
+    else {
         return false;
     };
-    let line = format!("{} (needs {part})", thread::current().name().unwrap_or("a story"));
+    let line = format!(
+        "{} (needs {part})",
+        thread::current().name().unwrap_or("a story")
+    );
     if !written(&line) {
         crate::story::show(&format!("NOT RUN: {line}\n"));
     }
@@ -29,7 +35,9 @@ pub fn skipped(needs: &[&str]) -> bool {
 }
 
 fn written(line: &str) -> bool {
-    let Some(path) = env::var_os(SKIP_REPORT) else { return false };
+    let Some(path) = env::var_os(SKIP_REPORT) else {
+        return false;
+    };
     let file = File::options().append(true).create(true).open(path);
     file.is_ok_and(|mut file| writeln!(file, "{line}").is_ok())
 }

@@ -29,7 +29,10 @@ impl Story {
         if skipped(needs) {
             return Ok(());
         }
-        let story = Self { scratch: Scratch::new()?, programs: Programs::find()? };
+        let story = Self {
+            scratch: Scratch::new()?,
+            programs: Programs::find()?,
+        };
         match catch_unwind(AssertUnwindSafe(|| tell(&story))) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::msg(format!("{error:#}\n{}", story.scratch.logs()))),

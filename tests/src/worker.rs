@@ -29,7 +29,13 @@ impl WorkerOptions {
     /// A worker with room for one job, in pool `linux`, on the shared engine.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), pool: "linux".to_owned(), capacity: 1, docker_host: None, state: None }
+        Self {
+            name: name.to_owned(),
+            pool: "linux".to_owned(),
+            capacity: 1,
+            docker_host: None,
+            state: None,
+        }
     }
 
     /// With room for `capacity` jobs.
@@ -78,7 +84,12 @@ impl<'a> Worker<'a> {
     pub fn start(story: &'a Story, options: WorkerOptions, cap: &Path) -> Result<Self> {
         let mut command = Self::command(story, &options, cap);
         let process = Self::spawn(story, &options, &mut command)?;
-        Ok(Self { story, options, cap: cap.to_owned(), process })
+        Ok(Self {
+            story,
+            options,
+            cap: cap.to_owned(),
+            process,
+        })
     }
 
     /// Starts one inside a network namespace.
@@ -86,10 +97,20 @@ impl<'a> Worker<'a> {
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn start_within(story: &'a Story, network: &NetNs, options: WorkerOptions, cap: &Path) -> Result<Self> {
+    pub fn start_within(
+        story: &'a Story,
+        network: &NetNs,
+        options: WorkerOptions,
+        cap: &Path,
+    ) -> Result<Self> {
         let mut command = network.command(&Self::command(story, &options, cap))?;
         let process = Self::spawn(story, &options, &mut command)?;
-        Ok(Self { story, options, cap: cap.to_owned(), process })
+        Ok(Self {
+            story,
+            options,
+            cap: cap.to_owned(),
+            process,
+        })
     }
 
     /// Its name.
@@ -107,7 +128,9 @@ impl<'a> Worker<'a> {
     #[must_use]
     pub fn temporary_files(&self) -> Vec<PathBuf> {
         let directory = self.state_directory().join("tmp");
-        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(directory) else {
+            return Vec::new();
+        };
         entries.flatten().map(|entry| entry.path()).collect()
     }
 
@@ -134,7 +157,10 @@ impl<'a> Worker<'a> {
             .arg(format!("--connect={}", cap.display()))
             .arg(format!("--name={}", options.name))
             .arg(format!("--capacity={}", options.capacity))
-            .arg(format!("--state-dir={}", state_directory(story, options).display()))
+            .arg(format!(
+                "--state-dir={}",
+                state_directory(story, options).display()
+            ))
             .arg("--docker-pull=missing")
             .arg("--verbosity=info");
         if let Some(host) = &options.docker_host {
@@ -144,11 +170,17 @@ impl<'a> Worker<'a> {
     }
 
     fn spawn(story: &Story, options: &WorkerOptions, command: &mut Command) -> Result<Process> {
-        let log = story.scratch.log_file(&format!("worker-{}", options.state.as_ref().unwrap_or(&options.name)));
+        let log = story.scratch.log_file(&format!(
+            "worker-{}",
+            options.state.as_ref().unwrap_or(&options.name)
+        ));
         Process::start(&format!("worker {}", options.name), command, &log)
     }
 }
 
 fn state_directory(story: &Story, options: &WorkerOptions) -> PathBuf {
-    story.scratch.join(format!("state-{}", options.state.as_ref().unwrap_or(&options.name)))
+    story.scratch.join(format!(
+        "state-{}",
+        options.state.as_ref().unwrap_or(&options.name)
+    ))
 }

@@ -20,19 +20,37 @@ fn a_cap_file_that_is_not_one_is_refused_by_every_program() -> Result<()> {
         let good = good.trim();
         let without_digest = good.replacen("sha-256:", "", 1);
         let cases: [(&str, &str, &[&str]); 8] = [
-            ("junk", "hello\n", &["Missing scheme in hello (expected 'capnp://...')"]),
+            (
+                "junk",
+                "hello\n",
+                &["Missing scheme in hello (expected 'capnp://...')"],
+            ),
             ("empty", "", &["Missing scheme"]),
             ("binary", "\u{0}\u{1}\u{fffd}", &["Missing scheme"]),
-            ("cut-in-the-key", good.get(..40).context("a short cap")?, &["capnp://"]),
+            (
+                "cut-in-the-key",
+                good.get(..40).context("a short cap")?,
+                &["capnp://"],
+            ),
             ("cut-after-the-scheme", "capnp://", &["capnp://"]),
-            ("another-version", &good.replacen("capnp://", "capnp2://", 1), &["Unknown scheme \"capnp2\""]),
-            ("another-digest", &good.replacen("sha-256", "sha-512", 1), &["sha-512"]),
+            (
+                "another-version",
+                &good.replacen("capnp://", "capnp2://", 1),
+                &["Unknown scheme \"capnp2\""],
+            ),
+            (
+                "another-digest",
+                &good.replacen("sha-256", "sha-512", 1),
+                &["sha-512"],
+            ),
             ("no-digest", &without_digest, &["Missing digest"]),
         ];
         for (name, content, words) in cases {
             let cap = story.scratch.write(&format!("{name}.cap"), content)?;
             for mut command in every_program(story, &cap)? {
-                run(&mut command)?.fails_saying(words).with_context(|| format!("{name}.cap"))?;
+                run(&mut command)?
+                    .fails_saying(words)
+                    .with_context(|| format!("{name}.cap"))?;
             }
         }
         // One that does not exist is named.
@@ -58,10 +76,15 @@ fn a_cap_for_another_key_or_another_object_opens_nothing() -> Result<()> {
         let cap = story.scratch.write("other-key.cap", other_key)?;
         show(story, &cap)?.fails_saying(&["fingerprint"])?;
         // with another id, or one that was cut short, then there is no such object;
-        for (name, id) in [("other-id", reversed(id)), ("short-id", id.get(..8).unwrap_or(id).to_owned())] {
+        for (name, id) in [
+            ("other-id", reversed(id)),
+            ("short-id", id.get(..8).unwrap_or(id).to_owned()),
+        ] {
             let content = format!("{scheme}sha-256:{fingerprint}@{host}/{id}\n");
             let cap = story.scratch.write(&format!("{name}.cap"), content)?;
-            show(story, &cap)?.fails_saying(&["Unknown persistent service ID"]).context(name)?;
+            show(story, &cap)?
+                .fails_saying(&["Unknown persistent service ID"])
+                .context(name)?;
         }
         // with an address where nobody listens, then that is said;
         let nobody = format!("{scheme}sha-256:{fingerprint}@127.0.0.1:1/{id}\n");
@@ -85,12 +108,20 @@ fn a_scheduler_does_not_start_on_a_key_file_that_is_not_one() -> Result<()> {
         cluster.stop_scheduler()?;
         let truncated = good.get(..good.len() / 2).context("an empty key")?;
         let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for content in [b"this is not a key\n".as_slice(), b"", truncated, certificate] {
+        for content in [
+            b"this is not a key\n".as_slice(),
+            b"",
+            truncated,
+            certificate,
+        ] {
             // when its key file is damaged,
             fs::write(&key, content)?;
             // then it says which file is wrong, and leaves it as it is.
             run(&mut cluster.scheduler_command())?.fails_saying(&["key.pem"])?;
-            ensure!(fs::read(&key)? == content, "the damaged key was overwritten");
+            ensure!(
+                fs::read(&key)? == content,
+                "the damaged key was overwritten"
+            );
         }
         // With the right key, everything is as before.
         fs::write(&key, good)?;
@@ -112,9 +143,18 @@ fn a_scheduler_does_not_start_on_a_port_in_use_or_with_senseless_flags() -> Resu
         drop(squatter);
         // given senseless flags, it says what is wrong with which.
         for (flag, words) in [
-            ("--capnp-listen-address=127.0.0.1", ["Only tcp:HOST:PORT and unix:PATH", ""]),
-            ("--capnp-listen-address=tcp:127.0.0.1", ["Missing :PORT in listen address", ""]),
-            ("--capnp-listen-address=tcp:127.0.0.1:http", ["PORT must be an integer", ""]),
+            (
+                "--capnp-listen-address=127.0.0.1",
+                ["Only tcp:HOST:PORT and unix:PATH", ""],
+            ),
+            (
+                "--capnp-listen-address=tcp:127.0.0.1",
+                ["Missing :PORT in listen address", ""],
+            ),
+            (
+                "--capnp-listen-address=tcp:127.0.0.1:http",
+                ["PORT must be an integer", ""],
+            ),
             ("--pools=", ["pools", ""]),
             ("--scheduling=best", ["scheduling", "upstream"]),
         ] {
@@ -125,7 +165,10 @@ fn a_scheduler_does_not_start_on_a_port_in_use_or_with_senseless_flags() -> Resu
         // Two schedulers cannot share a state directory.
         cluster.restart_scheduler()?;
         let mut second = without(&cluster.scheduler_command(), "--capnp-listen-address");
-        let mut second = without(second.arg("--capnp-listen-address=tcp:127.0.0.1:0"), "--listen-prometheus");
+        let mut second = without(
+            second.arg("--capnp-listen-address=tcp:127.0.0.1:0"),
+            "--listen-prometheus",
+        );
         run(&mut second)?.fails_saying(&["scheduler-state"])?;
         show(story, &cluster.secret("admin.cap"))?.success()?;
         Ok(())
@@ -138,24 +181,64 @@ fn names_that_do_not_exist_are_refused_in_the_words_of_ocluster() -> Result<()> 
         let cluster = Cluster::start(story)?;
         let alice = cluster.add_client("alice")?;
         // An unknown pool,
-        let refusal = alice.submit(&Submission::of_text(UNUSED).pool("nope"))?.exits_with(1)?;
+        let refusal = alice
+            .submit(&Submission::of_text(UNUSED).pool("nope"))?
+            .exits_with(1)?;
         let expected = "Error tailing logs: Failed: Pool ID \"nope\" not one of {linux}";
         ensure!(refusal.stderr.contains(expected), "{refusal}");
         for (words, code, stdout, stderr) in [
-            (vec!["show", "nope"], 1, "", "PoolAdmin.show: Failed: No such pool"),
+            (
+                vec!["show", "nope"],
+                1,
+                "",
+                "PoolAdmin.show: Failed: No such pool",
+            ),
             // an unknown worker,
             (vec!["show", "linux", "nope"], 0, "nope: Not found\n", ""),
-            (vec!["pause", "linux", "nope"], 1, "", "PoolAdmin.setActive: Failed: Unknown worker"),
-            (vec!["forget", "linux", "nope"], 1, "Failed: Worker \"nope\" not known in this pool", ""),
-            (vec!["pause", "linux"], 0, "No workers connected to pool (nothing to do).", ""),
+            (
+                vec!["pause", "linux", "nope"],
+                1,
+                "",
+                "PoolAdmin.setActive: Failed: Unknown worker",
+            ),
+            (
+                vec!["forget", "linux", "nope"],
+                1,
+                "Failed: Worker \"nope\" not known in this pool",
+                "",
+            ),
+            (
+                vec!["pause", "linux"],
+                0,
+                "No workers connected to pool (nothing to do).",
+                "",
+            ),
             (vec!["forget", "linux"], 1, "", "No workers in pool!"),
             // an unknown client, and one that is known already.
-            (vec!["remove-client", "nobody"], 1, "", "Admin.removeClient: Failed: Unknown client \"nobody\""),
-            (vec!["set-rate", "linux", "nobody", "2"], 1, "", "PoolAdmin.setRate: Failed: No such user"),
-            (vec!["add-client", "alice"], 1, "", "Failed: Client \"alice\" already registered!"),
+            (
+                vec!["remove-client", "nobody"],
+                1,
+                "",
+                "Admin.removeClient: Failed: Unknown client \"nobody\"",
+            ),
+            (
+                vec!["set-rate", "linux", "nobody", "2"],
+                1,
+                "",
+                "PoolAdmin.setRate: Failed: No such user",
+            ),
+            (
+                vec!["add-client", "alice"],
+                1,
+                "",
+                "Failed: Client \"alice\" already registered!",
+            ),
         ] {
             let finished = cluster.admin(&words)?.exits_with(code)?;
-            ensure!(finished.stdout.contains(stdout) && finished.stderr.contains(stderr), "{finished}");
+            ensure!(
+                finished.stdout.contains(stdout) && finished.stderr.contains(stderr),
+                "{finished}"
+            );
         }
         Ok(())
     })
@@ -178,14 +261,21 @@ fn a_client_s_contradictions_are_usage_errors() -> Result<()> {
                 125,
                 "No commits requested from repository \"https://example.org/repo\"!",
             ),
-            (Submission::of_text(UNUSED).flag("--push-to=foo"), 124, "Missing ':TAG' in target \"foo\""),
+            (
+                Submission::of_text(UNUSED).flag("--push-to=foo"),
+                124,
+                "Missing ':TAG' in target \"foo\"",
+            ),
             (
                 Submission::of_text(UNUSED).flag("--push-user=alice"),
                 125,
                 "Must use --push-to with --push-user/--push-password",
             ),
         ] {
-            alice.submit(&submission)?.exits_with(code)?.fails_saying(&[words])?;
+            alice
+                .submit(&submission)?
+                .exits_with(code)?
+                .fails_saying(&[words])?;
         }
         Ok(())
     })
@@ -195,17 +285,30 @@ fn a_client_s_contradictions_are_usage_errors() -> Result<()> {
 fn every_program(story: &Story, cap: &std::path::Path) -> Result<Vec<Command>> {
     let dockerfile = story.scratch.write("unused", UNUSED)?;
     let mut client = story.programs.command("ocluster-client");
-    client.args(["submit-docker", "--pool=linux", "-c"]).arg(cap).arg("--local-dockerfile").arg(dockerfile);
+    client
+        .args(["submit-docker", "--pool=linux", "-c"])
+        .arg(cap)
+        .arg("--local-dockerfile")
+        .arg(dockerfile);
     let mut admin = story.programs.command("ocluster-admin");
     admin.args(["show", "-c"]).arg(cap);
     let mut worker = story.programs.command("ocluster-worker");
-    worker.arg("-c").arg(cap).arg("--name=w1").arg("--state-dir").arg(story.scratch.join("state-unused"));
+    worker
+        .arg("-c")
+        .arg(cap)
+        .arg("--name=w1")
+        .arg("--state-dir")
+        .arg(story.scratch.join("state-unused"));
     Ok(vec![client, admin, worker])
 }
 
 /// `ocluster-admin show` with this cap.
 fn show(story: &Story, cap: &std::path::Path) -> Result<Finished> {
-    run(story.programs.command("ocluster-admin").args(["show", "-c"]).arg(cap))
+    run(story
+        .programs
+        .command("ocluster-admin")
+        .args(["show", "-c"])
+        .arg(cap))
 }
 
 /// The same command without the flag `name`.
@@ -249,7 +352,11 @@ fn a_worker_with_senseless_flags_does_not_start() -> Result<()> {
         story.scratch.write("state-a-file", "not a directory")?;
         let mut worker = cluster.start_worker(options)?;
         let status = worker.process().wait_exit(ocluster_tests::SOON)?;
-        ensure!(!status.success() && worker.process().log().contains("state-a-file"), "{}", worker.process().log());
+        ensure!(
+            !status.success() && worker.process().log().contains("state-a-file"),
+            "{}",
+            worker.process().log()
+        );
         Ok(())
     })
 }

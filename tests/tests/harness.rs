@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ocluster_tests::{
-    BaseImage, Dockerfile, Engine, NetNs, Process, Registry, SOON, Scratch, TlsPeer, http_get, run, skipped, unique,
+    BaseImage, Dockerfile, Engine, NetNs, Process, Registry, SOON, Scratch, TlsPeer, http_get, run,
+    skipped, unique,
 };
 
 /// Builds with the command line client, as no program of ours does.
@@ -15,8 +16,16 @@ fn build(engine: &Engine, scratch: &Scratch, dockerfile: &Dockerfile) -> Result<
     let context = scratch.directory(&unique("context"))?;
     std::fs::write(context.join("Dockerfile"), dockerfile.text())?;
     let mut command = Command::new("docker");
-    command.arg("build").arg(context).env("DOCKER_HOST", engine.host()).env("DOCKER_BUILDKIT", "0");
-    Process::start("docker build", &mut command, &scratch.log_file(&unique("build")))
+    command
+        .arg("build")
+        .arg(context)
+        .env("DOCKER_HOST", engine.host())
+        .env("DOCKER_BUILDKIT", "0");
+    Process::start(
+        "docker build",
+        &mut command,
+        &scratch.log_file(&unique("build")),
+    )
 }
 
 #[test]
@@ -54,16 +63,29 @@ fn a_private_engine_builds_dies_comes_back_and_leaves_nothing() -> Result<()> {
         engine.kill()?;
         ensure!(!building.wait_exit(SOON)?.success());
         ensure!(!engine.answers()?);
-        ensure!(!processes_naming(&name), "something of the killed engine still runs");
+        ensure!(
+            !processes_naming(&name),
+            "something of the killed engine still runs"
+        );
         // when it comes back, it has its images, and builds.
         engine.restart()?;
-        let mut building = build(&engine, &scratch, &Dockerfile::from(&base).step("RUN echo again"))?;
+        let mut building = build(
+            &engine,
+            &scratch,
+            &Dockerfile::from(&base).step("RUN echo again"),
+        )?;
         ensure!(building.wait_exit(SOON)?.success(), "{}", building.log());
     }
     // When its guard is gone, so is everything of it.
-    ensure!(!processes_naming(&name), "something of the engine still runs");
+    ensure!(
+        !processes_naming(&name),
+        "something of the engine still runs"
+    );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    ensure!(!mounts.contains(&name), "something is still mounted:\n{mounts}");
+    ensure!(
+        !mounts.contains(&name),
+        "something is still mounted:\n{mounts}"
+    );
     Ok(())
 }
 
@@ -98,7 +120,10 @@ fn a_registry_answers() -> Result<()> {
     let scratch = Scratch::new()?;
     let registry = Registry::start(&scratch)?;
     let repository = registry.repository("some/image");
-    let port: u16 = repository.trim_start_matches("127.0.0.1:").trim_end_matches("/some/image").parse()?;
+    let port: u16 = repository
+        .trim_start_matches("127.0.0.1:")
+        .trim_end_matches("/some/image")
+        .parse()?;
     ensure!(http_get(port, "/v2/some/image/tags/list")?.status == 404);
     Ok(())
 }
@@ -117,15 +142,26 @@ fn a_tls_peer_stays_until_the_server_hangs_up() -> Result<()> {
         Ok(header.to_vec())
     });
     let finished = TlsPeer::with_certificate(&scratch)?.say(port, b"hello", &scratch)?;
-    let header = server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
-    ensure!(header.starts_with(&[0x16, 0x03]), "not a TLS handshake: {header:?}");
+    let header = server
+        .join()
+        .map_err(|_| anyhow::anyhow!("the server panicked"))??;
+    ensure!(
+        header.starts_with(&[0x16, 0x03]),
+        "not a TLS handshake: {header:?}"
+    );
     ensure!(finished.code() != 0, "{finished}");
     Ok(())
 }
 
 /// Whether a daemon's command line names this.
 fn processes_naming(name: &str) -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
-    let lines = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).any(|line| line.contains(name))
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return false;
+    };
+    let lines = entries
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).into_owned())
+        .any(|line| line.contains(name))
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Client, Cluster, ClusterOptions, Dockerfile, NetNs, Process, SOON, Story, Submission, Worker, WorkerOptions,
+    Client, Cluster, ClusterOptions, Dockerfile, NetNs, Process, SOON, Story, Submission, Worker,
+    WorkerOptions,
 };
 
 /// The promise.
@@ -14,7 +15,8 @@ const NOTICED: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_worker_whose_host_vanishes_is_noticed_within_15_seconds_and_its_queue_moves_on() -> Result<()> {
+fn a_worker_whose_host_vanishes_is_noticed_within_15_seconds_and_its_queue_moves_on() -> Result<()>
+{
     Story::tell(&["docker", "netns"], |story| {
         // Given a worker on a host of its own, and one here, both busy,
         let network = NetNs::new()?;
@@ -27,16 +29,23 @@ fn a_worker_whose_host_vanishes_is_noticed_within_15_seconds_and_its_queue_moves
         let alice = cluster.add_client("alice")?;
         let base = story.base_image()?;
         let lost = Dockerfile::from(&base).gate();
-        let mut lost_job = alice.start_to_the_gate(&Submission::of(&lost).hint("cached-far-away"))?;
+        let mut lost_job =
+            alice.start_to_the_gate(&Submission::of(&lost).hint("cached-far-away"))?;
         cluster.admin(&["unpause", "linux", "near"])?.success()?;
         let local = Dockerfile::from(&base).gate();
-        let mut local_job = alice.start_to_the_gate(&Submission::of(&local).hint("something-else"))?;
-        ensure!(Client::worker_in(&lost_job.log())? == "far" && Client::worker_in(&local_job.log())? == "near");
+        let mut local_job =
+            alice.start_to_the_gate(&Submission::of(&local).hint("something-else"))?;
+        ensure!(
+            Client::worker_in(&lost_job.log())? == "far"
+                && Client::worker_in(&local_job.log())? == "near"
+        );
         // and a job that waits for the one far away, where its cache is.
         let next = Dockerfile::from(&base).step("RUN echo moved on");
         let mut moved_job = alice.start(&Submission::of(&next).hint("cached-far-away"))?;
         cluster.wait_for_show("linux", "the job to wait for far", SOON, |show| {
-            show.lines().any(|line| line.trim_start().starts_with("far (") && line.contains("cached-far-away"))
+            show.lines().any(|line| {
+                line.trim_start().starts_with("far (") && line.contains("cached-far-away")
+            })
         })?;
 
         // When that host vanishes,
@@ -46,7 +55,9 @@ fn a_worker_whose_host_vanishes_is_noticed_within_15_seconds_and_its_queue_moves
         // then its job's client hears of it in time,
         ensure!(noticed <= NOTICED, "noticed after {noticed:?}");
         // the worker is known to be gone,
-        cluster.wait_for_show("linux", "far to be gone", SOON, |show| disconnected(show, "far"))?;
+        cluster.wait_for_show("linux", "far to be gone", SOON, |show| {
+            disconnected(show, "far")
+        })?;
         // and the job that waited for it is done here.
         story.engine()?.open_gate(&local)?;
         ensure!(local_job.wait_exit(SOON)?.success(), "{}", local_job.log());
@@ -55,7 +66,9 @@ fn a_worker_whose_host_vanishes_is_noticed_within_15_seconds_and_its_queue_moves
 
         // Its name is free for another machine,
         let other = WorkerOptions::named("far").state("another-machine");
-        let mut other = cluster.add_worker_with(other).context("the name could not be used again")?;
+        let mut other = cluster
+            .add_worker_with(other)
+            .context("the name could not be used again")?;
         // which the old one cannot push aside when its host is back.
         network.mend()?;
         far.process().wait_for_log("Worker already registered!")?;
@@ -81,7 +94,9 @@ fn a_worker_that_stands_still_is_noticed_and_does_no_harm_when_it_goes_on() -> R
         let mut job = alice.start_to_the_gate(&Submission::of(&running))?;
         let next = Dockerfile::from(&base).step("RUN echo moved on");
         let mut waiting = alice.start(&Submission::of(&next).hint("waiting"))?;
-        cluster.wait_for_show("linux", "the second job to wait", SOON, |show| show.contains("alice:waiting@"))?;
+        cluster.wait_for_show("linux", "the second job to wait", SOON, |show| {
+            show.contains("alice:waiting@")
+        })?;
 
         // when it stands still,
         stuck.process().freeze()?;
@@ -89,7 +104,9 @@ fn a_worker_that_stands_still_is_noticed_and_does_no_harm_when_it_goes_on() -> R
 
         // then its client hears of it in time,
         ensure!(noticed <= NOTICED, "noticed after {noticed:?}");
-        cluster.wait_for_show("linux", "stuck to be gone", SOON, |show| disconnected(show, "stuck"))?;
+        cluster.wait_for_show("linux", "stuck to be gone", SOON, |show| {
+            disconnected(show, "stuck")
+        })?;
         // and another worker does what waited.
         let _other = cluster.add_worker("other")?;
         ensure!(waiting.wait_exit(SOON)?.success(), "{}", waiting.log());
@@ -118,7 +135,9 @@ fn a_second_worker_of_the_same_name_is_refused_while_the_first_answers() -> Resu
         // when a stranger takes its name,
         let mut stranger = cluster.start_worker(WorkerOptions::named("w1").state("stranger"))?;
         // then he is told so, and the first stays.
-        stranger.process().wait_for_log("Worker already registered!")?;
+        stranger
+            .process()
+            .wait_for_log("Worker already registered!")?;
         ensure!(cluster.registrations("w1")? == 1 && first.process().is_running()?);
         ensure!(cluster.show("linux")?.contains("w1 ("));
         Ok(())
@@ -141,7 +160,11 @@ fn a_killed_worker_that_starts_again_supersedes_its_ghost_at_once() -> Result<()
         let _worker = cluster.start_worker(WorkerOptions::named("w1"))?;
         // then it is let in before the ghost would have been noticed.
         cluster.wait_until_registered("w1", 1)?;
-        ensure!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+        ensure!(
+            start.elapsed() < Duration::from_secs(5),
+            "it took {:?}",
+            start.elapsed()
+        );
         Ok(())
     })
 }
@@ -161,12 +184,21 @@ fn time_until_lost(job: &mut Process) -> Result<Duration> {
     let start = Instant::now();
     let status = job.wait_exit(PATIENCE)?;
     let elapsed = start.elapsed();
-    ensure!(status.code() == Some(1), "the client ended with {status}:\n{}", job.log());
-    ensure!(job.log().contains("Disconnected: "), "the client said:\n{}", job.log());
+    ensure!(
+        status.code() == Some(1),
+        "the client ended with {status}:\n{}",
+        job.log()
+    );
+    ensure!(
+        job.log().contains("Disconnected: "),
+        "the client said:\n{}",
+        job.log()
+    );
     Ok(elapsed)
 }
 
 /// Whether `show` lists the worker below `disconnected:`.
 fn disconnected(show: &str, name: &str) -> bool {
-    show.split_once("disconnected:").is_some_and(|(_, rest)| rest.lines().any(|line| line.trim() == name))
+    show.split_once("disconnected:")
+        .is_some_and(|(_, rest)| rest.lines().any(|line| line.trim() == name))
 }

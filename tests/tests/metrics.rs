@@ -1,7 +1,9 @@
 //! What Prometheus and load balancers see.
 
 use anyhow::{Context as _, Result, ensure};
-use ocluster_tests::{Cluster, Dockerfile, Exposition, SOON, Story, Submission, WorkerOptions, wait_for};
+use ocluster_tests::{
+    Cluster, Dockerfile, Exposition, SOON, Story, Submission, WorkerOptions, wait_for,
+};
 
 /// Name and type of every metric of the scheduler that dashboards of OCluster use.
 const SCHEDULER: [(&str, &str); 11] = [
@@ -28,21 +30,39 @@ fn the_scheduler_s_metrics_are_in_the_standard_form_and_count() -> Result<()> {
         cluster.admin(&["pause", "linux", "w2"])?.success()?;
         let alice = cluster.add_client("alice")?;
         let base = story.base_image()?;
-        alice.submit(&Submission::of(&Dockerfile::from(&base).step("RUN echo one")))?.success()?;
+        alice
+            .submit(&Submission::of(
+                &Dockerfile::from(&base).step("RUN echo one"),
+            ))?
+            .success()?;
         let gated = Dockerfile::from(&base).gate();
         let mut running = alice.start_to_the_gate(&Submission::of(&gated))?;
-        let mut cancelled = alice.start(&Submission::of(&Dockerfile::from(&base)).hint("cancelled"))?;
-        cluster.wait_for_show("linux", "a job to wait", SOON, |show| show.contains("alice:cancelled@"))?;
+        let mut cancelled =
+            alice.start(&Submission::of(&Dockerfile::from(&base)).hint("cancelled"))?;
+        cluster.wait_for_show("linux", "a job to wait", SOON, |show| {
+            show.contains("alice:cancelled@")
+        })?;
         cancelled.kill()?;
-        cluster.wait_for_show("linux", "an empty queue", SOON, |show| !show.contains("alice:cancelled@"))?;
-        let mut waiting = alice.start(&Submission::of(&Dockerfile::from(&base)).hint("waiting").flag("--urgent"))?;
-        cluster.wait_for_show("linux", "a job to wait", SOON, |show| show.contains("alice:waiting@"))?;
+        cluster.wait_for_show("linux", "an empty queue", SOON, |show| {
+            !show.contains("alice:cancelled@")
+        })?;
+        let mut waiting = alice.start(
+            &Submission::of(&Dockerfile::from(&base))
+                .hint("waiting")
+                .flag("--urgent"),
+        )?;
+        cluster.wait_for_show("linux", "a job to wait", SOON, |show| {
+            show.contains("alice:waiting@")
+        })?;
 
         // when Prometheus asks,
         let answer = cluster.get("/metrics")?;
         ensure!(answer.status == 200);
         let kind = answer.header("content-type").unwrap_or_default();
-        ensure!(kind.starts_with("text/plain; version=0.0.4"), "Content-Type: {kind}");
+        ensure!(
+            kind.starts_with("text/plain; version=0.0.4"),
+            "Content-Type: {kind}"
+        );
         let page = Exposition::parse(&answer.body)?;
 
         // then every name it knows is there, with its type and a help text,
@@ -53,7 +73,10 @@ fn the_scheduler_s_metrics_are_in_the_standard_form_and_count() -> Result<()> {
                 page.type_of(name),
                 answer.body
             );
-            ensure!(page.help_of(name).is_some_and(|help| !help.is_empty()), "{name} has no help");
+            ensure!(
+                page.help_of(name).is_some_and(|help| !help.is_empty()),
+                "{name} has no help"
+            );
         }
         // and the numbers are right.
         let pool = ("pool", "linux");
@@ -66,28 +89,58 @@ fn the_scheduler_s_metrics_are_in_the_standard_form_and_count() -> Result<()> {
             ("ocluster_pool_workers_connected", vec![pool], 2.0),
             ("ocluster_pool_workers_capacity", vec![pool], 5.0),
             ("ocluster_pool_workers_paused", vec![pool], 1.0),
-            (client_jobs, vec![pool, ("client", "alice"), ("priority", "high")], 1.0),
-            (client_jobs, vec![pool, ("client", "alice"), ("priority", "low")], 0.0),
+            (
+                client_jobs,
+                vec![pool, ("client", "alice"), ("priority", "high")],
+                1.0,
+            ),
+            (
+                client_jobs,
+                vec![pool, ("client", "alice"), ("priority", "low")],
+                0.0,
+            ),
         ] {
             let value = page.value(name, &labels);
-            ensure!(value == Some(expected), "{name}{labels:?} is {value:?}, not {expected}:\n{}", answer.body);
+            ensure!(
+                value == Some(expected),
+                "{name}{labels:?} is {value:?}, not {expected}:\n{}",
+                answer.body
+            );
         }
         let queued = |priority: &str| -> f64 {
             let of = |(key, value): (&str, &str), sample: &ocluster_tests::Sample| {
                 sample.labels.get(key).is_some_and(|its| its == value)
             };
-            let samples = page.samples().iter().filter(|sample| sample.name == queue_length);
-            samples.filter(|sample| of(("priority", priority), sample)).map(|sample| sample.value).sum()
+            let samples = page
+                .samples()
+                .iter()
+                .filter(|sample| sample.name == queue_length);
+            samples
+                .filter(|sample| of(("priority", priority), sample))
+                .map(|sample| sample.value)
+                .sum()
         };
-        ensure!((queued("high"), queued("low")) == (1.0, 0.0), "the queue's length is wrong:\n{}", answer.body);
+        ensure!(
+            (queued("high"), queued("low")) == (1.0, 0.0),
+            "the queue's length is wrong:\n{}",
+            answer.body
+        );
 
         // And when all is done, every queue is empty again.
         story.engine()?.open_gate(&gated)?;
         ensure!(running.wait_exit(SOON)?.success() && waiting.wait_exit(SOON)?.success());
-        cluster.wait_for_metric(client_jobs, &[("client", "alice"), ("priority", "high")], 0.0)?;
+        cluster.wait_for_metric(
+            client_jobs,
+            &[("client", "alice"), ("priority", "high")],
+            0.0,
+        )?;
         let lengths = cluster.metrics()?;
         ensure!(
-            lengths.samples().iter().filter(|sample| sample.name == queue_length).all(|sample| sample.value == 0.0)
+            lengths
+                .samples()
+                .iter()
+                .filter(|sample| sample.name == queue_length)
+                .all(|sample| sample.value == 0.0)
         );
         Ok(())
     })
@@ -101,19 +154,31 @@ fn a_worker_s_metrics_come_through_the_scheduler() -> Result<()> {
         let _worker = cluster.add_worker("w1")?;
         let alice = cluster.add_client("alice")?;
         let base = story.base_image()?;
-        alice.submit(&Submission::of(&Dockerfile::from(&base).step("RUN true")))?.success()?;
-        alice.submit(&Submission::of(&Dockerfile::from(&base).step("RUN false")))?.exits_with(1)?;
+        alice
+            .submit(&Submission::of(&Dockerfile::from(&base).step("RUN true")))?
+            .success()?;
+        alice
+            .submit(&Submission::of(&Dockerfile::from(&base).step("RUN false")))?
+            .exits_with(1)?;
         // when Prometheus asks the scheduler for them,
         let page = wait_for("the second job to be counted", SOON, || {
             let answer = cluster.get("/pool/linux/worker/w1/metrics")?;
             ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
             let page = Exposition::parse(&answer.body)?;
-            let failed = page.value("ocluster_worker_job_time_seconds_count", &[("result", "fail")]);
+            let failed = page.value(
+                "ocluster_worker_job_time_seconds_count",
+                &[("result", "fail")],
+            );
             Ok((failed == Some(1.0)).then_some(page))
         })?;
         // then they are the worker's own.
         ensure!(page.value("ocluster_worker_jobs_accepted_total", &[]) == Some(2.0));
-        ensure!(page.value("ocluster_worker_job_time_seconds_count", &[("result", "ok")]) == Some(1.0));
+        ensure!(
+            page.value(
+                "ocluster_worker_job_time_seconds_count",
+                &[("result", "ok")]
+            ) == Some(1.0)
+        );
         ensure!(page.value("ocluster_worker_running_jobs", &[]) == Some(0.0));
         Ok(())
     })
@@ -125,11 +190,18 @@ fn pages_that_do_not_exist_are_refused_with_a_reason() -> Result<()> {
         let cluster = Cluster::start(story)?;
         for (path, status, body) in [
             ("/pool/nope/worker/w1/metrics", 400, "Error: No such pool"),
-            ("/pool/linux/worker/nope/metrics", 400, "Error: Worker not connected"),
+            (
+                "/pool/linux/worker/nope/metrics",
+                400,
+                "Error: Worker not connected",
+            ),
             ("/nothing", 400, "Error: Bad request"),
         ] {
             let answer = cluster.get(path)?;
-            ensure!(answer.status == status && answer.body.contains(body), "GET {path}: {answer:?}");
+            ensure!(
+                answer.status == status && answer.body.contains(body),
+                "GET {path}: {answer:?}"
+            );
         }
         // Empty segments do not matter.
         ensure!(cluster.get("//metrics/")?.status == 200);
@@ -146,7 +218,10 @@ fn health_is_what_a_load_balancer_asks_for() -> Result<()> {
         ensure!(answer.status == 200, "{answer:?}");
         // when it has stopped, nobody answers.
         cluster.stop_scheduler()?;
-        let refused = cluster.get("/health").err().context("somebody still answers")?;
+        let refused = cluster
+            .get("/health")
+            .err()
+            .context("somebody still answers")?;
         ensure!(refused.to_string().contains("nothing at"), "{refused:#}");
         Ok(())
     })

@@ -19,7 +19,12 @@ fn a_killed_scheduler_comes_back_with_the_same_caps_clients_rates_pauses_and_hin
         let base = story.base_image()?;
         let on = |client: &Client<'_>, hint: &str| -> Result<String> {
             let dockerfile = Dockerfile::from(&base).step("RUN echo built");
-            Client::worker_in(&client.submit(&Submission::of(&dockerfile).hint(hint))?.success()?.stdout)
+            Client::worker_in(
+                &client
+                    .submit(&Submission::of(&dockerfile).hint(hint))?
+                    .success()?
+                    .stdout,
+            )
         };
         for (paused, hint, builder) in [("w2", "one", "w1"), ("w1", "two", "w2")] {
             cluster.admin(&["pause", "linux", paused])?.success()?;
@@ -27,9 +32,13 @@ fn a_killed_scheduler_comes_back_with_the_same_caps_clients_rates_pauses_and_hin
             cluster.admin(&["unpause", "linux", paused])?.success()?;
         }
         // a rate, and two pauses: of a connected worker, and of one that has never been seen.
-        cluster.admin(&["set-rate", "linux", "alice", "7"])?.success()?;
+        cluster
+            .admin(&["set-rate", "linux", "alice", "7"])?
+            .success()?;
         cluster.admin(&["pause", "linux", "w2"])?.success()?;
-        cluster.admin(&["pause", "linux", "w3", "--auto-create"])?.success()?;
+        cluster
+            .admin(&["pause", "linux", "w3", "--auto-create"])?
+            .success()?;
         let caps_before = caps(&cluster)?;
 
         // When the scheduler is killed and started again,
@@ -42,13 +51,24 @@ fn a_killed_scheduler_comes_back_with_the_same_caps_clients_rates_pauses_and_hin
         cluster.wait_until_registered("w1", 0)?;
         cluster.wait_until_registered("w2", 0)?;
         for worker in &mut workers {
-            ensure!(worker.process().is_running()?, "{} did not survive", worker.name());
+            ensure!(
+                worker.process().is_running()?,
+                "{} did not survive",
+                worker.name()
+            );
         }
         // the pauses hold,
-        let show =
-            cluster.wait_for_show("linux", "the pauses", BACK, |show| show.contains("w2 (") && show.contains("w3"))?;
-        ensure!(line_of(&show, "w2 (").contains("(inactive: admin pause)"), "w2 was paused:\n{show}");
-        ensure!(line_of(&show, "w3").trim() == "w3 (paused)", "w3 was paused:\n{show}");
+        let show = cluster.wait_for_show("linux", "the pauses", BACK, |show| {
+            show.contains("w2 (") && show.contains("w3")
+        })?;
+        ensure!(
+            line_of(&show, "w2 (").contains("(inactive: admin pause)"),
+            "w2 was paused:\n{show}"
+        );
+        ensure!(
+            line_of(&show, "w3").trim() == "w3 (paused)",
+            "w3 was paused:\n{show}"
+        );
         // the clients are known,
         ensure!(cluster.admin(&["list-clients"])?.success()?.stdout == "alice\n");
         // and each hint finds its worker, with the old cap.
@@ -84,8 +104,16 @@ fn a_removed_client_stays_removed_and_an_unpaused_worker_unpaused() -> Result<()
         cluster.wait_until_registered("w1", 0)?;
         // then so it is still.
         let refusal = mallory.submit(&Submission::of_text("FROM scratch\n"))?;
-        refusal.exits_with(1)?.fails_saying(&["Unknown persistent service ID"])?;
-        ensure!(cluster.admin(&["show", "linux", "w1", "--terse"])?.success()?.stdout == "Running\n");
+        refusal
+            .exits_with(1)?
+            .fails_saying(&["Unknown persistent service ID"])?;
+        ensure!(
+            cluster
+                .admin(&["show", "linux", "w1", "--terse"])?
+                .success()?
+                .stdout
+                == "Running\n"
+        );
         Ok(())
     })
 }
@@ -100,14 +128,20 @@ fn jobs_in_flight_end_with_a_clear_word_when_the_scheduler_dies() -> Result<()> 
         let dockerfile = Dockerfile::from(&story.base_image()?).gate();
         let mut running = alice.start_to_the_gate(&Submission::of(&dockerfile))?;
         let mut waiting = alice.start(&Submission::of(&dockerfile).hint("waiting"))?;
-        cluster.wait_for_show("linux", "the second job to wait", SOON, |show| show.contains("alice:waiting@"))?;
+        cluster.wait_for_show("linux", "the second job to wait", SOON, |show| {
+            show.contains("alice:waiting@")
+        })?;
         // when the scheduler is killed,
         cluster.kill_scheduler()?;
         // then both clients are told that the connection is lost,
         for job in [&mut running, &mut waiting] {
             let status = job.wait_exit(SOON)?;
             ensure!(status.code() == Some(1), "the client ended with {status}");
-            ensure!(job.log().contains("Disconnected: "), "the client said:\n{}", job.log());
+            ensure!(
+                job.log().contains("Disconnected: "),
+                "the client said:\n{}",
+                job.log()
+            );
         }
         // the build, which nobody wants any more, is stopped,
         story.engine()?.wait_until_gone(&dockerfile)?;
@@ -129,7 +163,9 @@ fn a_scheduler_that_is_asked_to_stop_does_so_in_order() -> Result<()> {
         // When the scheduler gets SIGTERM, it ends with exit code 0,
         cluster.stop_scheduler()?;
         // and its worker looks for the next.
-        worker.process().wait_for_log("Lost connection to scheduler")?;
+        worker
+            .process()
+            .wait_for_log("Lost connection to scheduler")?;
         cluster.restart_scheduler()?;
         cluster.wait_until_registered("w1", 0)
     })
@@ -137,10 +173,15 @@ fn a_scheduler_that_is_asked_to_stop_does_so_in_order() -> Result<()> {
 
 /// What the scheduler wrote into its cap files.
 fn caps(cluster: &Cluster<'_>) -> Result<[String; 2]> {
-    Ok([fs::read_to_string(cluster.secret("admin.cap"))?, fs::read_to_string(cluster.secret("pool-linux.cap"))?])
+    Ok([
+        fs::read_to_string(cluster.secret("admin.cap"))?,
+        fs::read_to_string(cluster.secret("pool-linux.cap"))?,
+    ])
 }
 
 /// The line of `show` that begins with `start`, after its indentation.
 fn line_of<'a>(show: &'a str, start: &str) -> &'a str {
-    show.lines().find(|line| line.trim_start().starts_with(start)).unwrap_or("")
+    show.lines()
+        .find(|line| line.trim_start().starts_with(start))
+        .unwrap_or("")
 }

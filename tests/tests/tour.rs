@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Client, Cluster, ClusterOptions, Dockerfile, GitDaemon, GitHttp, Registry, Repository, SOON, Story, Submission,
-    WorkerOptions, run, unique, wait_for,
+    Client, Cluster, ClusterOptions, Dockerfile, GitDaemon, GitHttp, Registry, Repository, SOON,
+    Story, Submission, WorkerOptions, run, unique, wait_for,
 };
 
 #[test]
@@ -15,16 +15,27 @@ fn the_scheduler_writes_its_caps_for_its_owner_only() -> Result<()> {
     Story::tell(&[], |story| {
         // Given a scheduler with two pools,
         let pools = vec!["linux".to_owned(), "arm".to_owned()];
-        let mut cluster = Cluster::start_with(story, ClusterOptions { pools, ..ClusterOptions::default() })?;
+        let mut cluster = Cluster::start_with(
+            story,
+            ClusterOptions {
+                pools,
+                ..ClusterOptions::default()
+            },
+        )?;
         // then each cap is a sturdy ref, on one line, which only its owner can read,
         for name in ["admin.cap", "pool-linux.cap", "pool-arm.cap"] {
             let path = cluster.secret(name);
             let cap = fs::read_to_string(&path)?;
             ensure!(
-                cap.starts_with("capnp://sha-256:") && cap.ends_with('\n') && cap.lines().count() == 1,
+                cap.starts_with("capnp://sha-256:")
+                    && cap.ends_with('\n')
+                    && cap.lines().count() == 1,
                 "{name}: {cap}"
             );
-            ensure!(fs::metadata(&path)?.permissions().mode() & 0o777 == 0o600, "{name} can be read by others");
+            ensure!(
+                fs::metadata(&path)?.permissions().mode() & 0o777 == 0o600,
+                "{name} can be read by others"
+            );
             // and the log says so.
             let line = format!("Wrote capability reference to \"{}\"", path.display());
             cluster.scheduler()?.wait_for_log(&line)?;
@@ -41,30 +52,56 @@ fn a_commit_of_a_real_repository_is_built_with_a_live_log() -> Result<()> {
     Story::tell(&["docker"], |story| {
         // Given a repository with a Dockerfile, served by a real git server, a cluster, and a client,
         let base = story.base_image()?;
-        let dockerfile = Dockerfile::from(&base).step("COPY greeting /greeting").step("RUN cat /greeting").gate();
+        let dockerfile = Dockerfile::from(&base)
+            .step("COPY greeting /greeting")
+            .step("RUN cat /greeting")
+            .gate();
         let repository = Repository::new(&story.scratch.join("repos/hello"))?;
         let greeting = unique("hello from the commit");
-        let commit = repository
-            .commit("Say hello", &[("greeting", &format!("{greeting}\n")), ("Dockerfile", dockerfile.text())])?;
+        let commit = repository.commit(
+            "Say hello",
+            &[
+                ("greeting", &format!("{greeting}\n")),
+                ("Dockerfile", dockerfile.text()),
+            ],
+        )?;
         repository.commit("Say something else", &[("greeting", "too late\n")])?;
-        let server = GitDaemon::start(&story.scratch.join("repos"), &story.scratch.log_file("git"))?;
+        let server =
+            GitDaemon::start(&story.scratch.join("repos"), &story.scratch.log_file("git"))?;
         let mut cluster = Cluster::start(story)?;
         let _worker = cluster.add_worker("w1")?;
         let alice = cluster.add_client("alice")?;
 
         // when the client submits that commit,
-        let mut job = alice.start_to_the_gate(&Submission::of_context(&server.url("hello"), &[&commit]))?;
+        let mut job =
+            alice.start_to_the_gate(&Submission::of_context(&server.url("hello"), &[&commit]))?;
 
         // then the log arrives while the build is still running,
         let log = job.log();
-        ensure!(job.is_running()?, "the job did not wait at its gate:\n{log}");
-        ensure!(log.contains("Tailing log:\nBuilding on w1\n"), "the log begins otherwise:\n{log}");
-        ensure!(log.contains(&greeting), "the build did not see the commit:\n{log}");
+        ensure!(
+            job.is_running()?,
+            "the job did not wait at its gate:\n{log}"
+        );
+        ensure!(
+            log.contains("Tailing log:\nBuilding on w1\n"),
+            "the log begins otherwise:\n{log}"
+        );
+        ensure!(
+            log.contains(&greeting),
+            "the build did not see the commit:\n{log}"
+        );
         // and when the build may go on, it succeeds, and says so last.
         story.engine()?.open_gate(&dockerfile)?;
-        ensure!(job.wait_exit(SOON)?.success(), "the job failed:\n{}", job.log());
+        ensure!(
+            job.wait_exit(SOON)?.success(),
+            "the job failed:\n{}",
+            job.log()
+        );
         let log = job.log();
-        ensure!(log.trim_end().lines().last() == Some("Job succeeded"), "the log ends otherwise:\n{log}");
+        ensure!(
+            log.trim_end().lines().last() == Some("Job succeeded"),
+            "the log ends otherwise:\n{log}"
+        );
         Ok(())
     })
 }
@@ -86,13 +123,18 @@ fn git_over_http_and_merged_commits_make_a_context() -> Result<()> {
         let alice = cluster.add_client("alice")?;
 
         // when both are submitted together,
-        let dockerfile = Dockerfile::from(&base).step("COPY . /src").step("RUN cat /src/left /src/right");
+        let dockerfile = Dockerfile::from(&base)
+            .step("COPY . /src")
+            .step("RUN cat /src/left /src/right");
         let job = Submission::of(&dockerfile).from(&server.url("two/.git"), &[&left, &right]);
         let finished = alice.submit(&job)?.success()?;
 
         // then the build sees both.
         for text in ["from the left", "from the right"] {
-            ensure!(finished.stdout.contains(text), "{text:?} is missing: {finished}");
+            ensure!(
+                finished.stdout.contains(text),
+                "{text:?} is missing: {finished}"
+            );
         }
         Ok(())
     })
@@ -106,18 +148,32 @@ fn the_same_hint_goes_to_the_same_worker_of_two() -> Result<()> {
         let alice = cluster.add_client("alice")?;
         let on = |hint: &str| -> Result<String> {
             let dockerfile = Dockerfile::from(&story.base_image()?).step("RUN echo built");
-            Client::worker_in(&alice.submit(&Submission::of(&dockerfile).hint(hint))?.success()?.stdout)
+            Client::worker_in(
+                &alice
+                    .submit(&Submission::of(&dockerfile).hint(hint))?
+                    .success()?
+                    .stdout,
+            )
         };
 
         // Given that hint `one` was built on w1, because w2 was paused, and hint `two` the other way round,
         for (paused, hint, builder) in [("w2", "one", "w1"), ("w1", "two", "w2")] {
             cluster.admin(&["pause", "linux", paused])?.success()?;
             let worker = on(hint)?;
-            ensure!(worker == builder, "{hint} was built on {worker} while {paused} was paused");
+            ensure!(
+                worker == builder,
+                "{hint} was built on {worker} while {paused} was paused"
+            );
             cluster.admin(&["unpause", "linux", paused])?.success()?;
         }
         // when both workers are free and the hints come again, in an order that no rotation would give,
-        for (hint, builder) in [("two", "w2"), ("two", "w2"), ("one", "w1"), ("one", "w1"), ("two", "w2")] {
+        for (hint, builder) in [
+            ("two", "w2"),
+            ("two", "w2"),
+            ("one", "w1"),
+            ("one", "w1"),
+            ("two", "w2"),
+        ] {
             cluster.wait_for_show("linux", "both workers to be ready", SOON, both_ready)?;
             // then each goes where its cache is.
             let worker = on(hint)?;
@@ -147,24 +203,51 @@ fn pausing_waits_for_running_jobs_and_unpausing_lets_the_queue_go_on() -> Result
         )?;
         pause.wait_for_log("w1: Running jobs: 1")?;
         // then the command waits for the job, and `show` tells of the pause,
-        ensure!(pause.is_running()?, "the pause did not wait:\n{}", pause.log());
-        cluster.wait_for_show("linux", "the pause to show", SOON, |show| show.contains("admin pause"))?;
+        ensure!(
+            pause.is_running()?,
+            "the pause did not wait:\n{}",
+            pause.log()
+        );
+        cluster.wait_for_show("linux", "the pause to show", SOON, |show| {
+            show.contains("admin pause")
+        })?;
         let state = cluster.admin(&["show", "linux", "w1"])?.success()?.stdout;
         ensure!(state == "w1: Paused\n", "show linux w1: {state:?}");
         // and a new job waits in the queue,
         let waiting = Dockerfile::from(&base).step("RUN echo at last");
         let mut queued = alice.start(&Submission::of(&waiting).hint("patience"))?;
-        cluster.wait_for_show("linux", "the job to be queued", SOON, |show| show.contains("alice:patience@"))?;
+        cluster.wait_for_show("linux", "the job to be queued", SOON, |show| {
+            show.contains("alice:patience@")
+        })?;
         // and when the job ends, the pause is complete.
         story.engine()?.open_gate(&running)?;
-        ensure!(job.wait_exit(SOON)?.success(), "the job failed:\n{}", job.log());
-        ensure!(pause.wait_exit(SOON)?.success(), "the pause failed:\n{}", pause.log());
-        ensure!(pause.log().trim_end().ends_with("Success."), "the pause said:\n{}", pause.log());
-        ensure!(queued.is_running()? && !queued.log().contains("Building on"), "a paused worker took a job");
+        ensure!(
+            job.wait_exit(SOON)?.success(),
+            "the job failed:\n{}",
+            job.log()
+        );
+        ensure!(
+            pause.wait_exit(SOON)?.success(),
+            "the pause failed:\n{}",
+            pause.log()
+        );
+        ensure!(
+            pause.log().trim_end().ends_with("Success."),
+            "the pause said:\n{}",
+            pause.log()
+        );
+        ensure!(
+            queued.is_running()? && !queued.log().contains("Building on"),
+            "a paused worker took a job"
+        );
 
         // And unpausing lets the queue go on.
         cluster.admin(&["unpause", "linux", "w1"])?.success()?;
-        ensure!(queued.wait_exit(SOON)?.success(), "the queued job failed:\n{}", queued.log());
+        ensure!(
+            queued.wait_exit(SOON)?.success(),
+            "the queued job failed:\n{}",
+            queued.log()
+        );
         let state = cluster.admin(&["show", "linux", "w1"])?.success()?.stdout;
         ensure!(state == "w1: Running\n", "show linux w1: {state:?}");
         Ok(())
@@ -178,16 +261,28 @@ fn a_worker_that_left_is_remembered_until_it_is_forgotten() -> Result<()> {
         // Given a worker that is connected: it cannot be forgotten.
         let mut worker = cluster.add_worker("w1")?;
         let refusal = cluster.admin(&["forget", "linux", "w1"])?.exits_with(1)?;
-        ensure!(refusal.stdout.contains("Failed: Worker \"w1\" is still connected!"), "{refusal}");
+        ensure!(
+            refusal
+                .stdout
+                .contains("Failed: Worker \"w1\" is still connected!"),
+            "{refusal}"
+        );
         // When it has stopped,
         worker.process().terminate(Duration::from_secs(30))?;
-        let show = cluster.wait_for_show("linux", "w1 to be gone", SOON, |show| disconnected(show, "w1"))?;
+        let show = cluster.wait_for_show("linux", "w1 to be gone", SOON, |show| {
+            disconnected(show, "w1")
+        })?;
         ensure!(show.contains("disconnected:\n  w1"), "{show}");
         // then it is still known, and can be forgotten, once.
         cluster.admin(&["forget", "linux", "w1"])?.success()?;
         ensure!(!cluster.show("linux")?.contains("w1"), "w1 is still known");
         let refusal = cluster.admin(&["forget", "linux", "w1"])?.exits_with(1)?;
-        ensure!(refusal.stdout.contains("Failed: Worker \"w1\" not known in this pool"), "{refusal}");
+        ensure!(
+            refusal
+                .stdout
+                .contains("Failed: Worker \"w1\" not known in this pool"),
+            "{refusal}"
+        );
         Ok(())
     })
 }
@@ -198,7 +293,10 @@ fn clients_are_added_listed_and_removed() -> Result<()> {
         let mut cluster = Cluster::start(story)?;
         let _worker = cluster.add_worker("w1")?;
         let none = cluster.admin(&["list-clients"])?.success()?;
-        ensure!(none.stdout.is_empty() && none.stderr.contains("No clients."), "{none}");
+        ensure!(
+            none.stdout.is_empty() && none.stderr.contains("No clients."),
+            "{none}"
+        );
         // Given two clients,
         let alice = cluster.add_client("alice")?;
         cluster.add_client("bob")?;
@@ -213,7 +311,8 @@ fn clients_are_added_listed_and_removed() -> Result<()> {
             let refusal = alice.submit(&Submission::of(&dockerfile))?.exits_with(1)?;
             let said = format!("{}{}", refusal.stdout, refusal.stderr);
             ensure!(
-                said.contains("Access has been revoked") || said.contains("Unknown persistent service ID"),
+                said.contains("Access has been revoked")
+                    || said.contains("Unknown persistent service ID"),
                 "the refusal is not clear: {refusal}"
             );
             cluster.admin(&["add-client", "alice"])?;
@@ -228,24 +327,48 @@ fn the_readme_s_command_lines_take_positional_caps() -> Result<()> {
         // Given a scheduler, and a worker started with its cap as a word of its own,
         let mut cluster = Cluster::start(story)?;
         let mut worker = story.programs.command("ocluster-worker");
-        worker.arg(cluster.secret("pool-linux.cap")).args(["--name=w1", "--capacity=1", "--docker-pull=missing", "-v"]);
-        worker.arg(format!("--state-dir={}", story.scratch.join("state-w1").display()));
-        let _worker = ocluster_tests::Process::start("the worker", &mut worker, &story.scratch.log_file("worker"))?;
+        worker.arg(cluster.secret("pool-linux.cap")).args([
+            "--name=w1",
+            "--capacity=1",
+            "--docker-pull=missing",
+            "-v",
+        ]);
+        worker.arg(format!(
+            "--state-dir={}",
+            story.scratch.join("state-w1").display()
+        ));
+        let _worker = ocluster_tests::Process::start(
+            "the worker",
+            &mut worker,
+            &story.scratch.log_file("worker"),
+        )?;
         cluster.wait_until_registered("w1", 0)?;
         // when the admin and the client do the same,
         let mut admin = story.programs.command("ocluster-admin");
-        let cap = run(admin.arg("add-client").arg(cluster.secret("admin.cap")).arg("alice"))?.success()?.stdout;
+        let cap = run(admin
+            .arg("add-client")
+            .arg(cluster.secret("admin.cap"))
+            .arg("alice"))?
+        .success()?
+        .stdout;
         let cap = story.scratch.write("alice.cap", cap)?;
         let dockerfile = Dockerfile::from(&story.base_image()?).step("RUN echo built");
         let dockerfile = story.scratch.write("Dockerfile", dockerfile.text())?;
         let mut client = story.programs.command("ocluster-client");
-        client.arg("submit-docker").arg(cap).args(["--cache-hint=tutorial", "--pool=linux"]);
+        client
+            .arg("submit-docker")
+            .arg(cap)
+            .args(["--cache-hint=tutorial", "--pool=linux"]);
         client.arg("--local-dockerfile").arg(dockerfile);
         // then it works as with --connect.
         let finished = run(&mut client)?.success()?;
         ensure!(finished.last_line() == "Job succeeded", "{finished}");
         let mut show = story.programs.command("ocluster-admin");
-        let show = run(show.arg("show").arg(cluster.secret("admin.cap")).arg("linux"))?.success()?;
+        let show = run(show
+            .arg("show")
+            .arg(cluster.secret("admin.cap"))
+            .arg("linux"))?
+        .success()?;
         ensure!(show.stdout.contains("registered:\n  w1 ("), "{show}");
         Ok(())
     })
@@ -266,7 +389,10 @@ fn a_base_image_that_is_missing_is_pulled_from_a_registry() -> Result<()> {
         let _worker = cluster.add_worker_with(WorkerOptions::named("w1"))?;
         let alice = cluster.add_client("alice")?;
         // when a job is built from it,
-        let finished = alice.submit(&Submission::of_text(&format!("FROM {name}\nRUN echo {}\n", unique("built"))))?;
+        let finished = alice.submit(&Submission::of_text(&format!(
+            "FROM {name}\nRUN echo {}\n",
+            unique("built")
+        )))?;
         // then it is pulled.
         let here = engine.docker(&["image", "inspect", &name])?;
         engine.docker(&["rmi", &name])?;
@@ -293,22 +419,29 @@ fn three_jobs_of_three_clients_run_at_once_on_one_worker() -> Result<()> {
         for job in &mut jobs {
             job.wait_for_log(&Dockerfile::at_the_gate())?;
         }
-        cluster.wait_for_show("linux", "three running jobs", SOON, |show| show.contains("(3 running)"))?;
+        cluster.wait_for_show("linux", "three running jobs", SOON, |show| {
+            show.contains("(3 running)")
+        })?;
         // and end, and nothing is left running.
         for (job, dockerfile) in jobs.iter_mut().zip(&dockerfiles) {
             story.engine()?.open_gate(dockerfile)?;
             ensure!(job.wait_exit(SOON)?.success(), "{}", job.log());
         }
-        wait_for("no running job", SOON, || Ok(cluster.show("linux")?.contains("(0 running)").then_some(())))
+        wait_for("no running job", SOON, || {
+            Ok(cluster.show("linux")?.contains("(0 running)").then_some(()))
+        })
     })
 }
 
 /// Whether `show` lists both workers as ready.
 fn both_ready(show: &str) -> bool {
-    show.lines().any(|line| line.starts_with("queue: (ready)") && line.contains("w1") && line.contains("w2"))
+    show.lines().any(|line| {
+        line.starts_with("queue: (ready)") && line.contains("w1") && line.contains("w2")
+    })
 }
 
 /// Whether `show` lists the worker below `disconnected:`.
 fn disconnected(show: &str, name: &str) -> bool {
-    show.split_once("disconnected:").is_some_and(|(_, rest)| rest.lines().any(|line| line.trim() == name))
+    show.split_once("disconnected:")
+        .is_some_and(|(_, rest)| rest.lines().any(|line| line.trim() == name))
 }

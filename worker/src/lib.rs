@@ -1,5 +1,32 @@
 //! The worker agent: joins a pool, takes jobs, runs them and streams their logs.
+//!
+//! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `job` is what
+//! the scheduler sees of a job, and `runner` what happens to it here: build context, [`executor`], last log line. `slots` counts
+//! what runs, `state_dir` owns the files.
+//!
+//! Two kinds of threads: everything that speaks to the scheduler lives on the vat thread; jobs run on a pool of ordinary threads and
+//! report through channels. A job's trouble, a panic included, is that job's alone.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
+pub mod agent;
+pub mod args;
 pub mod executor;
+
+mod backoff;
+mod job;
+mod runner;
+mod session;
+mod slots;
+mod state_dir;
+
+pub use agent::{Config, run};
+pub use runner::GIT_CHILD;

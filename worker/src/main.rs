@@ -1,2 +1,37 @@
-//! entry
-fn main() {}
+//! `ocluster-worker`: reads the command line, runs the worker until a signal, and exits. Started with a hidden first argument, it is
+//! the child that reads git repositories.
+
+use std::process::ExitCode;
+
+use ocluster_cli::{args, output};
+use ocluster_worker::args::Args;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == ocluster_worker::GIT_CHILD)
+    {
+        return ocluster_git_context::child::main();
+    }
+    let args: Args = match args::parse() {
+        Ok(args) => args,
+        Err(ended) => return ended.report().into(),
+    };
+    // Counted for the worker's own metrics.
+    let _log_counts = args.log().start();
+    ocluster_cli::run(async |interrupt| {
+        let run =
+            async { ocluster_worker::run(args.into_config()?, interrupt.token().clone()).await };
+        match run.await {
+            Ok(()) => ocluster_cli::ExitCode::Success,
+            Err(error) => {
+                output::complain(format!("ocluster-worker: {error:#}"));
+                ocluster_cli::ExitCode::Internal
+            }
+        }
+    })
+    .into()
+}

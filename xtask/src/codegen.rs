@@ -37,17 +37,33 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let (fresh, committed) = (generate(&compiled)?, generate(&committed)?);
     ensure!(!fresh.is_empty(), "the schema gives no code at all");
     for (file, code) in &fresh {
-        ensure!(committed.get(file) == Some(code), "schema/schema.cgr is stale: it gives another {file}: {stale}");
+        ensure!(
+            committed.get(file) == Some(code),
+            "schema/schema.cgr is stale: it gives another {file}: {stale}"
+        );
     }
-    ensure!(committed.len() == fresh.len(), "schema/schema.cgr gives files that the schema does not: {stale}");
-    println!("schema/schema.cgr is fresh: {} generated files agree", fresh.len());
+    ensure!(
+        committed.len() == fresh.len(),
+        "schema/schema.cgr gives files that the schema does not: {stale}"
+    );
+    println!(
+        "schema/schema.cgr is fresh: {} generated files agree",
+        fresh.len()
+    );
     Ok(())
 }
 
 fn compile(schema: &Path) -> Result<Vec<u8>> {
-    let output = Command::new("capnp").args(["compile", "-o-"]).args(FILES).current_dir(schema).output()?;
+    let output = Command::new("capnp")
+        .args(["compile", "-o-"])
+        .args(FILES)
+        .current_dir(schema)
+        .output()?;
     if !output.status.success() {
-        bail!("capnp refuses the schema:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "capnp refuses the schema:\n{}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(output.stdout)
 }
@@ -63,11 +79,16 @@ fn digest(schema: &Path) -> Result<String> {
 /// The Rust files, by name, that a compiled schema gives.
 fn generate(compiled: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     let directory = tempfile::tempdir()?;
-    capnpc::codegen::CodeGenerationCommand::new().output_directory(directory.path()).run(compiled)?;
+    capnpc::codegen::CodeGenerationCommand::new()
+        .output_directory(directory.path())
+        .run(compiled)?;
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory.path())? {
         let entry = entry?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?);
+        files.insert(
+            entry.file_name().to_string_lossy().into_owned(),
+            fs::read(entry.path())?,
+        );
     }
     Ok(files)
 }
@@ -75,7 +96,10 @@ fn generate(compiled: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
 /// The workspace's directory.
 pub(crate) fn workspace() -> Result<PathBuf> {
     // The program is run where it was built: `cargo xtask` makes sure of that.
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?.to_owned())
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask has no parent directory")?
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -87,14 +111,26 @@ mod tests {
     #[test]
     fn the_recorded_digest_is_that_of_the_schema() {
         let schema = workspace().unwrap().join("schema");
-        assert_eq!(fs::read_to_string(schema.join("schema.sha256")).unwrap().trim(), digest(&schema).unwrap());
+        assert_eq!(
+            fs::read_to_string(schema.join("schema.sha256"))
+                .unwrap()
+                .trim(),
+            digest(&schema).unwrap()
+        );
     }
 
     #[test]
     fn what_is_committed_gives_code_for_every_file() {
         let committed = fs::read(workspace().unwrap().join("schema/schema.cgr")).unwrap();
         let names: Vec<String> = generate(&committed).unwrap().into_keys().collect();
-        assert_eq!(names, ["cluster_capnp.rs", "extensions_capnp.rs", "persistent_capnp.rs"]);
+        assert_eq!(
+            names,
+            [
+                "cluster_capnp.rs",
+                "extensions_capnp.rs",
+                "persistent_capnp.rs"
+            ]
+        );
     }
 
     #[test]

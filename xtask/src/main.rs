@@ -2,7 +2,11 @@
 //!
 //! No chore may stop, prune or remove anything that it did not start or make itself.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who runs it")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to the person who runs it"
+)]
 
 mod codegen;
 mod demo;
@@ -38,11 +42,12 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let outcome = ocluster_tests::watch_interrupts().and_then(|()| match Arguments::parse().chore {
-        Chore::Demo => demo::run(),
-        Chore::Test(options) => test::run(&options),
-        Chore::Codegen { check } => codegen::run(check),
-    });
+    let outcome =
+        ocluster_tests::watch_interrupts().and_then(|()| match Arguments::parse().chore {
+            Chore::Demo => demo::run(),
+            Chore::Test(options) => test::run(&options),
+            Chore::Codegen { check } => codegen::run(check),
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

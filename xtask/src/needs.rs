@@ -121,7 +121,16 @@ const CAPNP: Need = Need {
 
 /// What the demo needs.
 pub(crate) fn for_demo() -> Vec<Need> {
-    vec![COMPILER, PKG_CONFIG, OPENSSL_HEADERS, GIT, BUSYBOX, DOCKER, ENGINE, IPTABLES]
+    vec![
+        COMPILER,
+        PKG_CONFIG,
+        OPENSSL_HEADERS,
+        GIT,
+        BUSYBOX,
+        DOCKER,
+        ENGINE,
+        IPTABLES,
+    ]
 }
 
 /// What the tests need.
@@ -142,8 +151,13 @@ pub(crate) fn for_codegen() -> Vec<Need> {
 ///
 /// With the list of what to install, when it cannot be installed from here.
 pub(crate) fn provide(needs: &[Need], skip: &[String]) -> Result<()> {
-    let wanted: Vec<&Need> =
-        needs.iter().filter(|need| need.part.is_none_or(|part| !skip.iter().any(|name| name == part))).collect();
+    let wanted: Vec<&Need> = needs
+        .iter()
+        .filter(|need| {
+            need.part
+                .is_none_or(|part| !skip.iter().any(|name| name == part))
+        })
+        .collect();
     let missing = missing(&wanted);
     if !missing.is_empty() {
         if !is_root() || find_program("apt-get").is_none() {
@@ -152,20 +166,35 @@ pub(crate) fn provide(needs: &[Need], skip: &[String]) -> Result<()> {
         install(&missing)?;
         let still = self::missing(&wanted);
         if !still.is_empty() {
-            bail!("apt-get did its work, but something is still missing.\n{}", what_to_install(&still));
+            bail!(
+                "apt-get did its work, but something is still missing.\n{}",
+                what_to_install(&still)
+            );
         }
     }
-    let privileged: Vec<&str> =
-        ["netns", "dockerd"].into_iter().filter(|part| wanted.iter().any(|need| need.part == Some(part))).collect();
+    let privileged: Vec<&str> = ["netns", "dockerd"]
+        .into_iter()
+        .filter(|part| wanted.iter().any(|need| need.part == Some(part)))
+        .collect();
     if !is_root() && !privileged.is_empty() {
-        let flags: Vec<String> = privileged.iter().map(|part| format!("--skip {part}")).collect();
-        bail!("some tests need root, for networks and engines of their own: run as root, or with {}", flags.join(" "));
+        let flags: Vec<String> = privileged
+            .iter()
+            .map(|part| format!("--skip {part}"))
+            .collect();
+        bail!(
+            "some tests need root, for networks and engines of their own: run as root, or with {}",
+            flags.join(" ")
+        );
     }
     Ok(())
 }
 
 fn missing<'a>(needs: &[&'a Need]) -> Vec<&'a Need> {
-    needs.iter().copied().filter(|need| !(need.present)()).collect()
+    needs
+        .iter()
+        .copied()
+        .filter(|need| !(need.present)())
+        .collect()
 }
 
 /// What a person who is not root, or not on Debian, has to do.
@@ -174,7 +203,10 @@ fn what_to_install(missing: &[&Need]) -> String {
     for need in missing {
         text.push_str(&format!("  - {}, {}\n", need.what, need.purpose));
     }
-    text.push_str(&format!("On Debian, as root: apt-get install {}\n", packages(missing).join(" ")));
+    text.push_str(&format!(
+        "On Debian, as root: apt-get install {}\n",
+        packages(missing).join(" ")
+    ));
     text.push_str("Elsewhere: install the same programs with your system's package manager");
     if missing.iter().any(|need| need.package == "docker.io") {
         text.push_str(", and see that a Docker engine runs which you may use (`docker version` shows its server)");
@@ -189,7 +221,14 @@ fn install(missing: &[&Need]) -> Result<()> {
     }
     let packages = packages(missing);
     println!("installing with apt-get: {}", packages.join(" "));
-    for words in [vec!["update", "-q"], [vec!["install", "-q", "-y", "--no-install-recommends"], packages].concat()] {
+    for words in [
+        vec!["update", "-q"],
+        [
+            vec!["install", "-q", "-y", "--no-install-recommends"],
+            packages,
+        ]
+        .concat(),
+    ] {
         check_interrupt()?;
         let mut command = Command::new("apt-get");
         command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
@@ -215,19 +254,27 @@ pub(crate) fn engine_answers() -> bool {
     find_program("docker").is_some_and(|docker| {
         let mut command = Command::new(docker);
         command.args(["version", "--format", "{{.Server.Version}}"]);
-        run_within(&mut command, std::time::Duration::from_secs(30)).is_ok_and(|finished| finished.code() == 0)
+        run_within(&mut command, std::time::Duration::from_secs(30))
+            .is_ok_and(|finished| finished.code() == 0)
     })
 }
 
 fn git_is_whole() -> bool {
-    let Some(git) = find_program("git") else { return false };
-    let Ok(finished) = ocluster_tests::run(Command::new(git).arg("--exec-path")) else { return false };
+    let Some(git) = find_program("git") else {
+        return false;
+    };
+    let Ok(finished) = ocluster_tests::run(Command::new(git).arg("--exec-path")) else {
+        return false;
+    };
     let directory = Path::new(finished.stdout.trim()).to_owned();
-    ["git-daemon", "git-http-backend"].iter().all(|name| directory.join(name).is_file())
+    ["git-daemon", "git-http-backend"]
+        .iter()
+        .all(|name| directory.join(name).is_file())
 }
 
 fn succeeds(program: &str, words: &[&str]) -> bool {
-    ocluster_tests::run(Command::new(program).args(words)).is_ok_and(|finished| finished.code() == 0)
+    ocluster_tests::run(Command::new(program).args(words))
+        .is_ok_and(|finished| finished.code() == 0)
 }
 
 /// The cargo that runs us.
@@ -241,14 +288,22 @@ mod tests {
 
     use super::*;
 
-    const UNICORN: Need =
-        Need { what: "a unicorn", purpose: "for luck", package: "unicorn", part: Some("luck"), present: || false };
+    const UNICORN: Need = Need {
+        what: "a unicorn",
+        purpose: "for luck",
+        package: "unicorn",
+        part: Some("luck"),
+        present: || false,
+    };
 
     #[test]
     fn a_person_without_root_is_told_exactly_what_to_install() {
         let text = what_to_install(&[&UNICORN, &DOCKER, &ENGINE]);
         assert!(text.contains("  - a unicorn, for luck\n"), "{text}");
-        assert!(text.contains("apt-get install docker.io unicorn\n"), "{text}");
+        assert!(
+            text.contains("apt-get install docker.io unicorn\n"),
+            "{text}"
+        );
         assert!(text.contains("`docker version` shows its server"), "{text}");
     }
 

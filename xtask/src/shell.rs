@@ -32,25 +32,41 @@ pub(crate) struct Said {
 impl Said {
     /// The whole text.
     pub(crate) fn text(&self) -> String {
-        self.lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+        self.lines
+            .iter()
+            .map(|(_, line)| format!("{line}\n"))
+            .collect()
     }
 
     /// The last line that is not empty.
     pub(crate) fn last_line(&self) -> &str {
-        self.lines.iter().rev().map(|(_, line)| line.trim()).find(|line| !line.is_empty()).unwrap_or("")
+        self.lines
+            .iter()
+            .rev()
+            .map(|(_, line)| line.trim())
+            .find(|line| !line.is_empty())
+            .unwrap_or("")
     }
 
     /// When this line came.
     pub(crate) fn time_of(&self, line: &str) -> Option<Instant> {
-        self.lines.iter().find(|(_, its)| its == line).map(|(time, _)| *time)
+        self.lines
+            .iter()
+            .find(|(_, its)| its == line)
+            .map(|(time, _)| *time)
     }
 }
 
 impl Shell {
     pub(crate) fn new(directory: &Path, programs: &Path, engine: &Engine) -> Result<Self> {
         let old = env::var_os("PATH").unwrap_or_default();
-        let path = env::join_paths(std::iter::once(programs.to_owned()).chain(env::split_paths(&old)))?;
-        Ok(Self { directory: directory.to_owned(), path, docker_host: engine.host().to_owned() })
+        let path =
+            env::join_paths(std::iter::once(programs.to_owned()).chain(env::split_paths(&old)))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            path,
+            docker_host: engine.host().to_owned(),
+        })
     }
 
     /// Says what comes next, and what to look at.
@@ -111,7 +127,9 @@ impl Shell {
                     if stop.is_some() || start.elapsed() > LIMIT {
                         kill_process_group(group, Signal::KILL)?;
                         child.wait()?;
-                        return Err(stop.unwrap_or_else(|| anyhow::anyhow!("`{line}` takes too long")));
+                        return Err(
+                            stop.unwrap_or_else(|| anyhow::anyhow!("`{line}` takes too long"))
+                        );
                     }
                 }
             }
@@ -122,10 +140,15 @@ impl Shell {
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(&self.directory);
-        command.env("PATH", &self.path).env("DOCKER_HOST", &self.docker_host).env("NO_COLOR", "1");
+        command
+            .env("PATH", &self.path)
+            .env("DOCKER_HOST", &self.docker_host)
+            .env("NO_COLOR", "1");
         command.env_remove("RUST_LOG");
         for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "Demo").env(format!("GIT_{role}_EMAIL"), "demo@example.org");
+            command
+                .env(format!("GIT_{role}_NAME"), "Demo")
+                .env(format!("GIT_{role}_EMAIL"), "demo@example.org");
         }
         command
     }

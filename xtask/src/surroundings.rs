@@ -28,16 +28,27 @@ impl Surroundings {
             Engine::only(&scratch.join("engine"), &scratch.log_file("dockerd"))
                 .with_context(|| format!("dockerd did not start:\n{}", scratch.logs()))?
         } else {
-            bail!("no Docker engine answers, and only root can start one: start it, and see that you may use it");
+            bail!(
+                "no Docker engine answers, and only root can start one: start it, and see that you may use it"
+            );
         };
-        let image = BaseImage::make(&engine, &format!("ocluster-tests/busybox:{}", unique("run")))?;
+        let image = BaseImage::make(
+            &engine,
+            &format!("ocluster-tests/busybox:{}", unique("run")),
+        )?;
         println!("made the base image {} from busybox", image.name());
-        Ok(Self { image, engine, _scratch: scratch })
+        Ok(Self {
+            image,
+            engine,
+            _scratch: scratch,
+        })
     }
 
     /// Lets `command` find the engine and the image.
     pub(crate) fn export(&self, command: &mut Command) {
-        command.env("DOCKER_HOST", self.engine.host()).env(BASE_IMAGE_VARIABLE, self.image.name());
+        command
+            .env("DOCKER_HOST", self.engine.host())
+            .env(BASE_IMAGE_VARIABLE, self.image.name());
     }
 
     /// The engine.
@@ -54,7 +65,10 @@ impl Surroundings {
 impl Drop for Surroundings {
     fn drop(&mut self) {
         if let Err(error) = self.image.remove_with_descendants(&self.engine) {
-            eprintln!("xtask: the image {} is left behind: {error:#}", self.image.name());
+            eprintln!(
+                "xtask: the image {} is left behind: {error:#}",
+                self.image.name()
+            );
         }
     }
 }

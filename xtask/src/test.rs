@@ -30,14 +30,26 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     needs::provide(&needs::for_tests(), &options.skip)?;
     let without_docker = options.skip.iter().any(|part| part == "docker");
-    let surroundings = if without_docker { None } else { Some(Surroundings::prepare()?) };
+    let surroundings = if without_docker {
+        None
+    } else {
+        Some(Surroundings::prepare()?)
+    };
     let report = tempfile::NamedTempFile::new()?;
 
-    timed("building every program and test", build(&["build", "--workspace"]))?;
-    timed("building the tests", build(&["test", "--workspace", "--no-run"]))?;
+    timed(
+        "building every program and test",
+        build(&["build", "--workspace"]),
+    )?;
+    timed(
+        "building the tests",
+        build(&["test", "--workspace", "--no-run"]),
+    )?;
     let mut command = build(&["test", "--workspace", "--no-fail-fast"]);
     command.args(&options.rest);
-    command.env(BIN_DIR_VARIABLE, program_directory()?).env(SKIP_VARIABLE, options.skip.join(","));
+    command
+        .env(BIN_DIR_VARIABLE, program_directory()?)
+        .env(SKIP_VARIABLE, options.skip.join(","));
     command.env(SKIP_REPORT, report.path());
     if let Some(surroundings) = &surroundings {
         surroundings.export(&mut command);
@@ -46,7 +58,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let left_out = fs::read_to_string(report.path())?;
     if !options.skip.is_empty() {
-        println!("\n!!! asked to skip {}: {} tests did NOT run:", options.skip.join(", "), left_out.lines().count());
+        println!(
+            "\n!!! asked to skip {}: {} tests did NOT run:",
+            options.skip.join(", "),
+            left_out.lines().count()
+        );
         print!("{left_out}");
     }
     outcome
@@ -54,7 +70,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// The directory into which cargo puts the programs of the profile that this one has.
 pub(crate) fn program_directory() -> Result<PathBuf> {
-    Ok(env::current_exe()?.parent().context("a program without a directory")?.to_owned())
+    Ok(env::current_exe()?
+        .parent()
+        .context("a program without a directory")?
+        .to_owned())
 }
 
 /// A cargo command in the workspace.
@@ -68,7 +87,10 @@ pub(crate) fn build(words: &[&str]) -> Command {
 pub(crate) fn timed(what: &str, mut command: Command) -> Result<()> {
     println!("==> {what}");
     let start = Instant::now();
-    let status = command.current_dir(workspace()?).status().with_context(|| format!("cannot start {command:?}"))?;
+    let status = command
+        .current_dir(workspace()?)
+        .status()
+        .with_context(|| format!("cannot start {command:?}"))?;
     check_interrupt()?;
     println!("==> {what}: {} s", start.elapsed().as_secs());
     if !status.success() {
@@ -96,7 +118,12 @@ mod tests {
             "cargo xtask test",
             "cargo xtask demo",
         ] {
-            assert!(script.lines().any(|line| line.trim_start().starts_with("step ") && line.contains(step)), "{step}");
+            assert!(
+                script
+                    .lines()
+                    .any(|line| line.trim_start().starts_with("step ") && line.contains(step)),
+                "{step}"
+            );
         }
         assert!(script.contains("set -euo pipefail"));
         assert!(!script.contains("|| true"));

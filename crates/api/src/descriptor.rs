@@ -34,17 +34,24 @@ impl Descriptor {
     pub fn copy_of(descr: job_descr::Reader<'_>) -> Result<Self, DescriptorError> {
         // A first segment of exactly the right size stays the only one: the root pointer, then the struct.
         let words = descr.total_size()?.word_count.saturating_add(1);
-        let words = u32::try_from(words).map_err(|_| capnp::Error::failed("it is larger than 32 GiB".to_owned()))?;
-        let mut message = message::Builder::new(message::HeapAllocator::new().first_segment_words(words));
+        let words = u32::try_from(words)
+            .map_err(|_| capnp::Error::failed("it is larger than 32 GiB".to_owned()))?;
+        let mut message =
+            message::Builder::new(message::HeapAllocator::new().first_segment_words(words));
         let mut capabilities = Vec::new();
         let mut root: capnp::any_pointer::Builder<'_> = message.get_root()?;
         root.imbue_mut(&mut capabilities);
         root.set_as(descr)?;
         let segments = message.get_segments_for_output();
         let &[bytes] = &*segments else {
-            return Err(capnp::Error::failed(format!("its copy has {} segments instead of one", segments.len())).into());
+            return Err(capnp::Error::failed(format!(
+                "its copy has {} segments instead of one",
+                segments.len()
+            ))
+            .into());
         };
-        let mut segment = Word::allocate_zeroed_vec(bytes.len() / size_of::<Word>()).into_boxed_slice();
+        let mut segment =
+            Word::allocate_zeroed_vec(bytes.len() / size_of::<Word>()).into_boxed_slice();
         Word::words_to_bytes_mut(&mut segment).copy_from_slice(bytes);
         if !capabilities.is_empty() {
             strip::capabilities(Word::words_to_bytes_mut(&mut segment));
@@ -89,12 +96,29 @@ mod tests {
         let mut message = message::Builder::new_default();
         let mut descr: job_descr::Builder<'_> = message.init_root();
         descr.set_cache_hint("a-hint");
-        descr.reborrow().init_action().init_obuilder().set_spec("((from busybox))");
+        descr
+            .reborrow()
+            .init_action()
+            .init_obuilder()
+            .set_spec("((from busybox))");
         let copy = Descriptor::copy_of(message.get_root_as_reader().unwrap()).unwrap();
-        let size = message.get_root_as_reader::<job_descr::Reader<'_>>().unwrap().total_size().unwrap();
+        let size = message
+            .get_root_as_reader::<job_descr::Reader<'_>>()
+            .unwrap()
+            .total_size()
+            .unwrap();
         assert_eq!(copy.size_in_bytes() as u64, (size.word_count + 1) * 8);
         let message = copy.message();
-        assert_eq!(message.get().unwrap().get_cache_hint().unwrap().to_str().unwrap(), "a-hint");
+        assert_eq!(
+            message
+                .get()
+                .unwrap()
+                .get_cache_hint()
+                .unwrap()
+                .to_str()
+                .unwrap(),
+            "a-hint"
+        );
     }
 
     /// A struct as some later version of the schema may define it: one more data word and one more pointer than ours.
@@ -114,15 +138,25 @@ mod tests {
         let bytes = descr_of_a_later_version();
         let mut aligned = Word::allocate_zeroed_vec(bytes.len() / 8);
         Word::words_to_bytes_mut(&mut aligned).copy_from_slice(&bytes);
-        let incoming = message::Reader::new(OneSegment(Word::words_to_bytes(&aligned)), ReaderOptions::new());
+        let incoming = message::Reader::new(
+            OneSegment(Word::words_to_bytes(&aligned)),
+            ReaderOptions::new(),
+        );
         let kept = Descriptor::copy_of(incoming.get_root().unwrap()).unwrap();
         // Forwarding: into a field of another message, as `Queue.pop` answers.
         let mut answer = message::Builder::new_default();
         let mut results: crate::cluster_capnp::queue::pop_results::Builder<'_> = answer.init_root();
         results.set_descr(kept.message().get().unwrap()).unwrap();
         let sent = capnp::serialize::write_message_to_words(&answer);
-        assert!(sent.windows(15).any(|window| window == b"unknown field!!"), "the unknown pointer was lost");
-        assert!(sent.windows(4).any(|window| window == [0xef, 0xbe, 0xed, 0xfe]), "the unknown data was lost");
+        assert!(
+            sent.windows(15).any(|window| window == b"unknown field!!"),
+            "the unknown pointer was lost"
+        );
+        assert!(
+            sent.windows(4)
+                .any(|window| window == [0xef, 0xbe, 0xed, 0xfe]),
+            "the unknown data was lost"
+        );
     }
 
     #[test]
@@ -140,7 +174,8 @@ mod tests {
         capnp::traits::Imbue::imbue(&mut reader, &capabilities);
         let kept = Descriptor::copy_of(reader.get_as().unwrap()).unwrap();
         let message = kept.message();
-        let Ok(job_descr::action::Custom(Ok(custom))) = message.get().unwrap().get_action().which() else {
+        let Ok(job_descr::action::Custom(Ok(custom))) = message.get().unwrap().get_action().which()
+        else {
             panic!("the action changed its kind")
         };
         assert!(custom.get_payload().is_null());

@@ -47,10 +47,15 @@ impl FromStr for ImageTarget {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.rsplit_once(':') {
             None => Err(ImageTargetError::MissingTag(text.to_owned())),
-            Some((_, tag)) if tag.contains('/') => Err(ImageTargetError::MissingTag(text.to_owned())),
+            Some((_, tag)) if tag.contains('/') => {
+                Err(ImageTargetError::MissingTag(text.to_owned()))
+            }
             Some(("", _)) => Err(ImageTargetError::EmptyRepository(text.to_owned())),
             Some((_, "")) => Err(ImageTargetError::EmptyTag(text.to_owned())),
-            Some((repository, tag)) => Ok(Self { repository: repository.to_owned(), tag: tag.to_owned() }),
+            Some((repository, tag)) => Ok(Self {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+            }),
         }
     }
 }
@@ -66,19 +71,26 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ImageTarget, String> {
-        text.parse().map_err(|error: ImageTargetError| error.to_string())
+        text.parse()
+            .map_err(|error: ImageTargetError| error.to_string())
     }
 
     #[test]
     fn splits_repository_and_tag() {
         let target = parse("registry.example:5000/team/app:v1").unwrap();
-        assert_eq!((target.repository(), target.tag()), ("registry.example:5000/team/app", "v1"));
+        assert_eq!(
+            (target.repository(), target.tag()),
+            ("registry.example:5000/team/app", "v1")
+        );
         assert_eq!(target.to_string(), "registry.example:5000/team/app:v1");
     }
 
     #[test]
     fn says_what_is_missing() {
-        assert_eq!(parse("foo").unwrap_err(), "Missing ':TAG' in target \"foo\"");
+        assert_eq!(
+            parse("foo").unwrap_err(),
+            "Missing ':TAG' in target \"foo\""
+        );
         assert_eq!(parse(":v1").unwrap_err(), "Repository empty in \":v1\"");
         assert_eq!(parse("foo:").unwrap_err(), "Tag empty in \"foo:\"");
     }
@@ -86,6 +98,9 @@ mod tests {
     #[test]
     fn a_port_is_not_a_tag() {
         // D21: upstream takes `5000/x` for the tag.
-        assert_eq!(parse("host:5000/x").unwrap_err(), "Missing ':TAG' in target \"host:5000/x\"");
+        assert_eq!(
+            parse("host:5000/x").unwrap_err(),
+            "Missing ':TAG' in target \"host:5000/x\""
+        );
     }
 }

@@ -131,9 +131,9 @@ impl JobSpec {
     pub fn read(descr: job_descr::Reader<'_>) -> Result<Self, JobSpecError> {
         let action = match descr.get_action().which() {
             Ok(job_descr::action::DockerBuild(docker)) => Action::Docker(read_docker(docker?)?),
-            Ok(job_descr::action::Obuilder(obuilder)) => {
-                Action::OBuilder { spec: text(obuilder?.get_spec()?, "OBuilder spec")? }
-            }
+            Ok(job_descr::action::Obuilder(obuilder)) => Action::OBuilder {
+                spec: text(obuilder?.get_spec()?, "OBuilder spec")?,
+            },
             Ok(job_descr::action::Custom(custom)) => Action::Custom(read_custom(custom?)?),
             Err(capnp::NotInSchema(number)) => return Err(JobSpecError::UnknownAction(number)),
         };
@@ -141,13 +141,21 @@ impl JobSpec {
         let source = if commits.is_empty() {
             None
         } else {
-            Some(GitSource { repository: text(descr.get_repository()?, "repository")?, commits })
+            Some(GitSource {
+                repository: text(descr.get_repository()?, "repository")?,
+                commits,
+            })
         };
         let mut secrets = Vec::new();
         for secret in descr.get_secrets()? {
             secrets.push(read_secret(secret)?);
         }
-        Ok(Self { action, cache_hint: text(descr.get_cache_hint()?, "cache hint")?, source, secrets })
+        Ok(Self {
+            action,
+            cache_hint: text(descr.get_cache_hint()?, "cache hint")?,
+            source,
+            secrets,
+        })
     }
 
     /// Writes the description in its wire form.
@@ -176,7 +184,9 @@ impl JobSpec {
                 let mut custom = action.reborrow().init_custom();
                 custom.set_kind(&job.kind);
                 let payload = read_payload(&job.payload)?;
-                custom.init_payload().set_as(payload.get_root::<capnp::any_pointer::Reader<'_>>()?)?;
+                custom
+                    .init_payload()
+                    .set_as(payload.get_root::<capnp::any_pointer::Reader<'_>>()?)?;
             }
         }
         Ok(())
@@ -210,7 +220,10 @@ impl CustomJob {
     ) -> capnp::Result<Self> {
         let mut message = message::Builder::new_default();
         fill(message.get_root::<capnp::any_pointer::Builder<'_>>()?)?;
-        Ok(Self { kind: kind.into(), payload: capnp::serialize::write_message_to_words(&message) })
+        Ok(Self {
+            kind: kind.into(),
+            payload: capnp::serialize::write_message_to_words(&message),
+        })
     }
 
     /// The payload, ready to be read as whatever [`CustomJob::kind`] says.
@@ -228,8 +241,12 @@ fn read_payload(bytes: &[u8]) -> capnp::Result<message::Reader<capnp::serialize:
 
 fn read_docker(docker: docker_build::Reader<'_>) -> Result<DockerBuild, JobSpecError> {
     let dockerfile = match docker.get_dockerfile().which() {
-        Ok(docker_build::dockerfile::Contents(contents)) => Dockerfile::Contents(text(contents?, "Dockerfile")?),
-        Ok(docker_build::dockerfile::Path(path)) => Dockerfile::Path(text(path?, "Dockerfile's path")?),
+        Ok(docker_build::dockerfile::Contents(contents)) => {
+            Dockerfile::Contents(text(contents?, "Dockerfile")?)
+        }
+        Ok(docker_build::dockerfile::Path(path)) => {
+            Dockerfile::Path(text(path?, "Dockerfile's path")?)
+        }
         Err(capnp::NotInSchema(_)) => return Err(JobSpecError::UnknownDockerfile),
     };
     let target = text(docker.get_push_target()?, "push target")?;
@@ -237,13 +254,19 @@ fn read_docker(docker: docker_build::Reader<'_>) -> Result<DockerBuild, JobSpecE
     let password = docker.get_push_password()?.as_bytes();
     let login = match (user.is_empty(), password.is_empty()) {
         (true, true) => None,
-        (false, false) => Some(RegistryLogin { user, password: SecretBytes::new(password.to_vec()) }),
+        (false, false) => Some(RegistryLogin {
+            user,
+            password: SecretBytes::new(password.to_vec()),
+        }),
         _ => return Err(JobSpecError::HalfLogin),
     };
     let push = match (target.is_empty(), login) {
         (true, None) => None,
         (true, Some(_)) => return Err(JobSpecError::LoginWithoutTarget),
-        (false, login) => Some(Push { target: target.parse()?, login }),
+        (false, login) => Some(Push {
+            target: target.parse()?,
+            login,
+        }),
     };
     Ok(DockerBuild {
         dockerfile,
@@ -268,7 +291,9 @@ fn write_docker(docker: &DockerBuild, mut builder: docker_build::Builder<'_>) {
             builder.set_push_password(capnp::text::Reader(login.password.expose()));
         }
     }
-    write_texts(&docker.build_args, |len| builder.reborrow().init_build_args(len));
+    write_texts(&docker.build_args, |len| {
+        builder.reborrow().init_build_args(len)
+    });
     builder.set_squash(docker.squash);
     builder.set_buildkit(docker.buildkit);
     builder.set_include_git(docker.include_git);
@@ -291,7 +316,10 @@ fn text(reader: capnp::text::Reader<'_>, what: &'static str) -> Result<String, J
     reader.to_string().map_err(|_| JobSpecError::NotUtf8(what))
 }
 
-fn texts(list: capnp::text_list::Reader<'_>, what: &'static str) -> Result<Vec<String>, JobSpecError> {
+fn texts(
+    list: capnp::text_list::Reader<'_>,
+    what: &'static str,
+) -> Result<Vec<String>, JobSpecError> {
     list.iter().map(|item| text(item?, what)).collect()
 }
 
@@ -320,7 +348,10 @@ mod tests {
                 dockerfile: Dockerfile::Contents("FROM busybox\n".into()),
                 push: Some(Push {
                     target: "team/app:v1".parse().unwrap(),
-                    login: Some(RegistryLogin { user: "ci".into(), password: SecretBytes::new(b"pw".to_vec()) }),
+                    login: Some(RegistryLogin {
+                        user: "ci".into(),
+                        password: SecretBytes::new(b"pw".to_vec()),
+                    }),
                 }),
                 build_args: vec!["A=1".into(), "B".into()],
                 squash: false,
@@ -332,7 +363,10 @@ mod tests {
                 repository: "https://example.org/app.git".into(),
                 commits: vec!["ab".repeat(20)],
             }),
-            secrets: vec![Secret { id: "token".into(), value: SecretBytes::new(vec![0, 159, 146, 150]) }],
+            secrets: vec![Secret {
+                id: "token".into(),
+                value: SecretBytes::new(vec![0, 159, 146, 150]),
+            }],
         }
     }
 
@@ -344,27 +378,51 @@ mod tests {
     fn every_field_survives_the_wire() {
         let spec = docker_job();
         assert_eq!(round_trip(&spec), spec);
-        let spec = JobSpec { action: Action::OBuilder { spec: "((from busybox))".into() }, ..spec };
+        let spec = JobSpec {
+            action: Action::OBuilder {
+                spec: "((from busybox))".into(),
+            },
+            ..spec
+        };
         assert_eq!(round_trip(&spec), spec);
     }
 
     #[test]
     fn a_custom_payload_survives_the_wire() {
         let job = CustomJob::new("obuilder", |mut root| root.set_as("((from busybox))")).unwrap();
-        let spec = JobSpec { action: Action::Custom(job), cache_hint: String::new(), source: None, secrets: vec![] };
-        let Action::Custom(back) = round_trip(&spec).action else { panic!("the action changed its kind") };
+        let spec = JobSpec {
+            action: Action::Custom(job),
+            cache_hint: String::new(),
+            source: None,
+            secrets: vec![],
+        };
+        let Action::Custom(back) = round_trip(&spec).action else {
+            panic!("the action changed its kind")
+        };
         assert_eq!(back.kind, "obuilder");
         let payload = back.payload().unwrap();
-        assert_eq!(payload.get_root::<capnp::text::Reader<'_>>().unwrap().to_str().unwrap(), "((from busybox))");
+        assert_eq!(
+            payload
+                .get_root::<capnp::text::Reader<'_>>()
+                .unwrap()
+                .to_str()
+                .unwrap(),
+            "((from busybox))"
+        );
     }
 
     fn read_with(change: impl FnOnce(docker_build::Builder<'_>)) -> String {
         let mut message = message::Builder::new_default();
         let descr: job_descr::Builder<'_> = message.init_root();
         let mut docker = descr.init_action().init_docker_build();
-        docker.reborrow().init_dockerfile().set_contents("FROM busybox");
+        docker
+            .reborrow()
+            .init_dockerfile()
+            .set_contents("FROM busybox");
         change(docker);
-        JobSpec::read(message.get_root_as_reader().unwrap()).unwrap_err().to_string()
+        JobSpec::read(message.get_root_as_reader().unwrap())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -380,7 +438,10 @@ mod tests {
             }),
             "push-user and push-password must be given with push-target"
         );
-        assert_eq!(read_with(|mut docker| docker.set_push_target("foo")), "Missing ':TAG' in target \"foo\"");
+        assert_eq!(
+            read_with(|mut docker| docker.set_push_target("foo")),
+            "Missing ':TAG' in target \"foo\""
+        );
     }
 
     #[test]
@@ -395,6 +456,11 @@ mod tests {
         let mut descr: job_descr::Builder<'_> = message.init_root();
         descr.set_repository("https://example.org/app.git");
         descr.init_action().init_obuilder().set_spec("()");
-        assert_eq!(JobSpec::read(message.get_root_as_reader().unwrap()).unwrap().source, None);
+        assert_eq!(
+            JobSpec::read(message.get_root_as_reader().unwrap())
+                .unwrap()
+                .source,
+            None
+        );
     }
 }

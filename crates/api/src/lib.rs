@@ -8,17 +8,30 @@
 //!
 //! This crate does no I/O and must never learn to: it knows no runtime, no files and no clock.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
 mod descriptor;
 mod image;
 mod job;
 mod secret;
 mod strip;
+mod test_job;
 pub mod wire;
 
 pub use descriptor::{Descriptor, DescriptorError};
 pub use image::{ImageTarget, ImageTargetError};
-pub use job::{Action, CustomJob, DockerBuild, Dockerfile, GitSource, JobSpec, JobSpecError, Push, RegistryLogin};
+pub use job::{
+    Action, CustomJob, DockerBuild, Dockerfile, GitSource, JobSpec, JobSpecError, Push,
+    RegistryLogin,
+};
 pub use secret::{Secret, SecretBytes};
+pub use test_job::{TEST_KIND, TestJobError, TestStep, read_test_job, test_job};
 pub use wire::{cluster_capnp, extensions_capnp, persistent_capnp};

@@ -43,9 +43,15 @@ mod tests {
 
     #[test]
     fn debug_output_hides_the_value() {
-        let secret = Secret { id: "token".into(), value: SecretBytes::new(b"hunter2".to_vec()) };
+        let secret = Secret {
+            id: "token".into(),
+            value: SecretBytes::new(b"hunter2".to_vec()),
+        };
         let shown = format!("{secret:?}");
         assert!(shown.contains("token"), "{shown}");
-        assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("104"),
+            "{shown}"
+        );
     }
 }

@@ -21,7 +21,9 @@ pub(crate) fn capabilities(segment: &mut [u8]) {
     let mut pending: Vec<std::ops::Range<usize>> = std::iter::once(0..1).collect();
     while let Some(pointers) = pending.pop() {
         for at in pointers {
-            let Some(pointer) = read(segment, at) else { continue };
+            let Some(pointer) = read(segment, at) else {
+                continue;
+            };
             match pointer & 3 {
                 STRUCT if pointer != 0 => {
                     let data = at + 1 + offset(pointer);
@@ -47,7 +49,9 @@ pub(crate) fn capabilities(segment: &mut [u8]) {
 
 /// Where the pointers of each struct in a composite list are. `tag_at` is the word that says how the elements look.
 fn push_elements(segment: &[u8], tag_at: usize, pending: &mut Vec<std::ops::Range<usize>>) {
-    let Some(tag) = read(segment, tag_at) else { return };
+    let Some(tag) = read(segment, tag_at) else {
+        return;
+    };
     let count = (tag as u32 >> 2) as usize;
     let step = data_words(tag) + pointer_words(tag);
     if step == 0 {
@@ -82,7 +86,10 @@ fn read(segment: &[u8], word: usize) -> Option<u64> {
 }
 
 fn write_null(segment: &mut [u8], word: usize) {
-    if let Some(bytes) = segment.get_mut(word * WORD..).and_then(<[u8]>::first_chunk_mut::<WORD>) {
+    if let Some(bytes) = segment
+        .get_mut(word * WORD..)
+        .and_then(<[u8]>::first_chunk_mut::<WORD>)
+    {
         *bytes = [0; WORD];
     }
 }
@@ -97,7 +104,8 @@ mod tests {
 
     #[test]
     fn capabilities_deep_inside_structs_and_lists_are_nulled_and_data_is_not() {
-        let mut message = message::Builder::new(message::HeapAllocator::new().first_segment_words(1000));
+        let mut message =
+            message::Builder::new(message::HeapAllocator::new().first_segment_words(1000));
         let mut table = Vec::new();
         let mut root: capnp::any_pointer::Builder<'_> = message.get_root().unwrap();
         root.imbue_mut(&mut table);
@@ -108,16 +116,28 @@ mod tests {
         descr.reborrow().init_secrets(3).get(1).set_id("an-id");
         let payload = descr.init_action().init_custom().init_payload();
         let mut list = payload.initn_as::<capnp::capability_list::Builder<'_, queue::Client>>(4);
-        list.set(2, capnp_rpc::new_broken_cap(capnp::Error::failed("a capability".into())).hook);
+        list.set(
+            2,
+            capnp_rpc::new_broken_cap(capnp::Error::failed("a capability".into())).hook,
+        );
         let mut bytes = message.get_segments_for_output()[0].to_vec();
         let before = bytes.clone();
 
         capabilities(&mut bytes);
 
-        let changed: Vec<usize> =
-            (0..bytes.len() / WORD).filter(|&word| read(&bytes, word) != read(&before, word)).collect();
-        assert_eq!(changed.len(), 1, "exactly the one capability pointer changes: {changed:?}");
-        assert_eq!(read(&before, changed[0]), Some(OTHER), "capability 0 of the table");
+        let changed: Vec<usize> = (0..bytes.len() / WORD)
+            .filter(|&word| read(&bytes, word) != read(&before, word))
+            .collect();
+        assert_eq!(
+            changed.len(),
+            1,
+            "exactly the one capability pointer changes: {changed:?}"
+        );
+        assert_eq!(
+            read(&before, changed[0]),
+            Some(OTHER),
+            "capability 0 of the table"
+        );
         assert_eq!(read(&bytes, changed[0]), Some(0));
     }
 

@@ -1,7 +1,11 @@
 //! The frozen schema stays frozen: every id, ordinal and name of the compiled schema is compared with the table below, which is
 //! what deployed programs were built from.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -90,18 +94,30 @@ WorkerInfo 89d251d58984b1eb
 
 #[test]
 fn every_id_ordinal_and_name_is_as_deployed() {
-    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema/schema.cgr")).unwrap();
-    let message = capnp::serialize::read_message(&bytes[..], capnp::message::ReaderOptions::new()).unwrap();
+    let bytes = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../schema/schema.cgr"
+    ))
+    .unwrap();
+    let message =
+        capnp::serialize::read_message(&bytes[..], capnp::message::ReaderOptions::new()).unwrap();
     let request: code_generator_request::Reader<'_> = message.get_root().unwrap();
-    let nodes: BTreeMap<u64, node::Reader<'_>> =
-        request.get_nodes().unwrap().iter().map(|node| (node.get_id(), node)).collect();
+    let nodes: BTreeMap<u64, node::Reader<'_>> = request
+        .get_nodes()
+        .unwrap()
+        .iter()
+        .map(|node| (node.get_id(), node))
+        .collect();
     assert!(nodes.contains_key(&FILE_ID), "the schema's file id changed");
     let mut types = BTreeMap::new();
     for (&id, node) in &nodes {
         if belongs_to_the_file(&nodes, id)
             && let Some(lines) = describe(&nodes, node)
         {
-            types.insert(short_name(node), format!("{} {id:x}\n{lines}", short_name(node)));
+            types.insert(
+                short_name(node),
+                format!("{} {id:x}\n{lines}", short_name(node)),
+            );
         }
     }
     let found: String = types.into_values().collect();
@@ -137,7 +153,12 @@ fn describe(nodes: &BTreeMap<u64, node::Reader<'_>>, node: &node::Reader<'_>) ->
             lines.sort();
         }
         node::Interface(interface) => {
-            let mut methods: Vec<_> = interface.get_methods().unwrap().iter().enumerate().collect();
+            let mut methods: Vec<_> = interface
+                .get_methods()
+                .unwrap()
+                .iter()
+                .enumerate()
+                .collect();
             methods.sort_by_key(|(_, method)| method.get_code_order());
             for (ordinal, method) in methods {
                 let name = method.get_name().unwrap().to_str().unwrap();
@@ -148,7 +169,10 @@ fn describe(nodes: &BTreeMap<u64, node::Reader<'_>>, node: &node::Reader<'_>) ->
         }
         node::Enum(enumeration) => {
             for (ordinal, enumerant) in enumeration.get_enumerants().unwrap().iter().enumerate() {
-                lines.push(format!("  {}@{ordinal}", enumerant.get_name().unwrap().to_str().unwrap()));
+                lines.push(format!(
+                    "  {}@{ordinal}",
+                    enumerant.get_name().unwrap().to_str().unwrap()
+                ));
             }
         }
         _ => return None,
@@ -159,11 +183,22 @@ fn describe(nodes: &BTreeMap<u64, node::Reader<'_>>, node: &node::Reader<'_>) ->
     }))
 }
 
-fn fields(nodes: &BTreeMap<u64, node::Reader<'_>>, node: &node::Reader<'_>, group: &str, lines: &mut Vec<String>) {
-    let Ok(node::Struct(structure)) = node.which() else { panic!("not a struct") };
+fn fields(
+    nodes: &BTreeMap<u64, node::Reader<'_>>,
+    node: &node::Reader<'_>,
+    group: &str,
+    lines: &mut Vec<String>,
+) {
+    let Ok(node::Struct(structure)) = node.which() else {
+        panic!("not a struct")
+    };
     for field in structure.get_fields().unwrap() {
         let name = field.get_name().unwrap().to_str().unwrap();
-        let union = if field.get_discriminant_value() == field::NO_DISCRIMINANT { "" } else { "union " };
+        let union = if field.get_discriminant_value() == field::NO_DISCRIMINANT {
+            ""
+        } else {
+            "union "
+        };
         match field.which().unwrap() {
             field::Slot(slot) => {
                 let field::ordinal::Explicit(ordinal) = field.get_ordinal().which().unwrap() else {
@@ -172,20 +207,32 @@ fn fields(nodes: &BTreeMap<u64, node::Reader<'_>>, node: &node::Reader<'_>, grou
                 let ty = type_name(nodes, slot.get_type().unwrap());
                 lines.push(format!("  {group}{union}{name}@{ordinal} :{ty}"));
             }
-            field::Group(inner) => fields(nodes, &nodes[&inner.get_type_id()], &format!("{group}{name} "), lines),
+            field::Group(inner) => fields(
+                nodes,
+                &nodes[&inner.get_type_id()],
+                &format!("{group}{name} "),
+                lines,
+            ),
         }
     }
 }
 
 fn parameters(nodes: &BTreeMap<u64, node::Reader<'_>>, id: u64) -> String {
-    let Ok(node::Struct(structure)) = nodes[&id].which() else { panic!("parameters are a struct") };
+    let Ok(node::Struct(structure)) = nodes[&id].which() else {
+        panic!("parameters are a struct")
+    };
     let mut fields: Vec<_> = structure.get_fields().unwrap().iter().collect();
     fields.sort_by_key(|field| field.get_code_order());
     let mut shown = Vec::new();
     for field in fields {
-        let Ok(field::Slot(slot)) = field.which() else { panic!("a parameter is a slot") };
+        let Ok(field::Slot(slot)) = field.which() else {
+            panic!("a parameter is a slot")
+        };
         let name = field.get_name().unwrap().to_str().unwrap();
-        shown.push(format!("{name} :{}", type_name(nodes, slot.get_type().unwrap())));
+        shown.push(format!(
+            "{name} :{}",
+            type_name(nodes, slot.get_type().unwrap())
+        ));
     }
     shown.join(", ")
 }
@@ -199,7 +246,10 @@ fn type_name(nodes: &BTreeMap<u64, node::Reader<'_>>, ty: type_::Reader<'_>) -> 
         type_::Float64(()) => "Float64".into(),
         type_::Text(()) => "Text".into(),
         type_::Data(()) => "Data".into(),
-        type_::List(list) => format!("List({})", type_name(nodes, list.get_element_type().unwrap())),
+        type_::List(list) => format!(
+            "List({})",
+            type_name(nodes, list.get_element_type().unwrap())
+        ),
         type_::Enum(inner) => short_name(&nodes[&inner.get_type_id()]),
         type_::Struct(inner) => short_name(&nodes[&inner.get_type_id()]),
         type_::Interface(inner) => short_name(&nodes[&inner.get_type_id()]),

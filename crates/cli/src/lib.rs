@@ -1,1 +1,42 @@
-//! ocluster-cli.
+//! What the four programs share, so that they look and behave like one family: how arguments are read and mistakes in them are
+//! reported, exit codes, logging, connecting to the cluster with progress, printing data, and the runtime with its signals.
+//!
+//! Nothing here knows jobs, pools or workers, and nothing here decides what a program does.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
+
+pub mod args;
+mod cap;
+mod connect;
+mod duration;
+mod exit;
+mod failure;
+mod log_counts;
+mod log_format;
+pub mod logging;
+mod ocaml_string;
+pub mod output;
+mod progress;
+mod runtime;
+mod table;
+mod usage;
+
+pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
+pub use connect::connect;
+pub use duration::{DurationError, parse_duration};
+pub use exit::ExitCode;
+pub use failure::Failure;
+pub use log_counts::{LogCount, LogCounts};
+pub use logging::LogArgs;
+pub use ocaml_string::ocaml_string;
+pub use output::OutputMode;
+pub use runtime::{Interrupt, Signal, run};
+pub use table::Table;

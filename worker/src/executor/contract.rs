@@ -18,7 +18,10 @@ pub trait Executor: Send + Sync + 'static {
     /// Runs one job to its end.
     ///
     /// Dropping the future is allowed and must not leave anything running; the agent does so only when the process ends.
-    fn execute<'a>(&'a self, job: JobContext<'a>) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+    fn execute<'a>(
+        &'a self,
+        job: JobContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 }
 
 /// What an executor is given.
@@ -113,30 +116,55 @@ impl Failure {
     /// A failed build.
     #[must_use]
     pub fn build(message: impl Into<String>) -> Self {
-        Self { cause: Cause::Build, message: message.into() }
+        Self {
+            cause: Cause::Build,
+            message: message.into(),
+        }
     }
 
     /// A job that cannot be done as asked.
     #[must_use]
     pub fn request(message: impl Into<String>) -> Self {
-        Self { cause: Cause::Request, message: message.into() }
+        Self {
+            cause: Cause::Request,
+            message: message.into(),
+        }
     }
 
     /// A job whose surroundings could not be prepared.
     #[must_use]
     pub fn setup(message: impl Into<String>) -> Self {
-        Self { cause: Cause::Setup, message: message.into() }
+        Self {
+            cause: Cause::Setup,
+            message: message.into(),
+        }
     }
 
     /// A job whose engine is away.
     #[must_use]
     pub fn engine(message: impl Into<String>) -> Self {
-        Self { cause: Cause::Engine, message: message.into() }
+        Self {
+            cause: Cause::Engine,
+            message: message.into(),
+        }
     }
 }
 
 impl From<Failure> for Outcome {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+impl Cause {
+    /// The word for logs and records.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Request => "request",
+            Self::Setup => "setup",
+            Self::Engine => "engine",
+        }
     }
 }

@@ -1,0 +1,157 @@
+//! `pause` and `unpause`: whether workers are given jobs.
+
+use std::io;
+
+use futures::future::try_join_all;
+use ocluster_cli::{ExitCode, Failure, OutputMode, output};
+use serde::Serialize;
+
+use super::workers::candidates;
+use super::{cluster, say};
+use crate::args::{Pause, Unpause, Workers};
+use crate::cluster::Pool;
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    pool: &'a str,
+    /// What was asked for.
+    paused: bool,
+    /// The workers for which it was set.
+    workers: &'a [String],
+    /// The workers for which it was so already.
+    unchanged: &'a [String],
+    /// Whether the workers' jobs were waited for.
+    drained: bool,
+}
+
+/// What is to become of which workers.
+struct Change<'a> {
+    pool: Pool,
+    workers: &'a Workers,
+    active: bool,
+    wait: bool,
+    mode: OutputMode,
+}
+
+pub(super) async fn pause(args: &Pause) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+    let (workers, wait, mode) = (&args.workers, args.wait, args.output.output);
+    Change {
+        pool,
+        workers,
+        active: false,
+        wait,
+        mode,
+    }
+    .run()
+    .await
+}
+
+pub(super) async fn unpause(args: &Unpause) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+    Change {
+        pool,
+        workers: &args.workers,
+        active: true,
+        wait: false,
+        mode: args.output.output,
+    }
+    .run()
+    .await
+}
+
+impl Change<'_> {
+    async fn run(&self) -> Result<ExitCode, Failure> {
+        match &self.workers.worker {
+            Some(worker) => self.one(worker).await,
+            None => self.several().await,
+        }
+    }
+
+    async fn one(&self, worker: &String) -> Result<ExitCode, Failure> {
+        self.pool
+            .set_active(worker, self.active, self.workers.auto_create)
+            .await?;
+        let worker = std::slice::from_ref(worker);
+        self.wait_for_jobs(worker).await?;
+        self.done(worker, &[])
+    }
+
+    async fn several(&self) -> Result<ExitCode, Failure> {
+        let workers = self.pool.workers().await?;
+        if workers.is_empty() {
+            say(self.mode, "No workers connected to pool (nothing to do).")?;
+            return self.report(&[], &[]);
+        }
+        if !self.workers.all {
+            let sentence = "Specify which worker you want to affect (or use --all).";
+            return Err(Failure::failed(candidates(sentence, &workers)));
+        }
+        let (unchanged, changing): (Vec<_>, Vec<_>) = workers
+            .into_iter()
+            .partition(|worker| worker.active == self.active);
+        let [unchanged, changing]: [Vec<String>; 2] = [unchanged, changing]
+            .map(|workers| workers.into_iter().map(|worker| worker.name).collect());
+        for name in &unchanged {
+            say(self.mode, &format!("(worker {name:?} is already done)"))?;
+        }
+        if changing.is_empty() {
+            say(self.mode, "Nothing to do.")?;
+            return self.report(&[], &unchanged);
+        }
+        say(self.mode, &format!("Updating {}…", changing.join(", ")))?;
+        // Known workers need no creating.
+        try_join_all(
+            changing
+                .iter()
+                .map(|name| self.pool.set_active(name, self.active, false)),
+        )
+        .await?;
+        self.wait_for_jobs(&changing).await?;
+        self.done(&changing, &unchanged)
+    }
+
+    async fn wait_for_jobs(&self, workers: &[String]) -> Result<(), Failure> {
+        if !self.wait {
+            return Ok(());
+        }
+        say(self.mode, "Waiting for jobs to finish…")?;
+        try_join_all(workers.iter().map(|name| self.drain(name))).await?;
+        Ok(())
+    }
+
+    async fn drain(&self, worker: &str) -> Result<(), Failure> {
+        let (mode, name) = (self.mode, worker.to_owned());
+        let report = move |status: &str| {
+            // If nobody reads it any more, the last line will find out.
+            drop(say(mode, &format!("{name}: {status}")));
+        };
+        Ok(self.pool.drain(worker, report).await?)
+    }
+
+    fn done(&self, changed: &[String], unchanged: &[String]) -> Result<ExitCode, Failure> {
+        say(self.mode, "Success.")?;
+        self.report(changed, unchanged)
+    }
+
+    fn report(&self, workers: &[String], unchanged: &[String]) -> Result<ExitCode, Failure> {
+        self.print_json(workers, unchanged)?;
+        Ok(ExitCode::Success)
+    }
+
+    fn print_json(&self, workers: &[String], unchanged: &[String]) -> io::Result<()> {
+        match self.mode {
+            OutputMode::Human => Ok(()),
+            OutputMode::Json => {
+                let (pool, paused, drained) = (self.workers.pool.as_str(), !self.active, self.wait);
+                output::json(Changed {
+                    pool,
+                    paused,
+                    workers,
+                    unchanged,
+                    drained,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One submitted job: its log, its result, and how to cancel it.
+//!
+//! The scheduler cancels a job that nobody refers to any more, so a [`Job`] must be kept for as long as the job is wanted.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use ocluster_api::cluster_capnp::{job, ticket};
+use ocluster_vat::RpcError;
+use thiserror::Error;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+/// A submitted job. Dropping it cancels the job, unless it has ended.
+pub struct Job {
+    ticket: ticket::Client,
+    job: job::Client,
+}
+
+/// Why a log could not be followed to its end.
+#[derive(Debug, Error)]
+pub enum FollowError {
+    /// The log could not be read: the job was refused or cancelled before it ran, or its worker or the scheduler was lost.
+    #[error(transparent)]
+    Log(#[from] RpcError),
+    /// The log could not be written to where it should go.
+    #[error("cannot write the log: {0}")]
+    Write(#[source] io::Error),
+}
+
+impl Job {
+    pub(crate) fn of_ticket(ticket: ticket::Client) -> Self {
+        // Pipelined: the scheduler gets this together with the submission.
+        let job = ticket.job_request().send().pipeline.get_job();
+        Self { ticket, job }
+    }
+
+    /// Waits until a worker has taken the job. Cancelling the wait does nothing to the job.
+    ///
+    /// # Errors
+    /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
+    pub async fn started(&self) -> Result<(), RpcError> {
+        self.job
+            .client
+            .when_resolved()
+            .await
+            .map_err(RpcError::from)
+    }
+
+    /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The
+    /// stream waits for the job to start and to say something, and ends with the log. At most one piece is held in memory.
+    pub fn log(&self, start: i64) -> impl Stream<Item = Result<Bytes, RpcError>> + use<> {
+        stream::try_unfold((self.job.clone(), start), |(job, at)| async move {
+            let mut request = job.log_request();
+            request.get().set_start(at);
+            let response = request.send().promise.await?;
+            let answer = response.get()?;
+            let piece = answer.get_log()?;
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            let next = answer.get_next();
+            if at >= 0 && next <= at {
+                return Err(RpcError::Failed(format!(
+                    "the log went back from byte {at} to byte {next}"
+                )));
+            }
+            Ok(Some((Bytes::copy_from_slice(piece), (job, next))))
+        })
+    }
+
+    /// Writes the whole log to `writer` as it comes, flushing after each piece, and returns its length in bytes.
+    ///
+    /// # Errors
+    /// When the log cannot be read to its end, or cannot be written. What came before has then been written.
+    pub async fn follow_into(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, FollowError> {
+        let mut log = std::pin::pin!(self.log(0));
+        let mut length = 0;
+        while let Some(piece) = log.next().await {
+            let piece = piece?;
+            writer.write_all(&piece).await.map_err(FollowError::Write)?;
+            writer.flush().await.map_err(FollowError::Write)?;
+            length += piece.len() as u64;
+        }
+        Ok(length)
+    }
+
+    /// Waits for the job to end. The output is empty, unless the job made something that has a name (a pushed image).
+    ///
+    /// # Errors
+    /// When the job failed or was cancelled, or was lost with its worker or the scheduler.
+    pub async fn result(&self) -> Result<String, RpcError> {
+        let response = self.job.result_request().send().promise.await?;
+        let output = response.get()?.get_output()?;
+        Ok(String::from_utf8_lossy(output.as_bytes()).into_owned())
+    }
+
+    /// Cancels the job, be it queued or running, and returns when that has begun. Cancelling a job that has ended does nothing.
+    ///
+    /// # Errors
+    /// When it was cancelled before while queued, or the connection was lost.
+    pub async fn cancel(&self) -> Result<(), RpcError> {
+        self.ticket.cancel_request().send().promise.await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! Reading a command line: clap's parser with the habits of OCluster's own programs.
+//!
+//! - Long options and subcommands may be abbreviated as long as they stay unambiguous.
+//! - `-c CAP` may come before the subcommand; CAP may also be the first positional argument.
+//! - An option with one value may be given once.
+//! - A mistake is reported on standard error in three lines, with exit code 124.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, FromArgMatches};
+
+use crate::exit::ExitCode;
+use crate::{output, usage};
+
+/// The id of the positional CAP argument of [`crate::CapArgs`].
+pub(crate) const CAP: &str = "cap";
+/// The id, and the name, of the option which says the same.
+const CONNECT: &str = "connect";
+/// A short option which nobody can type: what becomes of the positional CAP when the option is used instead.
+const UNTYPEABLE: char = '\u{1}';
+/// As wide as the help gets, in columns, however wide the terminal.
+const WIDEST_HELP: usize = 100;
+
+/// A command line which does not lead to running the program: a mistake, or a question about the program itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// `--help` or `--version`, to be answered on standard output.
+    Answered(String),
+    /// A mistake, to be reported on standard error.
+    Mistake(String),
+}
+
+impl Ended {
+    /// Prints what there is to say, and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Answered(text) => {
+                // Whoever asked for help and stopped reading has had enough of it.
+                drop(output::line(text.trim_end()));
+                ExitCode::Success
+            }
+            Self::Mistake(text) => {
+                output::complain(text.trim_end());
+                ExitCode::Usage
+            }
+        }
+    }
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// When there is nothing to run, see [`Ended`].
+pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P, Ended> {
+    parse_from(std::env::args_os())
+}
+
+/// Reads a command line whose first word is the program's name.
+///
+/// # Errors
+/// When there is nothing to run, see [`Ended`].
+pub fn parse_from<P, I>(args: I) -> Result<P, Ended>
+where
+    P: CommandFactory + FromArgMatches,
+    I: IntoIterator,
+    I::Item: Into<OsString>,
+{
+    let args = connect_behind_subcommand(args.into_iter().map(Into::into).collect());
+    let mut command = prepare(P::command(), names_connect(&args));
+    let matches = command
+        .try_get_matches_from_mut(&args)
+        .map_err(|error| ended(&mut command, &args, &error))?;
+    P::from_arg_matches(&matches).map_err(|error| ended(&mut command, &args, &error))
+}
+
+fn ended(command: &mut Command, args: &[OsString], error: &clap::Error) -> Ended {
+    match error.kind() {
+        ErrorKind::DisplayHelp => Ended::Answered(error.to_string()),
+        ErrorKind::DisplayVersion => {
+            Ended::Answered(command.get_version().unwrap_or("n/a").to_owned())
+        }
+        _ => Ended::Mistake(usage::describe(command, args, error)),
+    }
+}
+
+/// Sets what the programs have in common.
+fn prepare(command: Command, connect_named: bool) -> Command {
+    let command = command
+        .infer_long_args(true)
+        .infer_subcommands(true)
+        .disable_help_subcommand(true)
+        .propagate_version(true)
+        .max_term_width(WIDEST_HELP);
+    choose_cap(command, connect_named)
+}
+
+/// Makes either CAP or `--connect` a required argument, in this command and those below it, and takes CAP out of the way of the
+/// other positional arguments if it is not the one.
+fn choose_cap(mut command: Command, connect_named: bool) -> Command {
+    if command.get_arguments().any(|arg| arg.get_id() == CAP) {
+        // `mut_args`, unlike `mut_arg`, keeps the order, from which positional arguments get their places.
+        command = command.mut_args(|arg| match arg.get_id().as_str() {
+            CAP if connect_named => arg.short(UNTYPEABLE).hide(true),
+            CAP => arg.required(true),
+            CONNECT if connect_named => arg.required(true),
+            _ => arg,
+        });
+    }
+    command.mut_subcommands(|below| choose_cap(below, connect_named))
+}
+
+/// Whether the option `--connect` is used, in any of its spellings, before a `--`.
+fn names_connect(args: &[OsString]) -> bool {
+    args.iter()
+        .skip(1)
+        .take_while(|arg| *arg != "--")
+        .any(|arg| is_connect(arg))
+}
+
+fn is_connect(arg: &OsStr) -> bool {
+    let Some(arg) = arg.to_str() else {
+        return false;
+    };
+    if let Some(long) = arg.strip_prefix("--") {
+        let name = long.split_once('=').map_or(long, |(name, _)| name);
+        return !name.is_empty() && CONNECT.starts_with(name);
+    }
+    // `-c`, or the last of a cluster such as `-vc`.
+    arg.strip_prefix('-')
+        .is_some_and(|cluster| cluster.trim_start_matches(['v', 'q']).starts_with('c'))
+}
+
+/// Moves a leading `-c CAP`, `--connect CAP` or `--connect=CAP` behind the subcommand, where the option is defined. Without a
+/// subcommand it counts for nothing.
+fn connect_behind_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
+    let words = match args.get(1).and_then(|arg| arg.to_str()) {
+        Some("-c" | "--connect") => 2,
+        Some(arg) if arg.starts_with("--connect=") => 1,
+        _ => return args,
+    };
+    let end = args.len().min(1 + words);
+    let moved: Vec<OsString> = args.drain(1..end).collect();
+    if args.len() > 1 {
+        args.splice(2..2, moved);
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::CapArgs;
+
+    const URI: &str = "capnp://insecure@127.0.0.1:9000/c2VjcmV0";
+
+    #[derive(Debug, Parser)]
+    #[command(name = "prog", version = "1.2.3")]
+    struct Cli {
+        #[command(subcommand)]
+        command: Sub,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Sub {
+        /// Shows.
+        Show {
+            #[command(flatten)]
+            cap: CapArgs,
+            pool: Option<String>,
+            #[arg(long)]
+            terse: bool,
+        },
+        /// Sets.
+        SetRate {
+            #[command(flatten)]
+            cap: CapArgs,
+            #[arg(allow_negative_numbers = true)]
+            rate: f64,
+            #[arg(long, value_name = "ID")]
+            pool: String,
+        },
+        /// Runs.
+        Exec {
+            #[command(flatten)]
+            cap: CapArgs,
+            #[arg(last = true, required = true)]
+            words: Vec<String>,
+        },
+    }
+
+    fn parse(line: &str) -> Result<Cli, Ended> {
+        let line = line.replace("URI", URI);
+        parse_from(line.split(' ').map(str::to_owned))
+    }
+
+    fn shown_pool(line: &str) -> Option<String> {
+        match parse(line) {
+            Ok(Cli {
+                command: Sub::Show { cap, pool, .. },
+            }) => {
+                assert_eq!(cap.load().unwrap().to_uri(), URI, "{line}");
+                pool
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn mistake(line: &str) -> String {
+        match parse(line) {
+            Err(Ended::Mistake(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_cap_is_the_first_positional_unless_given_as_an_option() {
+        for line in [
+            "prog show URI linux",
+            "prog show -c URI linux",
+            "prog show linux -c URI",
+            "prog show linux --connect URI",
+            "prog show linux --connect=URI",
+            "prog show linux --con URI",
+            "prog -c URI show linux",
+            "prog --connect URI show linux",
+            "prog --connect=URI show linux",
+        ] {
+            assert_eq!(shown_pool(line).as_deref(), Some("linux"), "{line}");
+        }
+        assert_eq!(shown_pool("prog show URI"), None);
+        assert_eq!(shown_pool("prog show -c URI"), None);
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_nobodys_option() {
+        let Ok(Cli {
+            command: Sub::Exec { cap, words },
+        }) = parse("prog exec URI -- ssh -c aes {}")
+        else {
+            panic!()
+        };
+        assert!(cap.load().is_ok());
+        assert_eq!(words, ["ssh", "-c", "aes", "{}"]);
+    }
+
+    #[test]
+    fn subcommands_and_long_options_may_be_abbreviated() {
+        assert_eq!(
+            shown_pool("prog sho URI linux --te").as_deref(),
+            Some("linux")
+        );
+    }
+
+    #[test]
+    fn version_is_the_number_alone() {
+        assert_eq!(
+            parse("prog --version").unwrap_err(),
+            Ended::Answered("1.2.3".to_owned())
+        );
+        assert_eq!(
+            parse("prog show --version").unwrap_err(),
+            Ended::Answered("1.2.3".to_owned())
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told_in_three_lines() {
+        let lines = [
+            "prog",
+            "prog -c URI",
+            "prog dance",
+            "prog s URI",
+            "prog show",
+            "prog show URI linux and more",
+            "prog show -c URI -c URI",
+            "prog show URI --terse --terse",
+            "prog show URI --bogus",
+            "prog show URI --tersee",
+            "prog show URI --terse=yes",
+            "prog show no-such.cap",
+            "prog show -c no-such.cap",
+            "prog show -c",
+            "prog set-rate URI 5",
+            "prog set-rate URI fast --pool linux",
+            "prog set-rate URI --pool",
+            "prog set-rate URI 1 --pool=a --pool=b",
+            "prog exec URI",
+        ];
+        let report: Vec<String> = lines
+            .iter()
+            .map(|line| format!("$ {line}\n{}\n", mistake(line)))
+            .collect();
+        insta::assert_snapshot!(report.join("\n"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Connecting to the cluster, with progress.
+
+use ocluster_vat::{ConnectError, Connection, DialOptions, SturdyRef, Vat};
+
+use crate::progress::ConnectProgress;
+
+/// Connects to the vat which `sturdy_ref` names, telling the user how it goes on standard error. The reference's id is not used: a
+/// bad one shows in the first call.
+///
+/// Dropping the future gives up.
+///
+/// # Errors
+/// When the other end cannot be reached, or is not the one that the reference names.
+pub async fn connect(
+    vat: &Vat,
+    sturdy_ref: &SturdyRef,
+    options: &DialOptions,
+) -> Result<Connection, ConnectError> {
+    let mut progress = ConnectProgress::begin(&sturdy_ref.address);
+    let mut unheard = |_| {};
+    let result = tokio::select! {
+        result = vat.connect(&sturdy_ref.address, options, &mut unheard) => result,
+        never = progress.show() => match never {},
+    };
+    progress.end(result.is_ok());
+    result
+}

@@ -1,0 +1,288 @@
+//! A directory of logs: making, finding, resuming and listing them.
+//!
+//! Only logs that are being written or read are known in memory; every other one is found on disk by its id.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Semaphore;
+
+use crate::disk::Disk;
+use crate::live::{CHUNK, Log};
+use crate::{
+    End, LogConfig, LogInfo, LogReader, LogWriter, OpenError, ReadError, WriteError, file,
+};
+
+/// A directory of logs. Clones are the same store. One process at a time may have a directory open: the caller sees to
+/// that (the scheduler's state directory has a lock).
+///
+/// Its asynchronous functions need a tokio runtime: they use its pool of blocking threads.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    pub(crate) shared: Arc<Shared>,
+    guard: Arc<Guard>,
+}
+
+/// What the store, its logs and the disk's thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: LogConfig,
+    pub(crate) disk: Disk,
+    /// Bytes of all logs which may still be appended before the disk has to catch up.
+    pub(crate) budget: Semaphore,
+    /// Disk reads which may still be started.
+    pub(crate) reads: Semaphore,
+    /// Logs in memory. A `Log` must never be dropped while this is locked: its drop locks it.
+    table: Mutex<HashMap<u64, Weak<Log>>>,
+}
+
+impl Shared {
+    pub(crate) fn table(&self) -> MutexGuard<'_, HashMap<u64, Weak<Log>>> {
+        // Nothing panics while it holds the lock.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn in_memory(&self, id: u64) -> Option<Arc<Log>> {
+        let table = self.table();
+        let log = table.get(&id).and_then(Weak::upgrade);
+        drop(table);
+        log
+    }
+}
+
+/// Stops the disk's thread, once it has written everything, when the last store and the last writer are gone.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.disk.close();
+    }
+}
+
+impl LogStore {
+    /// Opens a directory of logs, made if it is not there (its parent must be), and starts the thread that writes.
+    /// Costs the same however many logs there are. Touches the disk briefly, so call it before the runtime is busy.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or the thread cannot be started.
+    pub fn open(dir: &Path, config: LogConfig) -> Result<Self, OpenError> {
+        let dir_error = |source| OpenError::Dir {
+            dir: dir.to_owned(),
+            source,
+        };
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(dir_error(error));
+            }
+            _ => {}
+        }
+        std::fs::read_dir(dir).map_err(dir_error)?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            budget: Semaphore::new(config.max_waiting.clamp(CHUNK, Semaphore::MAX_PERMITS)),
+            reads: Semaphore::new(config.max_reads.clamp(1, Semaphore::MAX_PERMITS)),
+            config,
+            disk: Disk::new(),
+            table: Mutex::default(),
+        });
+        std::thread::Builder::new()
+            .name("joblog".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.disk.run(shared.config.linger)
+            })
+            .map_err(OpenError::Thread)?;
+        let guard = Arc::new(Guard {
+            shared: Arc::clone(&shared),
+        });
+        Ok(Self { shared, guard })
+    }
+
+    /// Starts a new log. Its file is made with its first bytes or with its end, whichever comes first.
+    ///
+    /// # Errors
+    /// [`WriteError::Exists`] when a log with this id is being written or read. A log with this id on disk shows as
+    /// the same error at the first append after it was noticed.
+    pub fn create(&self, id: u64) -> Result<LogWriter, WriteError> {
+        let info = LogInfo {
+            id,
+            length: 0,
+            dropped: 0,
+            end: None,
+            live: true,
+        };
+        let log = Log::for_writing(Arc::clone(&self.shared), &info, None);
+        let mut table = self.shared.table();
+        let taken = table.get(&id).is_some_and(|log| log.strong_count() > 0);
+        if !taken {
+            table.insert(id, Arc::downgrade(&log));
+        }
+        drop(table);
+        if taken {
+            return Err(WriteError::Exists { id });
+        }
+        Ok(LogWriter::new(log, Arc::clone(&self.guard)))
+    }
+
+    /// Goes on with an unfinished log at byte `at`; what was stored past it is cut off.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`]; [`WriteError::Resume`] when the log is shorter, has ended or is being written;
+    /// [`WriteError::Io`].
+    pub async fn resume(&self, id: u64, at: u64) -> Result<LogWriter, WriteError> {
+        let refuse = move |why: &str| WriteError::Resume {
+            id,
+            at,
+            why: why.to_owned(),
+        };
+        if self
+            .shared
+            .in_memory(id)
+            .is_some_and(|log| log.state().live)
+        {
+            return Err(refuse("it is being written"));
+        }
+        let dir = self.shared.dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let (file, mut info) = file::open(&dir, id, true).map_err(|error| match error {
+                ReadError::NotFound { id } => WriteError::NotFound { id },
+                other => WriteError::Io {
+                    id,
+                    why: other.to_string(),
+                },
+            })?;
+            if info.end.is_some() {
+                return Err(refuse("it has ended"));
+            }
+            if info.length < at {
+                return Err(refuse(&format!("only {} bytes are stored", info.length)));
+            }
+            info.length = at;
+            file.set_len(file::HEADER + at)
+                .and_then(|()| {
+                    let header = file::header(None, 0, info.dropped);
+                    std::os::unix::fs::FileExt::write_all_at(&file, header.as_bytes(), 0)
+                })
+                .map_err(|error| WriteError::Io {
+                    id,
+                    why: error.to_string(),
+                })?;
+            Ok((file, info))
+        });
+        let (file, info) = opened.await.map_err(|error| WriteError::Io {
+            id,
+            why: error.to_string(),
+        })??;
+        let log = Log::for_writing(Arc::clone(&self.shared), &info, Some(file));
+        // Those who read what was there before keep what they have.
+        self.shared.table().insert(id, Arc::downgrade(&log));
+        Ok(LogWriter::new(log, Arc::clone(&self.guard)))
+    }
+
+    /// A reader of a log that is in memory, without a look at the disk.
+    #[must_use]
+    pub fn live_reader(&self, id: u64) -> Option<LogReader> {
+        self.shared.in_memory(id).map(LogReader::new)
+    }
+
+    /// A reader of a log, in memory or on disk. A log which nobody finished before a crash can be read, and breaks at
+    /// its end.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`]; [`ReadError::Io`].
+    pub async fn reader(&self, id: u64) -> Result<LogReader, ReadError> {
+        if let Some(reader) = self.live_reader(id) {
+            return Ok(reader);
+        }
+        let (file, info) = self.look(id).await?;
+        let opened = Log::for_reading(Arc::clone(&self.shared), &info, file);
+        let mut table = self.shared.table();
+        // Somebody may have opened it meanwhile; one log in memory serves all.
+        let log = match table.get(&id).and_then(Weak::upgrade) {
+            Some(log) => log,
+            None => {
+                table.insert(id, Arc::downgrade(&opened));
+                Arc::clone(&opened)
+            }
+        };
+        drop(table);
+        Ok(LogReader::new(log))
+    }
+
+    /// What is known of a log.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader).
+    pub async fn info(&self, id: u64) -> Result<LogInfo, ReadError> {
+        match self.shared.in_memory(id) {
+            Some(log) if log.state().live => Ok(log.info()),
+            _ => Ok(self.look(id).await?.1),
+        }
+    }
+
+    async fn look(&self, id: u64) -> Result<(std::fs::File, LogInfo), ReadError> {
+        let dir = self.shared.dir.clone();
+        tokio::task::spawn_blocking(move || file::open(&dir, id, false))
+            .await
+            .map_err(|error| ReadError::Io {
+                id,
+                why: error.to_string(),
+            })?
+    }
+
+    /// Every log on disk, in the order of ids. Reads one header each: some ten microseconds of a pool thread per log.
+    /// Files that are no logs are left out.
+    pub async fn list(&self) -> Vec<LogInfo> {
+        let shared = Arc::clone(&self.shared);
+        let listing = tokio::task::spawn_blocking(move || {
+            let mut found: Vec<LogInfo> = crate::retention::ids(&shared.dir)
+                .into_iter()
+                .filter_map(|id| match shared.in_memory(id) {
+                    Some(log) if log.state().live => Some(log.info()),
+                    _ => file::open(&shared.dir, id, false)
+                        .ok()
+                        .map(|(_, info)| info),
+                })
+                .collect();
+            found.sort_by_key(|info| info.id);
+            found
+        });
+        // The task fails only when the runtime is shutting down, and then nobody needs the answer.
+        listing.await.unwrap_or_default()
+    }
+
+    /// After a restart: ends every log that nobody finished and nobody writes, for `reason`. Gives what it ended.
+    pub async fn break_unfinished(&self, reason: &str) -> Vec<LogInfo> {
+        let mut broken = Vec::new();
+        for info in self.list().await {
+            if info.end.is_some() || info.live {
+                continue;
+            }
+            let Ok(writer) = self.resume(info.id, info.length).await else {
+                continue;
+            };
+            let end = End::Broken {
+                reason: reason.to_owned(),
+            };
+            match writer.finish(end).await {
+                Ok(info) => broken.push(info),
+                Err(error) => tracing::warn!(log = info.id, %error, "an unfinished log stays so"),
+            }
+        }
+        broken
+    }
+
+    /// Writes everything that waits and stops the thread. Writers that remain get [`WriteError::Closed`]; readers can
+    /// still read.
+    pub async fn close(self) {
+        let mut stopped = self.shared.disk.stopped.subscribe();
+        self.shared.disk.close();
+        // The sender lives in `shared`, which we hold.
+        let _stopped = stopped.wait_for(|stopped| *stopped).await;
+    }
+}

@@ -1,0 +1,43 @@
+//! What the core is told once, at its start: the pools, their policies, and the costs assumed.
+
+use crate::ids::PoolName;
+use crate::policy::Policy;
+
+/// Estimated seconds a job takes; the same for every job of every pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Costs {
+    /// A job whose hint is cached where it runs.
+    pub cached: u32,
+    /// Any other job. Also the workload beyond which a worker is not preferred any more.
+    pub non_cached: u32,
+}
+
+impl Default for Costs {
+    /// OCluster's production figures: 10 and 600 seconds.
+    fn default() -> Self {
+        Self {
+            cached: 10,
+            non_cached: 600,
+        }
+    }
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Its name.
+    pub name: PoolName,
+    /// How it decides.
+    pub policy: Policy,
+}
+
+/// Everything the core is told at its start.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The pools. Of several with one name, the first counts.
+    pub pools: Vec<PoolConfig>,
+    /// The costs assumed.
+    pub costs: Costs,
+    /// Forget that a worker has a hint cached this many days after it last ran such a job; `None`: never.
+    pub hint_max_age: Option<u32>,
+}

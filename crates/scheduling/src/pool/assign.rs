@@ -1,0 +1,115 @@
+//! A job enters the pool, new or displaced: to which queue it goes, and who is woken.
+
+use crate::effect::{Effect, Fact};
+use crate::policy::Policy;
+
+use super::hints::HintIndex;
+use super::index::Group;
+use super::job::Key;
+use super::out::Out;
+use super::state::{Main, Pool};
+use super::worker::Seat;
+
+impl Pool {
+    /// Finds a queue for a job that is on none.
+    pub(super) fn add(&mut self, out: &mut Out, key: Key) {
+        let Some(hint) = self.hint_of(key) else {
+            return;
+        };
+        let oldest = self
+            .ready
+            .first_key_value()
+            .and_then(|(_, pop)| self.pops.get(pop));
+        let Some(next_free) = oldest.map(|pop| pop.seat) else {
+            self.main = Main::Backlog;
+            out.log(Fact::Backlogged {
+                hint: self.hints.hint(hint),
+            });
+            self.put_on_main(key);
+            return;
+        };
+        let preferred = match self.policy {
+            Policy::Upstream => self.upstream_preferred(hint),
+            Policy::Balanced => self.least_loaded(Group::Idle, hint),
+        };
+        match preferred {
+            Some(seat) => self.assign(out, key, seat, self.costs.cached, true),
+            None => {
+                self.note_cached(out, hint, next_free);
+                self.assign(out, key, next_free, self.costs.non_cached, false);
+            }
+        }
+    }
+
+    /// `upstream`: the active worker that has the hint cached and the least work queued, unless that is too much.
+    pub(super) fn upstream_preferred(&self, hint: HintIndex) -> Option<Seat> {
+        let seat = self.least_loaded(Group::Busy, hint)?;
+        let worker = self.workers.get(seat)?;
+        (worker.workload <= u64::from(self.costs.non_cached)).then_some(seat)
+    }
+
+    /// `balanced`: the busy worker on whose local queue the job should rather wait than be started by `asking`.
+    pub(super) fn worth_waiting_for(&self, key: Key, asking: Seat) -> Option<Seat> {
+        let ticket = self.jobs.get(&key.job())?;
+        if ticket.urgent || ticket.deferred || self.hints.prefers(ticket.hint, asking) {
+            return None;
+        }
+        let seat = self.least_loaded(Group::Busy, ticket.hint)?;
+        let worker = self.workers.get(seat)?;
+        let (cached, non_cached) = (
+            u64::from(self.costs.cached),
+            u64::from(self.costs.non_cached),
+        );
+        let wait = if worker.has_free_slot() || worker.is_about_to_ask() {
+            0
+        } else {
+            worker.load()
+        };
+        (wait + cached * worker.slots() < non_cached * worker.slots()).then_some(seat)
+    }
+
+    /// Puts a job on a worker's local queue and, if a request of that worker waits, lets the oldest one run. That one
+    /// waits no longer, so a second job in the same turn finds only workers that are really free.
+    pub(super) fn assign(
+        &mut self,
+        out: &mut Out,
+        key: Key,
+        seat: Seat,
+        cost: u32,
+        preferred: bool,
+    ) {
+        if let Some(hint) = self.hint_of(key) {
+            let (hint, worker) = (self.hints.hint(hint), self.workers.name(seat));
+            out.log(Fact::Assigned {
+                hint,
+                worker,
+                preferred,
+            });
+        }
+        self.put_on_local(key, seat, cost);
+        self.wake_oldest(out, seat);
+    }
+
+    /// Lets the oldest waiting request of this worker run, if there is one.
+    pub(super) fn wake_oldest(&mut self, out: &mut Out, seat: Seat) {
+        let Some(worker) = self.workers.get_mut(seat) else {
+            return;
+        };
+        let Some((turn, pop)) = worker.parked.pop_first() else {
+            return;
+        };
+        worker.woken.insert(pop);
+        self.ready.remove(&turn);
+        if let Some(pop) = self.pops.get_mut(&pop) {
+            pop.turn = None;
+        }
+        out.push(Effect::Wake { pop });
+        self.refresh(seat);
+    }
+
+    /// Takes a job off a local queue and finds it a queue anew.
+    pub(super) fn put_back(&mut self, out: &mut Out, key: Key) {
+        self.take_off(key);
+        self.add(out, key);
+    }
+}

@@ -1,0 +1,152 @@
+//! Clients: their rates, their fair starts, and what they have queued.
+//!
+//! A client's record begins with its first submission or rate in this process; rates outlive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{ClientId, JobId};
+use crate::rate::Rate;
+use crate::time::Timestamp;
+use crate::view::Lengths;
+
+/// Stands for a client that has a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClientIndex(u32);
+
+/// A client seen by this process.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) id: ClientId,
+    pub(super) rate: Rate,
+    /// The earliest fair start of its next job.
+    pub(super) next_fair_start: Timestamp,
+    /// How many jobs it has queued.
+    pub(super) queued: Lengths,
+    /// Which jobs these are.
+    jobs: BTreeSet<JobId>,
+}
+
+/// All clients of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    rates: BTreeMap<ClientId, Rate>,
+    by_id: BTreeMap<ClientId, ClientIndex>,
+    records: Vec<Option<Client>>,
+    free: Vec<ClientIndex>,
+}
+
+impl Clients {
+    /// Charges the client for one more job of this cost in seconds, and returns when the job may fairly start: idle
+    /// time earns nothing, and each job moves the next one back by its cost divided by the rate.
+    pub(super) fn charge(
+        &mut self,
+        now: Timestamp,
+        id: &ClientId,
+        job: JobId,
+        urgent: bool,
+        cost: u32,
+    ) -> (ClientIndex, Timestamp) {
+        let at = self.record(now, id);
+        let Some(client) = self.get_mut(at) else {
+            return (at, now);
+        };
+        let fair_start = now.max(client.next_fair_start);
+        client.next_fair_start = fair_start.plus(f64::from(cost) / client.rate.get());
+        *client.queued.count(urgent) += 1;
+        client.jobs.insert(job);
+        (at, fair_start)
+    }
+
+    /// The job is no longer queued.
+    pub(super) fn dequeue(&mut self, at: ClientIndex, job: JobId, urgent: bool) {
+        if let Some(client) = self.get_mut(at)
+            && client.jobs.remove(&job)
+        {
+            let count = client.queued.count(urgent);
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Sets the rate for later jobs.
+    pub(super) fn set_rate(&mut self, now: Timestamp, id: ClientId, rate: Rate) {
+        let at = self.record(now, &id);
+        if let Some(client) = self.get_mut(at) {
+            client.rate = rate;
+        }
+        self.rates.insert(id, rate);
+    }
+
+    /// Takes back a rate from a record. Does not make the client seen.
+    pub(super) fn restore_rate(&mut self, id: ClientId, rate: Rate) {
+        self.rates.insert(id, rate);
+    }
+
+    /// Forgets the client's rate; tells whether it had one.
+    pub(super) fn delete_rate(&mut self, id: &ClientId) -> bool {
+        self.rates.remove(id).is_some()
+    }
+
+    /// The client's queued jobs, by number.
+    pub(super) fn jobs(&self, id: &ClientId) -> Vec<JobId> {
+        let client = self.by_id.get(id).and_then(|at| self.get(*at));
+        client.map_or_else(Vec::new, |client| client.jobs.iter().copied().collect())
+    }
+
+    /// Drops the client's record; it must have nothing queued.
+    pub(super) fn remove(&mut self, id: &ClientId) {
+        if let Some(at) = self.by_id.remove(id)
+            && let Some(slot) = self.records.get_mut(at.0 as usize)
+        {
+            *slot = None;
+            self.free.push(at);
+        }
+    }
+
+    /// The name of a client.
+    pub(super) fn id(&self, at: ClientIndex) -> ClientId {
+        self.get(at)
+            .map_or_else(|| ClientId::from(""), |client| client.id.clone())
+    }
+
+    /// The clients seen, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.by_id.values().filter_map(|at| self.get(*at))
+    }
+
+    fn record(&mut self, now: Timestamp, id: &ClientId) -> ClientIndex {
+        if let Some(at) = self.by_id.get(id) {
+            return *at;
+        }
+        let rate = self.rates.get(id).copied().unwrap_or_default();
+        let client = Some(Client {
+            id: id.clone(),
+            rate,
+            next_fair_start: now,
+            queued: Lengths::default(),
+            jobs: BTreeSet::new(),
+        });
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(slot) = self.records.get_mut(at.0 as usize) {
+                    *slot = client;
+                }
+                at
+            }
+            None => {
+                self.records.push(client);
+                // Clients are created by hand; the number cannot wrap.
+                ClientIndex((self.records.len() - 1) as u32)
+            }
+        };
+        self.by_id.insert(id.clone(), at);
+        at
+    }
+
+    fn get(&self, at: ClientIndex) -> Option<&Client> {
+        self.records.get(at.0 as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, at: ClientIndex) -> Option<&mut Client> {
+        self.records.get_mut(at.0 as usize)?.as_mut()
+    }
+}

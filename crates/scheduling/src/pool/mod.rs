@@ -1,0 +1,18 @@
+//! One pool: its state and the decisions taken on it, one file for each kind of event.
+
+mod admin;
+mod assign;
+mod clients;
+mod hints;
+mod index;
+mod job;
+mod lifecycle;
+mod look;
+mod out;
+mod pop;
+mod state;
+mod submit;
+mod worker;
+
+pub(crate) use out::Out;
+pub(crate) use state::Pool;

@@ -1,0 +1,12 @@
+//! Stories about the scheduling core, told through its public face only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod env;
+
+mod balanced;
+mod defects;
+mod model;
+mod properties;
+mod records;
+mod upstream_scenarios;
+mod upstream_vectors;

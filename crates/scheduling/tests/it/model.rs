@@ -1,0 +1,496 @@
+//! A naive model of the policy `upstream`: flat lists, walked from end to end for every question, so that it is easy to
+//! believe. It shares nothing with the core but the types of its language.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ocluster_scheduling::view::{ClientView, MainView, PoolView, QueuedJob, WorkerView};
+use ocluster_scheduling::*;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Where {
+    Main,
+    Local(WorkerId, u32),
+    Running(WorkerId),
+}
+
+#[derive(Debug, Clone)]
+struct Job {
+    id: JobId,
+    client: ClientId,
+    hint: Hint,
+    urgent: bool,
+    fair_start: Timestamp,
+    at: Where,
+}
+
+#[derive(Debug, Clone)]
+struct Worker {
+    id: WorkerId,
+    name: WorkerName,
+    capacity: u32,
+    reasons: BTreeSet<Reason>,
+}
+
+/// What the model and the core are compared by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Decision {
+    Wake(PopId),
+    Give(PopId, JobId),
+    End(PopId),
+    Cancelled(JobId),
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    costs: Costs,
+    now: Timestamp,
+    jobs: Vec<Job>,
+    workers: Vec<Worker>,
+    /// Every unanswered request with its worker, in the order in which they began to wait.
+    waiting: Vec<(PopId, WorkerId)>,
+    woken: Vec<(PopId, WorkerId)>,
+    backlog: bool,
+    known: BTreeMap<WorkerName, bool>,
+    cached: BTreeSet<(Hint, WorkerName)>,
+    rates: BTreeMap<ClientId, Rate>,
+    clients: BTreeMap<ClientId, Timestamp>,
+    out: Vec<Decision>,
+}
+
+type Answer = Result<(), ()>;
+
+impl Model {
+    pub(crate) fn new(costs: Costs) -> Self {
+        Self {
+            costs,
+            now: Timestamp::default(),
+            jobs: Vec::new(),
+            workers: Vec::new(),
+            waiting: Vec::new(),
+            woken: Vec::new(),
+            backlog: true,
+            known: BTreeMap::new(),
+            cached: BTreeSet::new(),
+            rates: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Timestamp, event: Event) -> (Vec<Decision>, bool) {
+        self.now = now;
+        let accepted = self.event(event).is_ok();
+        (std::mem::take(&mut self.out), accepted)
+    }
+
+    fn event(&mut self, event: Event) -> Answer {
+        match event {
+            Event::Submitted {
+                client,
+                job,
+                hint,
+                urgent,
+                ..
+            } => {
+                let waits = self.queued().any(|other| other.hint == hint);
+                let known = self.cached.iter().any(|(cached, _)| *cached == hint);
+                let cached = !hint.is_empty() && (waits || known);
+                let cost = if cached {
+                    self.costs.cached
+                } else {
+                    self.costs.non_cached
+                };
+                let rate = self.rates.get(&client).copied().unwrap_or_default();
+                let next = self.clients.entry(client.clone()).or_insert(self.now);
+                let fair_start = self.now.max(*next);
+                *next = fair_start.plus(f64::from(cost) / rate.get());
+                let at = Where::Main;
+                self.jobs.push(Job {
+                    id: job,
+                    client,
+                    hint,
+                    urgent,
+                    fair_start,
+                    at,
+                });
+                self.add(job);
+            }
+            Event::Cancelled { job } => {
+                self.queued().find(|queued| queued.id == job).ok_or(())?;
+                self.jobs.retain(|queued| queued.id != job);
+                self.out.push(Decision::Cancelled(job));
+            }
+            Event::Registered {
+                worker,
+                name,
+                capacity,
+                ..
+            } => {
+                if self.workers.iter().any(|other| other.name == name) {
+                    return Err(());
+                }
+                let paused = *self.known.entry(name.clone()).or_insert(false);
+                let mut reasons = BTreeSet::from([Reason::WorkerPause]);
+                if paused {
+                    reasons.insert(Reason::AdminPause);
+                }
+                self.workers.push(Worker {
+                    id: worker,
+                    name,
+                    capacity,
+                    reasons,
+                });
+            }
+            Event::Asked { worker, pop } => {
+                self.worker(worker).ok_or(())?;
+                self.run(pop, worker);
+            }
+            Event::PopResumed { pop } => {
+                let at = self
+                    .woken
+                    .iter()
+                    .position(|woken| woken.0 == pop)
+                    .ok_or(())?;
+                let (_, worker) = self.woken.remove(at);
+                self.run(pop, worker);
+                // All others of this worker were woken too, found nothing, and wait again behind everybody.
+                if self.is_active(worker) {
+                    let (others, mut rest): (Vec<_>, Vec<_>) =
+                        self.waiting.iter().partition(|waiting| waiting.1 == worker);
+                    rest.extend(others);
+                    self.waiting = rest;
+                }
+            }
+            Event::PopWithdrawn { pop } => {
+                let unanswered = self.waiting.iter().chain(&self.woken);
+                let (_, worker) = *unanswered.clone().find(|known| known.0 == pop).ok_or(())?;
+                let was_woken = self.woken.iter().any(|woken| woken.0 == pop);
+                self.waiting.retain(|waiting| waiting.0 != pop);
+                self.woken.retain(|woken| woken.0 != pop);
+                let takers = self.woken.iter().filter(|woken| woken.1 == worker).count();
+                let local = self.local(worker);
+                if was_woken && self.is_active(worker) && local.len() > takers {
+                    if !self.wake_one(worker) && takers == 0 {
+                        self.add(local[0]);
+                    }
+                }
+            }
+            Event::Finished { job } => {
+                let at = self
+                    .jobs
+                    .iter()
+                    .position(|known| known.id == job)
+                    .ok_or(())?;
+                if !matches!(self.jobs[at].at, Where::Running(_)) {
+                    return Err(());
+                }
+                self.jobs.remove(at);
+            }
+            Event::WorkerPaused { worker } => self.deactivate(worker, Reason::WorkerPause)?,
+            Event::WorkerResumed { worker } => self.activate(worker, Reason::WorkerPause)?,
+            Event::ShuttingDown { worker } => self.deactivate(worker, Reason::ShuttingDown)?,
+            Event::ShutdownCleared { worker } => self.activate(worker, Reason::ShuttingDown)?,
+            Event::AdminActive {
+                name,
+                active,
+                auto_create,
+                ..
+            } => {
+                if !self.known.contains_key(&name) && !auto_create {
+                    return Err(());
+                }
+                self.known.insert(name.clone(), !active);
+                if let Some(worker) = self.workers.iter().find(|worker| worker.name == name) {
+                    let id = worker.id;
+                    match active {
+                        true => self.activate(id, Reason::AdminPause)?,
+                        false => self.deactivate(id, Reason::AdminPause)?,
+                    }
+                }
+            }
+            Event::Left { worker } => {
+                self.worker(worker).ok_or(())?;
+                let gone = |list: &mut Vec<(PopId, WorkerId)>| {
+                    let (gone, kept) = list.iter().partition(|pop| pop.1 == worker);
+                    *list = kept;
+                    gone
+                };
+                let mut ended: Vec<(PopId, WorkerId)> = gone(&mut self.woken);
+                ended.sort();
+                ended.extend(gone(&mut self.waiting));
+                self.out
+                    .extend(ended.into_iter().map(|(pop, _)| Decision::End(pop)));
+                self.deactivate(worker, Reason::WorkerPause)?;
+                self.workers.retain(|known| known.id != worker);
+            }
+            Event::Forgotten { name, .. } => {
+                if self.workers.iter().any(|worker| worker.name == name) {
+                    return Err(());
+                }
+                self.known.remove(&name).ok_or(())?;
+            }
+            Event::RateSet { client, rate, .. } => {
+                self.clients.entry(client.clone()).or_insert(self.now);
+                self.rates.insert(client, rate);
+            }
+            Event::ClientRemoved { client } => {
+                let mut jobs: Vec<JobId> = self
+                    .queued()
+                    .filter(|job| job.client == client)
+                    .map(|job| job.id)
+                    .collect();
+                jobs.sort();
+                for job in jobs {
+                    self.jobs.retain(|queued| queued.id != job);
+                    self.out.push(Decision::Cancelled(job));
+                }
+                self.clients.remove(&client);
+                self.rates.remove(&client);
+            }
+            Event::Tick => {}
+        }
+        Ok(())
+    }
+
+    fn queued(&self) -> impl Iterator<Item = &Job> {
+        self.jobs
+            .iter()
+            .filter(|job| !matches!(job.at, Where::Running(_)))
+    }
+
+    fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.id == id)
+    }
+
+    fn is_active(&self, id: WorkerId) -> bool {
+        self.worker(id)
+            .is_some_and(|worker| worker.reasons.is_empty())
+    }
+
+    /// The jobs at a place, in queue order.
+    fn at(&self, is_there: impl Fn(Where) -> bool) -> Vec<JobId> {
+        let mut jobs: Vec<&Job> = self.jobs.iter().filter(|job| is_there(job.at)).collect();
+        jobs.sort_by_key(|job| (!job.urgent, job.fair_start, job.id));
+        jobs.into_iter().map(|job| job.id).collect()
+    }
+
+    fn local(&self, worker: WorkerId) -> Vec<JobId> {
+        self.at(|at| matches!(at, Where::Local(there, _) if there == worker))
+    }
+
+    fn workload(&self, worker: WorkerId) -> u32 {
+        let costs = self.jobs.iter().filter_map(|job| match job.at {
+            Where::Local(there, cost) if there == worker => Some(cost),
+            _ => None,
+        });
+        costs.sum()
+    }
+
+    fn hint(&self, job: JobId) -> Hint {
+        self.jobs
+            .iter()
+            .find(|known| known.id == job)
+            .unwrap()
+            .hint
+            .clone()
+    }
+
+    fn put(&mut self, job: JobId, at: Where) {
+        self.jobs
+            .iter_mut()
+            .find(|known| known.id == job)
+            .unwrap()
+            .at = at;
+    }
+
+    /// The requests of active workers, which is what the ready list holds.
+    fn ready(&self) -> Vec<(PopId, WorkerId)> {
+        self.waiting
+            .iter()
+            .copied()
+            .filter(|(_, worker)| self.is_active(*worker))
+            .collect()
+    }
+
+    fn add(&mut self, job: JobId) {
+        self.put(job, Where::Main);
+        let Some((_, worker)) = self.ready().first().copied() else {
+            self.backlog = true;
+            return;
+        };
+        if !self.assign_preferred(job) {
+            let name = self.worker(worker).unwrap().name.clone();
+            self.cached.insert((self.hint(job), name));
+            self.put(job, Where::Local(worker, self.costs.non_cached));
+            self.wake_one(worker);
+        }
+    }
+
+    fn assign_preferred(&mut self, job: JobId) -> bool {
+        let hint = self.hint(job);
+        if hint.is_empty() {
+            return false;
+        }
+        let mut best: Option<&Worker> = None;
+        for (_, name) in self.cached.iter().filter(|(cached, _)| *cached == hint) {
+            let connected = self.workers.iter().find(|worker| worker.name == *name);
+            let Some(worker) = connected.filter(|worker| worker.reasons.is_empty()) else {
+                continue;
+            };
+            if self.workload(worker.id) > self.costs.non_cached {
+                continue;
+            }
+            let keeps = best.is_some_and(|b| self.workload(b.id) < self.workload(worker.id));
+            if !keeps {
+                best = Some(worker);
+            }
+        }
+        let Some(worker) = best.map(|worker| worker.id) else {
+            return false;
+        };
+        self.put(job, Where::Local(worker, self.costs.cached));
+        self.wake_one(worker);
+        true
+    }
+
+    fn wake_one(&mut self, worker: WorkerId) -> bool {
+        let Some(at) = self.waiting.iter().position(|pop| pop.1 == worker) else {
+            return false;
+        };
+        let pop = self.waiting.remove(at);
+        self.woken.push(pop);
+        self.out.push(Decision::Wake(pop.0));
+        true
+    }
+
+    fn run(&mut self, pop: PopId, worker: WorkerId) {
+        loop {
+            if !self.is_active(worker) {
+                self.waiting.push((pop, worker));
+                return;
+            }
+            if let Some(job) = self.local(worker).first() {
+                return self.accept(pop, worker, *job);
+            }
+            let Some(job) = self.at(|at| at == Where::Main).first().copied() else {
+                self.backlog = false;
+                self.waiting.push((pop, worker));
+                return;
+            };
+            if !self.assign_preferred(job) {
+                return self.accept(pop, worker, job);
+            }
+        }
+    }
+
+    fn accept(&mut self, pop: PopId, worker: WorkerId, job: JobId) {
+        let name = self.worker(worker).unwrap().name.clone();
+        self.cached.insert((self.hint(job), name));
+        self.put(job, Where::Running(worker));
+        self.out.push(Decision::Give(pop, job));
+    }
+
+    fn deactivate(&mut self, worker: WorkerId, reason: Reason) -> Answer {
+        let found = self
+            .workers
+            .iter_mut()
+            .find(|known| known.id == worker)
+            .ok_or(())?;
+        found.reasons.insert(reason);
+        for job in self.local(worker) {
+            self.add(job);
+        }
+        Ok(())
+    }
+
+    fn activate(&mut self, worker: WorkerId, reason: Reason) -> Answer {
+        let found = self
+            .workers
+            .iter_mut()
+            .find(|known| known.id == worker)
+            .ok_or(())?;
+        let was_active = found.reasons.is_empty();
+        found.reasons.remove(&reason);
+        if !was_active && found.reasons.is_empty() {
+            while self.wake_one(worker) {}
+        }
+        Ok(())
+    }
+
+    /// The same picture the core gives of itself.
+    pub(crate) fn view(&self, name: &PoolName) -> PoolView {
+        let show = |ids: Vec<JobId>| -> Vec<QueuedJob> {
+            let jobs = ids
+                .into_iter()
+                .map(|id| self.jobs.iter().find(|job| job.id == id).unwrap());
+            jobs.map(|job| QueuedJob {
+                job: job.id,
+                client: job.client.clone(),
+                hint: job.hint.clone(),
+                urgent: job.urgent,
+                fair_start: job.fair_start,
+                cost: match job.at {
+                    Where::Local(_, cost) => Some(cost),
+                    _ => None,
+                },
+            })
+            .collect()
+        };
+        let main = if self.backlog {
+            MainView::Backlog(show(self.at(|at| at == Where::Main)))
+        } else {
+            let ready = self.ready().into_iter();
+            MainView::Ready(
+                ready
+                    .map(|(_, w)| self.worker(w).unwrap().name.clone())
+                    .collect(),
+            )
+        };
+        let mut workers: Vec<WorkerView> = Vec::new();
+        for worker in &self.workers {
+            let running = self
+                .jobs
+                .iter()
+                .filter(|job| job.at == Where::Running(worker.id));
+            let reasons = worker
+                .reasons
+                .iter()
+                .fold(Reasons::NONE, |all, one| all.with(*one));
+            workers.push(WorkerView {
+                id: worker.id,
+                name: worker.name.clone(),
+                capacity: worker.capacity,
+                inactive: reasons,
+                workload: u64::from(self.workload(worker.id)),
+                queue: show(self.local(worker.id)),
+                running: running.count() as u32,
+            });
+        }
+        workers.sort_by(|a, b| a.name.cmp(&b.name));
+        let connected = |name: &WorkerName| self.workers.iter().any(|worker| worker.name == *name);
+        let away = self.known.iter().filter(|(name, _)| !connected(name));
+        let disconnected = away.map(|(name, paused)| view::KnownWorker {
+            name: name.clone(),
+            connected: None,
+            active: !paused,
+        });
+        let clients = self.clients.iter().map(|(id, next)| ClientView {
+            id: id.clone(),
+            rate: self.rates.get(id).copied().unwrap_or_default(),
+            next_fair_start: *next,
+        });
+        PoolView {
+            name: name.clone(),
+            policy: Policy::Upstream,
+            capacity: self
+                .workers
+                .iter()
+                .map(|worker| u64::from(worker.capacity))
+                .sum(),
+            main,
+            workers,
+            disconnected: disconnected.collect(),
+            clients: clients.collect(),
+        }
+    }
+}

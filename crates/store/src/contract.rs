@@ -1,0 +1,50 @@
+//! The contract every store keeps, in plain types. Nothing here may be something that only one engine can do.
+
+use crate::{Change, JobId, JobRecord, Snapshot, StoreError};
+
+/// A place that remembers.
+///
+/// Every call may wait for a disk: none belongs on an asynchronous runtime's thread. Programs put a store behind a
+/// [`Writer`](crate::Writer) and talk to its [`StoreHandle`](crate::StoreHandle).
+pub trait Store: Send + 'static {
+    /// Everything the scheduler keeps in memory, with hints last cached on `min_day` or later (in days since 1970-01-01
+    /// UTC; 0 gives all).
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when what is stored does not agree with itself; I/O errors.
+    fn load(&self, min_day: u32) -> Result<Snapshot, StoreError>;
+
+    /// Makes these changes, in order, all or none. When it returns `Ok`, they survive a crash of the process and of
+    /// the machine.
+    ///
+    /// # Errors
+    /// I/O errors. It is then unknown whether the batch is there after a restart, but it is there whole or not at all.
+    fn apply(&self, batch: &[Change]) -> Result<(), StoreError>;
+
+    /// The record of a job.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when this record cannot be read; I/O errors.
+    fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError>;
+
+    /// Up to `limit` records of jobs with ids below `before` (or all), newest first.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job).
+    fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError>;
+
+    /// Drops records of jobs that are over: those which ended before `ended_before_ms` (milliseconds since the Unix
+    /// epoch), and then the oldest ones until `keep` remain. Gives the number dropped. Jobs that are not over stay.
+    ///
+    /// Jobs' submission times must grow with their ids, as [`JobIds`](crate::JobIds) gives them.
+    ///
+    /// # Errors
+    /// I/O errors; some of the records may then be gone.
+    fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError>;
+
+    /// Whether the store still works: `Err` with the first lasting error.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] after an error from which the store does not recover without a restart.
+    fn health(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,193 @@
+//! A store that forgets when it is dropped: for tests, simulations and trials.
+//!
+//! It is written in the plainest way, so that it also serves as the model the other adapters are compared with. It
+//! must never look like a store that keeps anything: programs say so when they use it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{
+    Change, Client, Hint, JobId, JobRecord, KnownWorker, Rate, Snapshot, Store, StoreError,
+};
+
+/// A [`Store`] in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    workers: BTreeMap<(String, String), bool>,
+    hints: BTreeMap<(String, String, String), u32>,
+    rates: BTreeMap<(String, String), f64>,
+    clients: BTreeMap<[u8; 32], (String, u32)>,
+    jobs: BTreeMap<JobId, JobRecord>,
+    next_job_id: JobId,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, and each change leaves a whole state behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn apply(&mut self, change: &Change) {
+        match change.clone() {
+            Change::WorkerKnown { pool, name, paused } => {
+                self.workers.insert((pool, name), paused);
+            }
+            Change::WorkerForgotten { pool, name } => {
+                self.workers.remove(&(pool, name));
+            }
+            Change::HintCached {
+                pool,
+                hint,
+                worker,
+                day,
+            } => {
+                self.hints.insert((pool, hint, worker), day);
+            }
+            Change::HintDropped { pool, hint, worker } => {
+                self.hints.remove(&(pool, hint, worker));
+            }
+            Change::HintsDroppedBefore { day } => self.hints.retain(|_, cached| *cached >= day),
+            Change::RateSet { pool, client, rate } => {
+                self.rates.insert((pool, client), rate);
+            }
+            Change::RateDropped { pool, client } => {
+                self.rates.remove(&(pool, client));
+            }
+            Change::ClientAdded {
+                hash,
+                client,
+                created_day,
+            } => {
+                self.clients.insert(hash, (client, created_day));
+            }
+            Change::ClientRemoved { client } => {
+                self.clients.retain(|_, (name, _)| *name != client);
+                self.rates.retain(|(_, name), _| *name != client);
+            }
+            Change::JobRecorded(record) => {
+                self.jobs.insert(record.id, *record);
+            }
+            Change::JobDropped { id } => {
+                self.jobs.remove(&id);
+            }
+            Change::JobIdsReserved { next } => {
+                self.next_job_id = self.next_job_id.max(JobId::new(next));
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self, min_day: u32) -> Result<Snapshot, StoreError> {
+        let state = self.state();
+        let mut snapshot = Snapshot {
+            workers: state
+                .workers
+                .iter()
+                .map(|((pool, name), paused)| KnownWorker {
+                    pool: pool.clone(),
+                    name: name.clone(),
+                    paused: *paused,
+                })
+                .collect(),
+            hints: state
+                .hints
+                .iter()
+                .filter(|(_, day)| **day >= min_day)
+                .map(|((pool, hint, worker), day)| Hint {
+                    pool: pool.clone(),
+                    hint: hint.clone(),
+                    worker: worker.clone(),
+                    day: *day,
+                })
+                .collect(),
+            rates: state
+                .rates
+                .iter()
+                .map(|((pool, client), rate)| Rate {
+                    pool: pool.clone(),
+                    client: client.clone(),
+                    rate: *rate,
+                })
+                .collect(),
+            clients: state
+                .clients
+                .iter()
+                .map(|(hash, (client, created_day))| Client {
+                    client: client.clone(),
+                    hash: *hash,
+                    created_day: *created_day,
+                })
+                .collect(),
+            open_jobs: state
+                .jobs
+                .values()
+                .filter(|job| !job.state.is_ended())
+                .cloned()
+                .collect(),
+            next_job_id: state.next_job_id,
+        };
+        snapshot.sort();
+        Ok(snapshot)
+    }
+
+    fn apply(&self, batch: &[Change]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for change in batch {
+            state.apply(change);
+        }
+        Ok(())
+    }
+
+    fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
+        Ok(self.state().jobs.get(&id).cloned())
+    }
+
+    fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
+        let state = self.state();
+        Ok(state
+            .jobs
+            .values()
+            .rev()
+            .filter(|job| before.is_none_or(|before| job.id < before))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let before = state.jobs.len();
+        let mut kept = 0;
+        let mut doomed = Vec::new();
+        for job in state.jobs.values().rev().filter(|job| job.state.is_ended()) {
+            let too_old = job.times.ended.is_some_and(|ended| ended < ended_before_ms);
+            if too_old || kept == keep {
+                doomed.push(job.id);
+            } else {
+                kept += 1;
+            }
+        }
+        for id in doomed {
+            state.jobs.remove(&id);
+        }
+        Ok((before - state.jobs.len()) as u64)
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The embedded default: sled 0.34, with the rules that keep it safe.
+//!
+//! One tree, so that every batch is atomic; big-endian keys; a version byte and postcard in every value; flushed before
+//! it is acknowledged, and never by a timer; a lock file; a marker that knows whether there should be data, so that a
+//! lost or shortened store is never taken for an empty one; a running digest of the small index that is verified at
+//! every start.
+
+mod place;
+mod rows;
+mod store;
+
+pub use store::{SledOptions, SledStore};

@@ -1,0 +1,206 @@
+//! How things are written as rows: keys that sort, and values that know their version.
+//!
+//! A key is a letter for the kind of row and then its parts: numbers big-endian, texts with their length in front, so
+//! that no text can run into the next. A value is a version byte and then postcard. Bytes written here are read by
+//! every later version: change nothing without a new version byte.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::JobId;
+
+use super::place::FORMAT;
+
+/// Known workers: pool, name -> paused.
+pub(super) const WORKER: u8 = b'w';
+/// Hints: pool, hint, worker -> day.
+pub(super) const HINT: u8 = b'h';
+/// Hints by age: day, pool, hint, worker -> nothing. Can be derived, and is in no digest.
+pub(super) const HINT_DAY: u8 = b'd';
+/// Rates: pool, client -> rate.
+pub(super) const RATE: u8 = b'r';
+/// Clients' sturdy refs: hash -> client, day.
+pub(super) const CLIENT: u8 = b'c';
+/// Jobs that have not ended: id -> record.
+pub(super) const OPEN_JOB: u8 = b'o';
+/// Jobs that have ended, out of the range a start reads: id -> record.
+pub(super) const ENDED_JOB: u8 = b'e';
+/// The one row about the others: -> `Meta`.
+pub(super) const META: u8 = b'm';
+
+/// The kinds of rows a start reads and verifies.
+pub(super) const INDEX: [u8; 5] = [WORKER, HINT, RATE, CLIENT, OPEN_JOB];
+
+/// What the store knows about its own rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+pub(super) struct Meta {
+    /// Batches applied so far.
+    pub(super) batch: u64,
+    /// The next job id.
+    pub(super) next_job_id: u64,
+    /// Rows of the index.
+    pub(super) rows: u64,
+    /// The sum of the marks of all rows of the index.
+    pub(super) digest: u64,
+}
+
+/// A key under construction.
+pub(super) struct Key(Vec<u8>);
+
+impl Key {
+    pub(super) fn new(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    pub(super) fn text(mut self, text: &str) -> Self {
+        // Texts come in messages far below four gigabytes.
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    pub(super) fn day(mut self, day: u32) -> Self {
+        self.0.extend_from_slice(&day.to_be_bytes());
+        self
+    }
+
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+pub(super) fn job_key(kind: u8, id: JobId) -> Vec<u8> {
+    Key::new(kind).raw(&id.get().to_be_bytes()).done()
+}
+
+/// Takes a key apart, from the front. `None` means that it is not a key of ours.
+pub(super) struct KeyParts<'a>(&'a [u8]);
+
+impl<'a> KeyParts<'a> {
+    /// Skips the letter.
+    pub(super) fn of(key: &'a [u8]) -> Option<Self> {
+        Some(Self(key.split_first()?.1))
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.day()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    pub(super) fn day(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk::<4>()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*number))
+    }
+
+    /// Everything that is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    pub(super) fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+/// A value that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadValue {
+    /// Its version byte is above ours.
+    Newer(u32),
+    /// It is no value of ours.
+    Damaged,
+}
+
+pub(super) fn value<T: Serialize>(content: &T) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(content, vec![FORMAT as u8])
+}
+
+pub(super) fn read_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadValue> {
+    let (version, content) = bytes.split_first().ok_or(BadValue::Damaged)?;
+    match u32::from(*version) {
+        FORMAT => postcard::from_bytes(content).map_err(|_| BadValue::Damaged),
+        0 => Err(BadValue::Damaged),
+        newer => Err(BadValue::Newer(newer)),
+    }
+}
+
+/// A row's share of the digest: FNV-1a over the key's length, the key and the value. The shares are added up, so a
+/// change costs the rows it touches and not the whole index. It guards against accidents, not against an enemy.
+pub(super) fn mark(key: &[u8], value: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let length = (key.len() as u64).to_be_bytes();
+    let bytes = length.iter().chain(key).chain(value);
+    bytes.fold(OFFSET, |mark, byte| {
+        (mark ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cause, JobKind, JobRecord, JobState, JobTimes};
+
+    #[test]
+    fn texts_in_keys_never_run_into_each_other() {
+        let one = Key::new(WORKER).text("a").text("bc").done();
+        let other = Key::new(WORKER).text("ab").text("c").done();
+        assert_ne!(one, other);
+        let mut parts = KeyParts::of(&one).unwrap();
+        assert_eq!(parts.text().unwrap(), "a");
+        assert_eq!(parts.text().unwrap(), "bc");
+        assert_eq!(parts.end(), Some(()));
+    }
+
+    #[test]
+    fn a_value_of_a_newer_version_is_told_from_a_damaged_one() {
+        assert_eq!(read_value::<bool>(&[1, 1]), Ok(true));
+        assert_eq!(read_value::<bool>(&[2, 1]), Err(BadValue::Newer(2)));
+        assert_eq!(read_value::<bool>(&[0, 1]), Err(BadValue::Damaged));
+        assert_eq!(read_value::<bool>(&[1, 7]), Err(BadValue::Damaged));
+        assert_eq!(read_value::<bool>(&[]), Err(BadValue::Damaged));
+    }
+
+    /// These bytes are on people's disks. If this test fails, the form changed: give it a new version byte, and keep
+    /// reading this one.
+    #[test]
+    fn the_form_on_disk_stays_as_it_is() {
+        let record = JobRecord {
+            id: JobId::new(300),
+            pool: "p".to_owned(),
+            client: "c".to_owned(),
+            hint: "h".to_owned(),
+            urgent: true,
+            kind: JobKind::Custom("k".to_owned()),
+            state: JobState::Lost,
+            cause: Some(Cause {
+                code: "worker-lost".to_owned(),
+                sentence: "s".to_owned(),
+            }),
+            times: JobTimes {
+                queued: 1,
+                assigned: None,
+                started: Some(2),
+                ended: Some(3),
+            },
+            worker: Some("w".to_owned()),
+            attempt: 1,
+            output: "o".to_owned(),
+            log_length: 128,
+        };
+        let bytes = value(&record).unwrap();
+        let expected = b"\x01\xac\x02\x01p\x01c\x01h\x01\x02\x01k\x06\x01\x0bworker-lost\x01s\x01\x00\x01\x02\x01\x03\x01\x01w\x01\x01o\x80\x01";
+        assert_eq!(bytes, expected);
+        assert_eq!(read_value::<JobRecord>(&bytes), Ok(record));
+        assert_eq!(job_key(OPEN_JOB, JobId::new(300)), b"o\0\0\0\0\0\0\x01\x2c");
+    }
+}

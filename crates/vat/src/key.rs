@@ -1,0 +1,194 @@
+//! A vat's secret key: what its fingerprint and its derived service ids come from.
+//!
+//! The ids are derived from the bytes of the PEM file, so a key file is never rewritten once it
+//! exists: another encoding of the same key would be another set of ids. Key material must never
+//! reach a log line or an error message.
+
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use hmac::{Hmac, Mac as _};
+use rustls::SignatureAlgorithm;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::sign::SigningKey;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{Digest, KeyError, ServiceId};
+
+/// The DER encoding of the object identifier of NIST P-521 (1.3.132.0.35).
+const P521_OID: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// A secret key. A clone is the same key.
+#[derive(Clone)]
+pub struct SecretKey(Arc<Inner>);
+
+struct Inner {
+    signing: Arc<dyn SigningKey>,
+    spki: Vec<u8>,
+    /// SHA-256 of the PEM text, the key of the derived ids' HMAC.
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl SecretKey {
+    /// Reads the key file; where there is none, makes a P-256 key and creates the file with mode
+    /// 0600, never replacing one that appears meanwhile. The second value tells whether it was
+    /// created.
+    ///
+    /// # Errors
+    /// When the file cannot be read or created, or does not hold a key we can use.
+    pub fn load_or_create(path: &Path) -> Result<(Self, bool), KeyError> {
+        if let Some(key) = Self::load(path)? {
+            return Ok((key, false));
+        }
+        let pem = new_pem()?;
+        match create_exclusively(path, pem.as_bytes()) {
+            Ok(()) => Ok((Self::from_pem(pem.as_bytes())?, true)),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => match Self::load(path)? {
+                Some(key) => Ok((key, false)),
+                None => Err(create_error(path, e)),
+            },
+            Err(e) => Err(create_error(path, e)),
+        }
+    }
+
+    /// Reads a key file, if there is one.
+    fn load(path: &Path) -> Result<Option<Self>, KeyError> {
+        let pem = match std::fs::read(path) {
+            Ok(pem) => Zeroizing::new(pem),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(KeyError::Read {
+                    path: path.into(),
+                    source,
+                });
+            }
+        };
+        match Self::from_pem(&pem) {
+            Ok(key) => Ok(Some(key)),
+            Err(source) => Err(KeyError::BadFile {
+                path: path.into(),
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    /// A new P-256 key which is written nowhere: its fingerprint and ids end with the process.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn ephemeral() -> Result<Self, KeyError> {
+        Self::from_pem(new_pem()?.as_bytes())
+    }
+
+    /// A key from the bytes of a PEM file: PKCS#8, `RSA PRIVATE KEY` or `EC PRIVATE KEY`.
+    ///
+    /// # Errors
+    /// When there is no key in it, or one of a kind we cannot serve.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+            if contains(pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+                KeyError::Encrypted
+            } else {
+                KeyError::NoKey
+            }
+        })?;
+        if contains(pem, b"Proc-Type: 4,ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
+        let signing = rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| {
+            if contains(der.secret_der(), P521_OID) {
+                KeyError::P521
+            } else {
+                KeyError::Unsupported
+            }
+        })?;
+        let spki = signing
+            .public_key()
+            .ok_or(KeyError::Unsupported)?
+            .as_ref()
+            .to_vec();
+        Ok(Self(Arc::new(Inner {
+            signing,
+            spki,
+            secret: Zeroizing::new(Sha256::digest(pem).into()),
+        })))
+    }
+
+    /// The fingerprint under which peers know this vat.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_public_key(&self.0.spki)
+    }
+
+    /// The id of the service `name` of this vat, the same at every start: HMAC-SHA-256 of the name
+    /// under the SHA-256 of the PEM file, as OCaml's vats derive theirs.
+    #[must_use]
+    pub fn derived_id(&self, name: &str) -> ServiceId {
+        let mut mac = match Hmac::<Sha256>::new_from_slice(&*self.0.secret) {
+            Ok(mac) => mac,
+            Err(hmac::digest::InvalidLength) => unreachable!("HMAC takes keys of any length"),
+        };
+        mac.update(name.as_bytes());
+        ServiceId::new(mac.finalize().into_bytes().to_vec())
+    }
+
+    pub(crate) fn signing(&self) -> &Arc<dyn SigningKey> {
+        &self.0.signing
+    }
+
+    /// The public key as DER `SubjectPublicKeyInfo`.
+    pub(crate) fn spki(&self) -> &[u8] {
+        &self.0.spki
+    }
+
+    pub(crate) fn kind(&self) -> SignatureAlgorithm {
+        self.0.signing.algorithm()
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey({})", self.digest())
+    }
+}
+
+fn create_error(path: &Path, source: std::io::Error) -> KeyError {
+    KeyError::Create {
+        path: path.into(),
+        source,
+    }
+}
+
+/// A new P-256 key as PKCS#8 PEM: its handshakes cost a third of an RSA key's.
+fn new_pem() -> Result<Zeroizing<String>, KeyError> {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        .map_err(|e| KeyError::Generate(e.to_string()))?;
+    Ok(Zeroizing::new(pair.serialize_pem()))
+}
+
+/// Creates the file whole or not at all, with mode 0600, failing when it exists.
+fn create_exclusively(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".key-")
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}

@@ -1,0 +1,83 @@
+//! Counting the connections of a listener which have not presented a valid sturdy ref yet, in all
+//! and per IP address. Shared between the accepting task and the vat thread.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use crate::StrangerLimits;
+
+/// Why a new connection is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Refused {
+    #[error("{0} connections have not presented a valid sturdy ref (max_connections)")]
+    Overall(usize),
+    #[error(
+        "{0} connections from this IP address have not presented a valid sturdy ref (max_connections_per_ip)"
+    )]
+    PerIp(usize),
+}
+
+/// The count of one listener. A clone counts into the same place.
+#[derive(Clone, Default)]
+pub(crate) struct Strangers(Arc<Mutex<Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    overall: usize,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+impl Strangers {
+    /// Counts one more, unless that would be too many.
+    pub(crate) fn enter(
+        &self,
+        ip: Option<IpAddr>,
+        limits: &StrangerLimits,
+    ) -> Result<Permit, Refused> {
+        let mut counts = self.counts();
+        if counts.overall >= limits.max_connections {
+            return Err(Refused::Overall(limits.max_connections));
+        }
+        if let Some(ip) = ip {
+            let here = counts.by_ip.entry(ip).or_default();
+            if *here >= limits.max_connections_per_ip {
+                return Err(Refused::PerIp(limits.max_connections_per_ip));
+            }
+            *here += 1;
+        }
+        counts.overall += 1;
+        Ok(Permit {
+            strangers: self.clone(),
+            ip,
+        })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // The counts are plain numbers, whole after every statement: poison means nothing here.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One counted connection. Dropping it stops counting it.
+pub(crate) struct Permit {
+    strangers: Strangers,
+    ip: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut counts = self.strangers.counts();
+        counts.overall -= 1;
+        if let Some(ip) = self.ip
+            && let Some(here) = counts.by_ip.get_mut(&ip)
+        {
+            *here -= 1;
+            if *here == 0 {
+                counts.by_ip.remove(&ip);
+            }
+        }
+    }
+}

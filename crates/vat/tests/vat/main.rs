@@ -1,0 +1,6 @@
+//! The vat crate as its users and its peers see it: whole connections, over sockets, TLS and pipes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod calls;
+mod lifecycle;
+mod support;

@@ -1,0 +1,129 @@
+//! What the scheduler writes down: translates the core's records and the jobs' records into changes of the store.
+//!
+//! Writing never waits here. Who must not answer before something is on disk awaits [`Records::flushed`].
+
+use ocluster_scheduling::{Cluster, Record};
+use ocluster_store::{Change, JobRecord, Snapshot, StoreError, StoreHandle};
+use tracing::error;
+
+/// The way to the store.
+pub(crate) struct Records {
+    store: StoreHandle,
+}
+
+impl Records {
+    pub(crate) fn new(store: StoreHandle) -> Self {
+        Self { store }
+    }
+
+    /// Queues changes to be written soon, in order.
+    ///
+    /// An error is logged and shows in `/health`; what is running goes on, because it does not depend on the store.
+    pub(crate) fn write(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.submit(changes) {
+            error!(%error, "Cannot write down a change");
+        }
+    }
+
+    /// Queues the record of a job.
+    pub(crate) fn write_job(&self, record: JobRecord) {
+        self.write(vec![Change::JobRecorded(Box::new(record))]);
+    }
+
+    /// Writes changes and waits for them, and all before them, to be on disk.
+    ///
+    /// # Errors
+    /// Whatever kept the store from writing.
+    pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.store.commit(changes).await
+    }
+
+    /// Waits for everything written so far to be on disk.
+    ///
+    /// # Errors
+    /// Whatever kept the store from writing.
+    pub(crate) async fn flushed(&self) -> Result<(), StoreError> {
+        self.store.commit(Vec::new()).await
+    }
+
+    /// The store itself, for questions.
+    pub(crate) fn store(&self) -> &StoreHandle {
+        &self.store
+    }
+}
+
+/// The store's form of a record of the scheduling core.
+pub(crate) fn change_of(record: Record) -> Change {
+    match record {
+        Record::KnownWorker { pool, name, paused } => Change::WorkerKnown {
+            pool: pool.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            paused,
+        },
+        Record::ForgottenWorker { pool, name } => Change::WorkerForgotten {
+            pool: pool.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+        },
+        Record::CachedHint {
+            pool,
+            hint,
+            worker,
+            day,
+        } => Change::HintCached {
+            pool: pool.as_str().to_owned(),
+            hint: hint.as_str().to_owned(),
+            worker: worker.as_str().to_owned(),
+            day: u32::try_from(day.0).unwrap_or(0),
+        },
+        Record::ExpiredHint { pool, hint, worker } => Change::HintDropped {
+            pool: pool.as_str().to_owned(),
+            hint: hint.as_str().to_owned(),
+            worker: worker.as_str().to_owned(),
+        },
+        Record::Rate { pool, client, rate } => Change::RateSet {
+            pool: pool.as_str().to_owned(),
+            client: client.as_str().to_owned(),
+            rate: rate.get(),
+        },
+        Record::RateDeleted { pool, client } => Change::RateDropped {
+            pool: pool.as_str().to_owned(),
+            client: client.as_str().to_owned(),
+        },
+    }
+}
+
+/// Feeds a fresh core what an earlier run of the scheduler wrote down.
+///
+/// A rate that cannot be one is left out, with a line in the log: the default serves instead.
+pub(crate) fn restore(cluster: &mut Cluster, snapshot: &Snapshot) {
+    for worker in &snapshot.workers {
+        cluster.restore(Record::KnownWorker {
+            pool: worker.pool.as_str().into(),
+            name: worker.name.as_str().into(),
+            paused: worker.paused,
+        });
+    }
+    for hint in &snapshot.hints {
+        cluster.restore(Record::CachedHint {
+            pool: hint.pool.as_str().into(),
+            hint: hint.hint.as_str().into(),
+            worker: hint.worker.as_str().into(),
+            day: ocluster_scheduling::Day(i32::try_from(hint.day).unwrap_or(i32::MAX)),
+        });
+    }
+    for stored in &snapshot.rates {
+        match ocluster_scheduling::Rate::new(stored.rate) {
+            Ok(rate) => cluster.restore(Record::Rate {
+                pool: stored.pool.as_str().into(),
+                client: stored.client.as_str().into(),
+                rate,
+            }),
+            Err(error) => {
+                error!(pool = stored.pool, client = stored.client, %error, "Ignoring a stored rate")
+            }
+        }
+    }
+}

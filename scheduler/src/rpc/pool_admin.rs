@@ -1,0 +1,197 @@
+//! `PoolAdmin`: one pool, as an operator sees and steers it.
+
+use std::rc::Rc;
+
+use ocluster_api::cluster_capnp::pool_admin;
+use ocluster_scheduling::{ClientId, Event, PoolName, Rate, Refusal, WorkerName};
+use ocluster_vat::error as rpc_error;
+
+use super::progress::Reporter;
+use super::update;
+use crate::state::Scheduler;
+
+/// One pool's administration.
+pub(crate) struct PoolAdminServer {
+    scheduler: Rc<Scheduler>,
+    pool: PoolName,
+}
+
+impl PoolAdminServer {
+    pub(crate) fn new(scheduler: Rc<Scheduler>, pool: PoolName) -> Self {
+        Self { scheduler, pool }
+    }
+
+    /// Makes a change that is to survive a restart, and waits until it does.
+    async fn change(&self, event: Event) -> capnp::Result<()> {
+        self.scheduler
+            .handle(event)
+            .map_err(|refusal| rpc_error::failed(words(&refusal)))?;
+        self.scheduler
+            .records()
+            .flushed()
+            .await
+            .map_err(|error| rpc_error::failed(error.to_string()))
+    }
+
+    fn set_admin_pause(&self, name: &WorkerName, active: bool, auto_create: bool) -> Event {
+        Event::AdminActive {
+            pool: self.pool.clone(),
+            name: name.clone(),
+            active,
+            auto_create,
+        }
+    }
+}
+
+/// A refusal in the words that upstream's admin tool prints, and scripts look for.
+fn words(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::StillConnected(name) => format!("Worker \"{name}\" is still connected!"),
+        other => other.to_string(),
+    }
+}
+
+impl pool_admin::Server for PoolAdminServer {
+    async fn show(
+        self: Rc<Self>,
+        _: pool_admin::ShowParams,
+        mut results: pool_admin::ShowResults,
+    ) -> capnp::Result<()> {
+        let now = self.scheduler.now();
+        let state = self.scheduler.look(|cluster| cluster.show(&self.pool, now));
+        results.get().set_state(state.unwrap_or_default());
+        Ok(())
+    }
+
+    async fn workers(
+        self: Rc<Self>,
+        _: pool_admin::WorkersParams,
+        mut results: pool_admin::WorkersResults,
+    ) -> capnp::Result<()> {
+        let known = self
+            .scheduler
+            .look(|cluster| cluster.known_workers(&self.pool))
+            .unwrap_or_default();
+        let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let mut list = results.get().init_workers(count);
+        for (index, worker) in (0..).zip(known) {
+            let mut info = list.reborrow().get(index);
+            info.set_name(worker.name.as_str());
+            info.set_active(worker.active);
+            info.set_connected(worker.connected.is_some());
+        }
+        Ok(())
+    }
+
+    async fn set_active(
+        self: Rc<Self>,
+        params: pool_admin::SetActiveParams,
+        _: pool_admin::SetActiveResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        let name = WorkerName::from(params.get_worker()?.to_str()?);
+        let event = self.set_admin_pause(&name, params.get_active(), params.get_auto_create());
+        self.change(event).await
+    }
+
+    async fn worker(
+        self: Rc<Self>,
+        params: pool_admin::WorkerParams,
+        mut results: pool_admin::WorkerResults,
+    ) -> capnp::Result<()> {
+        let name = WorkerName::from(params.get()?.get_worker()?.to_str()?);
+        let session = self
+            .scheduler
+            .worker(&self.pool, &name)
+            .ok_or_else(|| rpc_error::failed("Unknown worker"))?;
+        results.get().set_worker(session.cap.clone());
+        Ok(())
+    }
+
+    async fn update(
+        self: Rc<Self>,
+        params: pool_admin::UpdateParams,
+        _: pool_admin::UpdateResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        let name = WorkerName::from(params.get_worker()?.to_str()?);
+        let reporter = Reporter(
+            params
+                .has_progress()
+                .then(|| params.get_progress())
+                .transpose()?,
+        );
+        update::update(&self.scheduler, &self.pool, &name, &reporter).await
+    }
+
+    async fn set_rate(
+        self: Rc<Self>,
+        params: pool_admin::SetRateParams,
+        _: pool_admin::SetRateResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        let client = ClientId::from(params.get_id()?.to_str()?);
+        if !self.scheduler.clients().is_registered(&client) {
+            return Err(rpc_error::failed("No such user"));
+        }
+        let rate =
+            Rate::new(params.get_rate()).map_err(|error| rpc_error::failed(error.to_string()))?;
+        let pool = self.pool.clone();
+        self.change(Event::RateSet { pool, client, rate }).await
+    }
+
+    async fn forget(
+        self: Rc<Self>,
+        params: pool_admin::ForgetParams,
+        _: pool_admin::ForgetResults,
+    ) -> capnp::Result<()> {
+        let name = WorkerName::from(params.get()?.get_worker()?.to_str()?);
+        let pool = self.pool.clone();
+        let unknown = format!("Worker \"{name}\" not known in this pool");
+        let forgotten = self.scheduler.handle(Event::Forgotten { pool, name });
+        match forgotten {
+            Err(Refusal::UnknownWorker) => Err(rpc_error::failed(unknown)),
+            Err(other) => Err(rpc_error::failed(words(&other))),
+            Ok(()) => self
+                .scheduler
+                .records()
+                .flushed()
+                .await
+                .map_err(|error| rpc_error::failed(error.to_string())),
+        }
+    }
+
+    /// Pauses the worker and waits for its running jobs. Withdrawing the call stops the waiting, not the pause.
+    async fn drain(
+        self: Rc<Self>,
+        params: pool_admin::DrainParams,
+        _: pool_admin::DrainResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        let name = WorkerName::from(params.get_worker()?.to_str()?);
+        let reporter = Reporter(
+            params
+                .has_progress()
+                .then(|| params.get_progress())
+                .transpose()?,
+        );
+        let session = self.scheduler.worker(&self.pool, &name);
+        self.change(self.set_admin_pause(&name, false, false))
+            .await?;
+        let Some(session) = session else {
+            reporter.report("Disconnected (nothing to drain)").await;
+            return Ok(());
+        };
+        let mut running = session.running();
+        loop {
+            let count = *running.borrow_and_update();
+            reporter.report(&format!("Running jobs: {count}")).await;
+            if count == 0 {
+                return Ok(());
+            }
+            if running.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `Queue`: a worker's place in a pool.
+
+use std::rc::Rc;
+
+use ocluster_api::cluster_capnp::queue;
+use ocluster_scheduling::Event;
+use ocluster_vat::error as rpc_error;
+
+use crate::state::Scheduler;
+use crate::worker_session::WorkerSession;
+
+/// One worker's place.
+pub(crate) struct QueueServer {
+    scheduler: Rc<Scheduler>,
+    session: Rc<WorkerSession>,
+}
+
+impl QueueServer {
+    pub(crate) fn new(scheduler: Rc<Scheduler>, session: Rc<WorkerSession>) -> Self {
+        Self { scheduler, session }
+    }
+}
+
+impl queue::Server for QueueServer {
+    /// Waits for a job. If the caller gives up, the request is withdrawn.
+    async fn pop(
+        self: Rc<Self>,
+        params: queue::PopParams,
+        mut results: queue::PopResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        if !params.has_job() {
+            return Err(rpc_error::failed("Missing job!"));
+        }
+        let asked = self
+            .scheduler
+            .ask(self.session.id, params.get_job()?)
+            .map_err(|_| rpc_error::failed("Worker disconnected"))?;
+        let descriptor = asked.answer().await?;
+        results.get().set_descr(descriptor.message().get()?)
+    }
+
+    async fn set_active(
+        self: Rc<Self>,
+        params: queue::SetActiveParams,
+        _: queue::SetActiveResults,
+    ) -> capnp::Result<()> {
+        let worker = self.session.id;
+        let event = if params.get()?.get_active() {
+            Event::WorkerResumed { worker }
+        } else {
+            Event::WorkerPaused { worker }
+        };
+        self.scheduler
+            .handle(event)
+            .map_err(|refusal| rpc_error::failed(refusal.to_string()))
+    }
+}
+
+/// What all references to a queue share: when the last one goes, the worker has left the pool.
+pub(crate) struct LeaveOnRelease {
+    scheduler: Rc<Scheduler>,
+    session: Rc<WorkerSession>,
+}
+
+impl LeaveOnRelease {
+    pub(crate) fn new(scheduler: Rc<Scheduler>, session: Rc<WorkerSession>) -> Self {
+        Self { scheduler, session }
+    }
+}
+
+impl Drop for LeaveOnRelease {
+    fn drop(&mut self) {
+        self.scheduler.worker_left(&self.session);
+    }
+}

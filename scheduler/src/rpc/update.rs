@@ -1,0 +1,89 @@
+//! `PoolAdmin.update`: a worker finishes its jobs, restarts as a newer version, and comes back.
+//!
+//! The worker is kept from taking jobs meanwhile. Unlike upstream's, an update that fails gives the worker back to the pool.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ocluster_scheduling::{Event, PoolName, WorkerName};
+use ocluster_vat::{RpcError, error as rpc_error};
+use tracing::{info, warn};
+
+use super::progress::Reporter;
+use crate::state::Scheduler;
+use crate::worker_session::WorkerSession;
+
+/// How long a worker may take to come back.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Updates one connected worker.
+///
+/// # Errors
+/// `Unknown worker` if it is not connected, the worker's own error, or that it did not come back.
+pub(super) async fn update(
+    scheduler: &Rc<Scheduler>,
+    pool: &PoolName,
+    name: &WorkerName,
+    reporter: &Reporter,
+) -> capnp::Result<()> {
+    let session = scheduler
+        .worker(pool, name)
+        .ok_or_else(|| rpc_error::failed("Unknown worker"))?;
+    scheduler
+        .handle(Event::ShuttingDown { worker: session.id })
+        .map_err(|refusal| rpc_error::failed(refusal.to_string()))?;
+    // From here on the worker takes no jobs, and gets them back whatever happens: also if the admin gives up.
+    let back_to_work = BackToWork {
+        scheduler,
+        session: &session,
+    };
+    let mut running = session.running();
+    loop {
+        let count = *running.borrow_and_update();
+        if count == 0 {
+            break;
+        }
+        reporter.report(&format!("Running jobs: {count}")).await;
+        if running.changed().await.is_err() {
+            break;
+        }
+    }
+    reporter.report("Restarting").await;
+    info!(%pool, "Updating worker \"{name}\"");
+    match session.cap.self_update_request().send().promise.await {
+        Ok(_) => {
+            return Err(rpc_error::failed(
+                "Internal error: the worker says that it was updated, but it did not restart",
+            ));
+        }
+        Err(error) => match RpcError::from(error) {
+            RpcError::Disconnected(_) => {}
+            other => {
+                warn!(%pool, %other, "Updating worker \"{name}\" failed");
+                return Err(other.into());
+            }
+        },
+    }
+    drop(back_to_work);
+    let replacement = scheduler.replacement(pool, name, session.id);
+    match tokio::time::timeout(RETURN_TIMEOUT, replacement).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(rpc_error::failed(
+            "Timeout waiting for worker to reconnect!",
+        )),
+    }
+}
+
+/// Ends the state of shutting down when dropped, which does nothing for a worker that has left.
+struct BackToWork<'a> {
+    scheduler: &'a Rc<Scheduler>,
+    session: &'a WorkerSession,
+}
+
+impl Drop for BackToWork<'_> {
+    fn drop(&mut self) {
+        self.scheduler.post(Event::ShutdownCleared {
+            worker: self.session.id,
+        });
+    }
+}

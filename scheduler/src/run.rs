@@ -1,0 +1,319 @@
+//! Starting, serving and stopping a scheduler.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ocluster_joblog::{LogConfig, LogStore};
+use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
+use ocluster_store::{
+    Cause, Change, JobIds, JobState, SledOptions, SledStore, Snapshot, Store as _, Writer,
+    WriterConfig, day_of_ms,
+};
+use ocluster_vat::{
+    Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clients::Clients;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, PresetIds};
+use crate::metrics::Counters;
+use crate::records::{self, Records};
+use crate::restorer::ClusterRestorer;
+use crate::rpc::{ClientAccess, Liveness};
+use crate::state::Scheduler;
+use crate::{default_clients, housekeeping, http};
+
+/// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A scheduler that is ready: what tests and logs want to know of it.
+#[derive(Debug)]
+pub struct Started {
+    /// Where it listens, with the real port if 0 was asked for.
+    pub listening: Location,
+    /// Where it serves metrics.
+    pub metrics: Option<std::net::SocketAddr>,
+}
+
+/// Runs a scheduler on the current thread, which becomes its vat thread, until `shutdown`.
+///
+/// Must be polled inside a [`tokio::task::LocalSet`] on a current-thread runtime. `started` is called once everything is up.
+///
+/// # Errors
+/// Whatever keeps it from starting, as one sentence that says what to do; nothing after that.
+pub async fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    started: impl FnOnce(Started),
+) -> anyhow::Result<()> {
+    let prepared = {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || Prepared::open(&config)).await??
+    };
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = serve(config, prepared, io.handle().clone(), shutdown, started).await;
+    io.shutdown_background();
+    result
+}
+
+/// What was read from disk.
+struct Prepared {
+    key: SecretKey,
+    snapshot: Snapshot,
+    writer: Writer,
+    logs: LogStore,
+}
+
+impl Prepared {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        if !config.secrets_dir.is_dir() {
+            bail!(
+                "the secrets directory {} does not exist: create it (mode 0700), or give another --secrets-dir",
+                config.secrets_dir.display()
+            );
+        }
+        let key = match &config.key_file {
+            Some(path) => {
+                let (key, created) = SecretKey::load_or_create(path)?;
+                if created {
+                    info!("Generated a new secret key in \"{}\"", path.display());
+                }
+                key
+            }
+            None => SecretKey::ephemeral()?,
+        };
+        create_dir(&config.state_dir)?;
+        let store = SledStore::open(&config.state_dir, SledOptions::default())?;
+        let min_day = config.retention.hint_days.map_or(0, |days| {
+            day_of_ms(SystemClock.now_ms()).saturating_sub(days)
+        });
+        let snapshot = store.load(min_day)?;
+        let writer = Writer::start(Box::new(store), WriterConfig::default())?;
+        let logs = LogStore::open(
+            &config.state_dir.join("logs"),
+            LogConfig {
+                max_log_bytes: config.max_log_bytes,
+                ..LogConfig::default()
+            },
+        )?;
+        Ok(Self {
+            key,
+            snapshot,
+            writer,
+            logs,
+        })
+    }
+}
+
+fn create_dir(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::create_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error)
+            .with_context(|| format!("cannot create the state directory {}", dir.display())),
+    }
+}
+
+async fn serve(
+    config: Config,
+    prepared: Prepared,
+    io: tokio::runtime::Handle,
+    shutdown: CancellationToken,
+    started: impl FnOnce(Started),
+) -> anyhow::Result<()> {
+    let Prepared {
+        key,
+        snapshot,
+        writer,
+        logs,
+    } = prepared;
+    let records = Records::new(writer.handle());
+    close_abandoned_jobs(&records, &logs, &snapshot).await;
+    let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
+    let scheduler = Rc::new(Scheduler::new(
+        cluster(&config, &snapshot),
+        clients(&config, &snapshot),
+        records,
+        job_ids,
+        logs.clone(),
+        Box::new(SystemClock),
+    ));
+
+    let listener = Listener::bind(&config.listen)?;
+    let listening = listener.local_location().clone();
+    let public = Address::new(
+        config.public.clone().unwrap_or_else(|| listening.clone()),
+        if config.disable_tls {
+            Digest::Insecure
+        } else {
+            key.digest()
+        },
+    );
+    let ids = ServiceIds::new(&config, &key);
+    let access = ClientAccess::new(scheduler.clone(), public.clone());
+    default_clients::ensure(
+        &scheduler,
+        &access,
+        &config.secrets_dir,
+        &config.default_clients,
+    )
+    .await?;
+    let metrics_listener = match config.listen_prometheus {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let metrics = match &metrics_listener {
+        Some(listener) => Some(listener.local_addr()?),
+        None => None,
+    };
+
+    let liveness = Liveness {
+        interval: config.ping_interval,
+        deadline: config.ping_timeout,
+    };
+    let restorer =
+        ClusterRestorer::new(scheduler.clone(), access, &ids.admin, ids.pools(), liveness);
+    let stats = Stats::new();
+    let server = Server {
+        listener,
+        key: (!config.disable_tls).then_some(key),
+        limits: config.limits.clone(),
+        restorer: Rc::new(restorer),
+        stats: stats.clone(),
+        io: io.clone(),
+    };
+    let served = tokio::task::spawn_local(server.run(shutdown.clone()));
+    write_caps(&config.secrets_dir, &public, &ids)?;
+    let housekeeping =
+        tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    if let Some(listener) = metrics_listener {
+        let counters = Counters {
+            net: stats,
+            log: config.log_counts.clone(),
+        };
+        tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
+    }
+    started(Started { listening, metrics });
+
+    shutdown.cancelled().await;
+    info!("Stopping");
+    housekeeping.abort();
+    let stopped = async {
+        // Connections get their goodbye; after that nothing new comes in, and what was decided goes to disk.
+        let _ = served.await;
+        logs.close().await;
+        writer.close().await
+    };
+    match tokio::time::timeout(STOP_TIMEOUT, stopped).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "The last changes may not be on disk"),
+        Err(_) => warn!("Stopping took too long; the last changes may not be on disk"),
+    }
+    Ok(())
+}
+
+fn cluster(config: &Config, snapshot: &Snapshot) -> Cluster {
+    let pools = config.pools.iter().map(|(name, policy)| PoolConfig {
+        name: name.as_str().into(),
+        policy: *policy,
+    });
+    let mut cluster = Cluster::new(ocluster_scheduling::Config {
+        pools: pools.collect(),
+        hint_max_age: config.retention.hint_days,
+        ..ocluster_scheduling::Config::default()
+    });
+    records::restore(&mut cluster, snapshot);
+    cluster
+}
+
+fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
+    let clients = Clients::default();
+    for stored in &snapshot.clients {
+        clients.add(&ClientId::from(stored.client.as_str()), stored.hash);
+    }
+    for (name, id) in config.preset_ids.iter().flat_map(|preset| &preset.clients) {
+        clients.add(&ClientId::from(name.as_str()), id.hash());
+    }
+    clients
+}
+
+/// Jobs that were open when the last run of the scheduler ended: their clients and workers have lost them.
+async fn close_abandoned_jobs(records: &Records, logs: &LogStore, snapshot: &Snapshot) {
+    let reason = "Disconnected: the scheduler was restarted while this job ran";
+    for log in logs.break_unfinished(reason).await {
+        info!(
+            job = log.id,
+            length = log.length,
+            "Closed the log of a job that was cut off"
+        );
+    }
+    let now = SystemClock.now_ms();
+    let changes = snapshot.open_jobs.iter().map(|job| {
+        let mut job = job.clone();
+        job.state = JobState::Lost;
+        job.times.ended = Some(now);
+        job.cause = Some(Cause {
+            code: "scheduler-restarted".to_owned(),
+            sentence: "The scheduler was restarted while this job ran.".to_owned(),
+        });
+        Change::JobRecorded(Box::new(job))
+    });
+    records.write(changes.collect());
+}
+
+/// The secrets of the services that exist as long as the scheduler runs.
+struct ServiceIds {
+    admin: ServiceId,
+    pools: BTreeMap<PoolName, ServiceId>,
+}
+
+impl ServiceIds {
+    fn new(config: &Config, key: &SecretKey) -> Self {
+        let preset = config.preset_ids.as_ref();
+        let preset_pool = |name: &str| {
+            let pools = preset.map_or(&[][..], |PresetIds { pools, .. }| pools);
+            pools
+                .iter()
+                .find(|(pool, _)| pool == name)
+                .map(|(_, id)| id.clone())
+        };
+        let pools = config.pools.iter().map(|(name, _)| {
+            let id = preset_pool(name).unwrap_or_else(|| key.derived_id(&format!("pool-{name}")));
+            (PoolName::from(name.as_str()), id)
+        });
+        Self {
+            admin: preset.map_or_else(|| key.derived_id("admin"), |preset| preset.admin.clone()),
+            pools: pools.collect(),
+        }
+    }
+
+    fn pools(&self) -> impl Iterator<Item = (ServiceId, PoolName)> {
+        self.pools
+            .iter()
+            .map(|(pool, id)| (id.clone(), pool.clone()))
+    }
+}
+
+fn write_caps(dir: &Path, public: &Address, ids: &ServiceIds) -> anyhow::Result<()> {
+    let admin = std::iter::once(("admin.cap".to_owned(), &ids.admin));
+    let pools = ids
+        .pools
+        .iter()
+        .map(|(pool, id)| (format!("pool-{pool}.cap"), id));
+    for (file, id) in admin.chain(pools) {
+        let path = dir.join(file);
+        SturdyRef::new(public.clone(), id.clone()).save(&path)?;
+        info!("Wrote capability reference to \"{}\"", path.display());
+    }
+    Ok(())
+}

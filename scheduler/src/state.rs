@@ -1,0 +1,402 @@
+//! The shell around the scheduling core: feeds it events, performs its effects, and keeps the live things (jobs, workers, waiting
+//! requests) that its numbers stand for.
+//!
+//! Effects may release capabilities, and released capabilities are events again. Those are queued and handled after the effects at
+//! hand, so that the core sees one event after another and the effects of one event are never interleaved with another's.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use ocluster_api::cluster_capnp::{self, worker};
+use ocluster_api::{Descriptor, DescriptorError};
+use ocluster_joblog::LogStore;
+use ocluster_scheduling::{
+    Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId, WorkerName,
+};
+use ocluster_store::{Change, JobIds};
+use ocluster_vat::{Connection, error as rpc_error};
+use tokio::sync::{Notify, oneshot};
+use tracing::info;
+
+use crate::clients::Clients;
+use crate::clock::Clock;
+use crate::job::{Job, Submitted};
+use crate::records::{self, Records};
+use crate::worker_session::WorkerSession;
+
+/// The answer to a worker's `pop`: a job, or the end of its registration.
+pub(crate) type PopAnswer = capnp::Result<Descriptor>;
+
+/// All of the scheduler's state. Lives on the vat thread.
+pub(crate) struct Scheduler {
+    cluster: RefCell<Cluster>,
+    /// Jobs that are queued or running.
+    jobs: RefCell<HashMap<JobId, Rc<Job>>>,
+    workers: RefCell<HashMap<WorkerId, Rc<WorkerSession>>>,
+    pops: RefCell<HashMap<PopId, WaitingPop>>,
+    clients: Clients,
+    records: Records,
+    job_ids: RefCell<JobIds>,
+    logs: LogStore,
+    clock: Box<dyn Clock>,
+    next_worker: Cell<u64>,
+    next_pop: Cell<u64>,
+    /// Woken whenever a worker joins.
+    joined: Notify,
+    busy: Cell<bool>,
+    wakes: RefCell<VecDeque<PopId>>,
+    posted: RefCell<VecDeque<Event>>,
+}
+
+struct WaitingPop {
+    /// The capability that will stand for the job.
+    job: cluster_capnp::job::Client,
+    answer: oneshot::Sender<PopAnswer>,
+}
+
+/// Why a job was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    /// No such pool. The words are upstream's.
+    #[error("Pool ID \"{pool}\" not one of {{{pools}}}")]
+    UnknownPool { pool: String, pools: String },
+    /// The description's message is broken.
+    #[error(transparent)]
+    Description(#[from] DescriptorError),
+    /// No number could be had for the job.
+    #[error("The scheduler cannot take new jobs: {0}")]
+    Store(#[from] ocluster_store::StoreError),
+    /// The core said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        cluster: Cluster,
+        clients: Clients,
+        records: Records,
+        job_ids: JobIds,
+        logs: LogStore,
+        clock: Box<dyn Clock>,
+    ) -> Self {
+        Self {
+            cluster: RefCell::new(cluster),
+            jobs: RefCell::default(),
+            workers: RefCell::default(),
+            pops: RefCell::default(),
+            clients,
+            records,
+            job_ids: RefCell::new(job_ids),
+            logs,
+            clock,
+            next_worker: Cell::new(0),
+            next_pop: Cell::new(0),
+            joined: Notify::new(),
+            busy: Cell::new(false),
+            wakes: RefCell::default(),
+            posted: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub(crate) fn logs(&self) -> &LogStore {
+        &self.logs
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Looks at the core. `look` must not call back into the scheduler.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Cluster) -> T) -> T {
+        look(&self.cluster.borrow())
+    }
+
+    /// Hands an event to the core and performs what follows from it.
+    ///
+    /// # Errors
+    /// The core's refusal; nothing changed then.
+    pub(crate) fn handle(self: &Rc<Self>, event: Event) -> Result<(), Refusal> {
+        let nested = self.busy.replace(true);
+        let outcome = self.step(event);
+        if !nested {
+            self.settle();
+            self.busy.set(false);
+        }
+        outcome
+    }
+
+    /// Hands an event to the core, now or right after the event at hand. For those who cannot do anything about a refusal: things
+    /// that are being dropped.
+    pub(crate) fn post(self: &Rc<Self>, event: Event) {
+        self.posted.borrow_mut().push_back(event);
+        if !self.busy.replace(true) {
+            self.settle();
+            self.busy.set(false);
+        }
+    }
+
+    fn step(self: &Rc<Self>, event: Event) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let effects = self.cluster.borrow_mut().handle(now, event);
+        let mut changes = Vec::new();
+        for effect in effects.list {
+            self.perform(effect, &mut changes);
+        }
+        self.records.write(changes);
+        effects.outcome
+    }
+
+    /// Runs woken requests and posted events until there are none.
+    fn settle(self: &Rc<Self>) {
+        loop {
+            // Taken out in statements of their own, so that nothing is borrowed during the step.
+            let woken = self.wakes.borrow_mut().pop_front();
+            let event = match woken {
+                Some(pop) => Event::PopResumed { pop },
+                None => match self.posted.borrow_mut().pop_front() {
+                    Some(event) => event,
+                    None => return,
+                },
+            };
+            // A refusal means that what it was about is gone already.
+            let _ = self.step(event);
+        }
+    }
+
+    fn perform(self: &Rc<Self>, effect: Effect, changes: &mut Vec<Change>) {
+        match effect {
+            Effect::Wake { pop } => self.wakes.borrow_mut().push_back(pop),
+            Effect::Give { pop, job, worker } => self.give(pop, job, worker),
+            Effect::EndPop { pop } => {
+                if let Some(waiting) = self.take_pop(pop) {
+                    // The caller may be gone; then there is nobody to tell.
+                    let _ = waiting
+                        .answer
+                        .send(Err(rpc_error::failed("Worker disconnected")));
+                }
+            }
+            Effect::Persist(record) => changes.push(records::change_of(record)),
+            Effect::JobCancelled { job } => {
+                let job = self.jobs.borrow_mut().remove(&job);
+                if let Some(job) = job {
+                    job.broken_in_queue();
+                }
+            }
+            Effect::RunningChanged {
+                worker, running, ..
+            } => {
+                let session = self.workers.borrow().get(&worker).cloned();
+                if let Some(session) = session {
+                    session.set_running(running);
+                    if running == 0 && session.left.is_cancelled() {
+                        self.workers.borrow_mut().remove(&worker);
+                    }
+                }
+            }
+            Effect::Log(fact) => info!("{fact}"),
+        }
+    }
+
+    fn give(self: &Rc<Self>, pop: PopId, job: JobId, worker: WorkerId) {
+        let session = self.workers.borrow().get(&worker).cloned();
+        let found = self.jobs.borrow().get(&job).cloned();
+        let (Some(waiting), Some(job), Some(session)) = (self.take_pop(pop), found, session) else {
+            self.post(Event::Finished { job });
+            return;
+        };
+        let id = job.id;
+        match job.start(self, session, waiting.job) {
+            // If the caller went away this very moment, its job capability goes too, and the job ends as lost.
+            Some(descriptor) => drop(waiting.answer.send(Ok(descriptor))),
+            None => self.job_finished(id),
+        }
+    }
+
+    /// A job that a worker had taken is over.
+    pub(crate) fn job_finished(self: &Rc<Self>, id: JobId) {
+        self.jobs.borrow_mut().remove(&id);
+        self.post(Event::Finished { job: id });
+    }
+
+    /// Accepts a job and queues it.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub(crate) fn submit(
+        self: &Rc<Self>,
+        submitted: &Submitted<'_>,
+    ) -> Result<Rc<Job>, SubmitError> {
+        self.check_pool(&submitted.pool)?;
+        let id = JobId(self.job_ids.borrow_mut().next_id()?.get());
+        let job = Job::new(id, submitted, self.now_ms())?;
+        self.jobs.borrow_mut().insert(id, job.clone());
+        let queued = self.handle(Event::Submitted {
+            pool: submitted.pool.clone(),
+            client: submitted.client.clone(),
+            job: id,
+            hint: job.hint().clone(),
+            urgent: submitted.urgent,
+        });
+        if let Err(refusal) = queued {
+            self.jobs.borrow_mut().remove(&id);
+            return Err(refusal.into());
+        }
+        Ok(job)
+    }
+
+    fn check_pool(&self, pool: &PoolName) -> Result<(), SubmitError> {
+        self.look(|cluster| {
+            if cluster.pools().any(|known| known == pool) {
+                return Ok(());
+            }
+            let pools: Vec<&str> = cluster.pools().map(PoolName::as_str).collect();
+            Err(SubmitError::UnknownPool {
+                pool: pool.as_str().to_owned(),
+                pools: pools.join(", "),
+            })
+        })
+    }
+
+    /// A worker joins; the caller makes it active.
+    ///
+    /// # Errors
+    /// The core's refusal, above all [`Refusal::NameTaken`].
+    pub(crate) fn register(
+        self: &Rc<Self>,
+        pool: &PoolName,
+        name: &WorkerName,
+        capacity: u32,
+        cap: worker::Client,
+        connection: Connection,
+    ) -> Result<Rc<WorkerSession>, Refusal> {
+        let id = WorkerId(self.next_worker.replace(self.next_worker.get() + 1));
+        let session = Rc::new(WorkerSession::new(
+            id,
+            pool.clone(),
+            name.clone(),
+            cap,
+            connection,
+        ));
+        self.workers.borrow_mut().insert(id, session.clone());
+        let registered = self.handle(Event::Registered {
+            pool: pool.clone(),
+            worker: id,
+            name: name.clone(),
+            capacity,
+        });
+        if let Err(refusal) = registered {
+            self.workers.borrow_mut().remove(&id);
+            return Err(refusal);
+        }
+        Ok(session)
+    }
+
+    /// A worker's registration ends.
+    pub(crate) fn worker_left(self: &Rc<Self>, session: &WorkerSession) {
+        if session.left.is_cancelled() {
+            return;
+        }
+        session.left.cancel();
+        info!(pool = %session.pool, "Worker \"{}\" left", session.name);
+        self.post(Event::Left { worker: session.id });
+        // With jobs still to end, the session stays until the last one has.
+        if *session.running().borrow() == 0 {
+            self.workers.borrow_mut().remove(&session.id);
+        }
+    }
+
+    /// The connected worker of this name.
+    pub(crate) fn worker(&self, pool: &PoolName, name: &WorkerName) -> Option<Rc<WorkerSession>> {
+        let id = self.look(|cluster| cluster.worker(pool, name))?;
+        self.workers.borrow().get(&id).cloned()
+    }
+
+    /// Tells whoever waits for a worker to come back that one has joined.
+    pub(crate) fn announce_join(&self) {
+        self.joined.notify_waiters();
+    }
+
+    /// Waits until another registration than `old` bears the name.
+    pub(crate) async fn replacement(
+        &self,
+        pool: &PoolName,
+        name: &WorkerName,
+        old: WorkerId,
+    ) -> Rc<WorkerSession> {
+        loop {
+            // Registered before the look, so that a join in between is not missed.
+            let joined = self.joined.notified();
+            if let Some(session) = self.worker(pool, name)
+                && session.id != old
+            {
+                return session;
+            }
+            joined.await;
+        }
+    }
+
+    /// A worker asks for a job, and offers the capability that will stand for it.
+    ///
+    /// # Errors
+    /// If its registration is over.
+    pub(crate) fn ask(
+        self: &Rc<Self>,
+        worker: WorkerId,
+        job: cluster_capnp::job::Client,
+    ) -> Result<AskedPop, Refusal> {
+        let pop = PopId(self.next_pop.replace(self.next_pop.get() + 1));
+        let (answer, receiver) = oneshot::channel();
+        self.pops
+            .borrow_mut()
+            .insert(pop, WaitingPop { job, answer });
+        let asked = AskedPop {
+            scheduler: self.clone(),
+            pop,
+            answer: receiver,
+        };
+        self.handle(Event::Asked { worker, pop })?;
+        Ok(asked)
+    }
+
+    fn take_pop(&self, pop: PopId) -> Option<WaitingPop> {
+        self.pops.borrow_mut().remove(&pop)
+    }
+}
+
+/// A request for a job that waits for its answer. Dropping it withdraws the request.
+pub(crate) struct AskedPop {
+    scheduler: Rc<Scheduler>,
+    pop: PopId,
+    answer: oneshot::Receiver<PopAnswer>,
+}
+
+impl AskedPop {
+    /// Waits for the answer.
+    pub(crate) async fn answer(mut self) -> PopAnswer {
+        (&mut self.answer)
+            .await
+            .unwrap_or_else(|_| Err(rpc_error::failed("Worker disconnected")))
+    }
+}
+
+impl Drop for AskedPop {
+    fn drop(&mut self) {
+        if self.scheduler.take_pop(self.pop).is_some() {
+            self.scheduler.post(Event::PopWithdrawn { pop: self.pop });
+        }
+    }
+}

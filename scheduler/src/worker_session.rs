@@ -1,0 +1,63 @@
+//! One worker's stay in a pool, from its registration until it leaves, and a little longer: whoever waits for its last jobs to
+//! end (a drain) holds on to the session.
+
+use capnp::capability::FromClientHook as _;
+use ocluster_api::cluster_capnp::worker;
+use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
+use ocluster_vat::Connection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A registered worker.
+pub(crate) struct WorkerSession {
+    /// This registration's number.
+    pub(crate) id: WorkerId,
+    /// The pool it joined.
+    pub(crate) pool: PoolName,
+    /// The name it gave, unique among the pool's connected workers.
+    pub(crate) name: WorkerName,
+    /// The worker's own interface.
+    pub(crate) cap: worker::Client,
+    /// The connection it registered over.
+    pub(crate) connection: Connection,
+    /// How many jobs it has taken and not finished.
+    running: watch::Sender<u32>,
+    /// Fires when the registration ends.
+    pub(crate) left: CancellationToken,
+}
+
+impl WorkerSession {
+    /// A worker that has just joined.
+    pub(crate) fn new(
+        id: WorkerId,
+        pool: PoolName,
+        name: WorkerName,
+        cap: worker::Client,
+        connection: Connection,
+    ) -> Self {
+        Self {
+            id,
+            pool,
+            name,
+            cap,
+            connection,
+            running: watch::Sender::new(0),
+            left: CancellationToken::new(),
+        }
+    }
+
+    /// The worker's interface as an object without a type, for pings.
+    pub(crate) fn object(&self) -> capnp::capability::Client {
+        self.cap.clone().cast_to()
+    }
+
+    /// Takes note of the number of running jobs.
+    pub(crate) fn set_running(&self, running: u32) {
+        self.running.send_replace(running);
+    }
+
+    /// Follows the number of running jobs, also after the worker left.
+    pub(crate) fn running(&self) -> watch::Receiver<u32> {
+        self.running.subscribe()
+    }
+}

@@ -1,0 +1,142 @@
+//! Keeps the worker in its pool: connects, works, and connects again, until told to stop.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ocluster_git_context::ChildCommand;
+use ocluster_joblog::{LogConfig, LogStore};
+use ocluster_vat::{Stats, SturdyRef, Vat};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::executor::Executors;
+use crate::runner::{GIT_CHILD, Runner};
+use crate::session;
+use crate::slots::Slots;
+use crate::state_dir::StateDir;
+
+/// How long running jobs may take to stop when the worker stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How to run a worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pool's registration service.
+    pub cap: SturdyRef,
+    /// The worker's name, unique in the pool.
+    pub name: String,
+    /// How many jobs to run at once; at least 1.
+    pub capacity: u32,
+    /// Where the worker keeps its files.
+    pub state_dir: PathBuf,
+    /// What it can do.
+    pub executors: Executors,
+    /// The largest log of one job, in bytes; 0 for any size.
+    pub max_log_bytes: u64,
+    /// The program that runs the git child, if it is not this one.
+    pub git_child: Option<ChildCommand>,
+}
+
+/// What outlives a connection.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) vat: Vat,
+    pub(crate) slots: Slots,
+    pub(crate) spool: LogStore,
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) pool: tokio::runtime::Handle,
+    pub(crate) next_job: Cell<u64>,
+    /// Fires when all running jobs are to stop.
+    pub(crate) stop_jobs: CancellationToken,
+}
+
+/// Runs a worker on the current thread, which becomes its vat thread, until `shutdown`. Running jobs are then cancelled, and
+/// everything they started is gone when this returns.
+///
+/// Must be polled inside a [`tokio::task::LocalSet`] on a current-thread runtime.
+///
+/// # Errors
+/// Only if it cannot start. Whatever the scheduler or the network does, the worker tries again.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let state_dir = {
+        let path = config.state_dir.clone();
+        tokio::task::spawn_blocking(move || StateDir::open(&path)).await??
+    };
+    let spool = LogStore::open(
+        &state_dir.spool(),
+        LogConfig {
+            max_log_bytes: config.max_log_bytes,
+            ..LogConfig::default()
+        },
+    )?;
+    let pool = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("job")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let git_child = match &config.git_child {
+        Some(child) => child.clone(),
+        None => ChildCommand::new(
+            std::env::current_exe().context("cannot find this program")?,
+            [GIT_CHILD],
+        ),
+    };
+    let runner = Arc::new(Runner {
+        worker: config.name.clone(),
+        executors: config.executors.clone(),
+        tmp: state_dir.tmp(),
+        git_cache: state_dir.git(),
+        git_child,
+    });
+    let agent = Rc::new(Agent {
+        vat: Vat::client_only(Stats::new()),
+        slots: Slots::new(config.capacity),
+        spool,
+        runner,
+        pool: pool.handle().clone(),
+        next_job: Cell::new(1),
+        stop_jobs: CancellationToken::new(),
+        config,
+    });
+    stay_connected(&agent, &shutdown).await;
+    stop(&agent).await;
+    pool.shutdown_background();
+    Ok(())
+}
+
+async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
+    let mut backoff = Backoff::new();
+    while !shutdown.is_cancelled() {
+        let started = Instant::now();
+        let Err(reason) = session::stay(agent, shutdown).await else {
+            return;
+        };
+        let wait = backoff.after(started.elapsed());
+        warn!(
+            "Lost connection to scheduler ({reason}). Will retry in {:.1}s…",
+            wait.as_secs_f64()
+        );
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Stops the running jobs and waits for them.
+async fn stop(agent: &Agent) {
+    info!("Stopping");
+    agent.stop_jobs.cancel();
+    if tokio::time::timeout(STOP_TIMEOUT, agent.slots.all_free())
+        .await
+        .is_err()
+    {
+        warn!("Some jobs did not stop in time");
+    }
+}

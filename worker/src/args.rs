@@ -1,0 +1,83 @@
+//! The command line of `ocluster-worker`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use ocluster_cli::{CapArgs, LogArgs};
+
+use crate::agent::Config;
+use crate::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Pull};
+
+/// Take jobs from a pool and run them.
+#[derive(Debug, Parser)]
+#[command(name = "ocluster-worker", version)]
+pub struct Args {
+    #[command(flatten)]
+    cap: CapArgs,
+
+    /// Unique name of this worker.
+    #[arg(long, value_name = "ID")]
+    name: String,
+
+    /// Number of jobs to run at once.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    capacity: u32,
+
+    /// Directory for caches and temporary files. Created if absent.
+    #[arg(long, value_name = "PATH")]
+    state_dir: PathBuf,
+
+    /// When to pull the base images of Docker builds: "always" asks the registry each time, "missing" only for images that the
+    /// engine does not have.
+    #[arg(long, value_name = "WHEN", default_value_t = Pull::Always)]
+    docker_pull: Pull,
+
+    /// Also run custom jobs of the kind "test", which sleep, print, fail or hang as told. For trying a cluster out.
+    #[arg(long)]
+    allow_test_jobs: bool,
+
+    /// Largest log that is kept of one job, in bytes; 0 for any size.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    log_max_size: u64,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl Args {
+    /// The logging options, to be put in force first.
+    #[must_use]
+    pub fn log(&self) -> &LogArgs {
+        &self.log
+    }
+
+    /// The configuration these arguments ask for.
+    ///
+    /// # Errors
+    /// If the capability file is not one, or the environment asks for an engine that cannot be used.
+    pub fn into_config(self) -> anyhow::Result<Config> {
+        let docker = DockerConfig {
+            pull: self.docker_pull,
+            engine: EngineAddress::from_environment()?,
+            ..DockerConfig::default()
+        };
+        Ok(Config {
+            cap: self
+                .cap
+                .load()
+                .context("cannot read the pool's capability")?,
+            name: self.name,
+            capacity: self.capacity,
+            state_dir: self.state_dir,
+            executors: Executors {
+                docker: Some(Arc::new(DockerExecutor::new(docker))),
+                test_kind: self.allow_test_jobs,
+                ..Executors::default()
+            },
+            max_log_bytes: self.log_max_size,
+            git_child: None,
+        })
+    }
+}

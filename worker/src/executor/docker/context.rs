@@ -1,0 +1,424 @@
+//! Sends a build context to the engine as a tar stream, made on the fly: a context of any size takes little memory.
+//!
+//! Entries look as `docker build` makes them: modes, times and links as they are, everything owned by root. Sockets and devices are
+//! left out. The stream ends early, and the thread that makes it with it, as soon as nobody reads it any more.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use rustix::fs::OFlags;
+use tar::{Builder, EntryType, Header};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::ignore::{Matched, Rules, Verdict};
+
+/// How much is handed to the connection at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// How many chunks may wait for the connection.
+const PENDING: usize = 4;
+
+/// A context on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// The thread that makes the stream; it ends with a sentence if something in the context cannot be sent.
+    pub(super) thread: JoinHandle<Result<(), String>>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Sending {
+    /// How many bytes have been handed to the connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts to send the directory `root`, less what `rules` keep out.
+pub(super) fn send(
+    root: PathBuf,
+    rules: Rules,
+) -> (
+    Sending,
+    impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) {
+    let (chunks, mut receiver) = mpsc::channel(PENDING);
+    let sent = Arc::new(AtomicU64::new(0));
+    let writer = ChunkWriter {
+        chunks: chunks.clone(),
+        buffer: BytesMut::new(),
+        sent: Arc::clone(&sent),
+    };
+    let thread = tokio::task::spawn_blocking(move || {
+        let result = Archive::new(root, rules, writer).write();
+        if let Err(error) = &result {
+            // A broken stream makes the engine drop what it has; a short one could pass for a whole context.
+            let _ = chunks.blocking_send(Err(io::Error::other(error.clone())));
+        }
+        result
+    });
+    (
+        Sending { thread, sent },
+        futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)),
+    )
+}
+
+struct Archive {
+    root: PathBuf,
+    rules: Rules,
+    tar: Builder<ChunkWriter>,
+}
+
+impl Archive {
+    fn new(root: PathBuf, rules: Rules, writer: ChunkWriter) -> Self {
+        Self {
+            root,
+            rules,
+            tar: Builder::new(writer),
+        }
+    }
+
+    fn write(mut self) -> Result<(), String> {
+        self.add_directory(OsStr::new(""), &Matched::default())?;
+        self.tar
+            .into_inner()
+            .and_then(|mut writer| writer.flush())
+            .map_err(|error| cannot_send(Path::new("."), &error))
+    }
+
+    /// Adds what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
+    fn add_directory(&mut self, directory: &OsStr, matched: &Matched) -> Result<(), String> {
+        let explain = |error: io::Error| cannot_send(Path::new(directory), &error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(directory)).map_err(explain)? {
+            names.push(entry.map_err(explain)?.file_name());
+        }
+        names.sort_unstable();
+        for name in names {
+            let path = join(directory, &name);
+            let metadata = fs::symlink_metadata(self.root.join(&path))
+                .map_err(|error| cannot_send(Path::new(&path), &error))?;
+            let (verdict, matched) = self.rules.decide(&path, metadata.is_dir(), matched);
+            if verdict == Verdict::Send {
+                self.add_entry(Path::new(&path), &metadata)
+                    .map_err(|error| cannot_send(Path::new(&path), &error))?;
+            }
+            if metadata.is_dir() && verdict != Verdict::Skip {
+                self.add_directory(&path, &matched)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_entry(&mut self, path: &Path, metadata: &Metadata) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_metadata(metadata);
+        header.set_uid(0);
+        header.set_gid(0);
+        let name = path.as_os_str().as_bytes();
+        let kind = metadata.file_type();
+        if kind.is_file() {
+            let file = File::options()
+                .read(true)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+                .open(self.root.join(path))?;
+            self.append(
+                header,
+                name,
+                None,
+                Exactly {
+                    file,
+                    left: metadata.len(),
+                },
+            )
+        } else if kind.is_dir() {
+            self.append(header, name, None, io::empty())
+        } else if kind.is_symlink() {
+            let target = fs::read_link(self.root.join(path))?;
+            self.append(
+                header,
+                name,
+                Some(target.as_os_str().as_bytes()),
+                io::empty(),
+            )
+        } else if kind.is_fifo() {
+            header.set_entry_type(EntryType::Fifo);
+            self.append(header, name, None, io::empty())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Appends an entry whose name and link target are kept byte for byte: they need be neither short, nor tidy, nor UTF-8.
+    fn append(
+        &mut self,
+        mut header: Header,
+        name: &[u8],
+        target: Option<&[u8]>,
+        data: impl Read,
+    ) -> io::Result<()> {
+        if !header.entry_type().is_file() {
+            header.set_size(0);
+        }
+        if let Some(target) = target
+            && header.set_link_name_literal(target).is_err()
+        {
+            self.append_long(EntryType::GNULongLink, target)?;
+        }
+        let field = &mut header.as_old_mut().name;
+        if name.len() > field.len() {
+            self.append_long(EntryType::GNULongName, name)?;
+        }
+        for (byte, value) in field.iter_mut().zip(name) {
+            *byte = *value;
+        }
+        header.set_cksum();
+        self.tar.append(&header, data)
+    }
+
+    /// Appends what does not fit the next entry's header, in the way of GNU tar.
+    fn append_long(&mut self, kind: EntryType, value: &[u8]) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_path("@LongLink")?;
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(value.len() as u64 + 1);
+        header.set_cksum();
+        self.tar.append(&header, value.chain(&[0][..]))
+    }
+}
+
+fn join(directory: &OsStr, name: &OsStr) -> OsString {
+    if directory.is_empty() {
+        return name.to_owned();
+    }
+    OsString::from_vec([directory.as_bytes(), b"/", name.as_bytes()].concat())
+}
+
+fn cannot_send(path: &Path, error: &io::Error) -> String {
+    format!("cannot send {path:?} of the build context to the Docker engine: {error}")
+}
+
+/// A file of a size that was promised already.
+struct Exactly {
+    file: File,
+    left: u64,
+}
+
+impl Read for Exactly {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Ok(0);
+        }
+        let count = (&self.file).take(self.left).read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it shrank while it was being sent",
+            ));
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+struct ChunkWriter {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    buffer: BytesMut,
+    sent: Arc<AtomicU64>,
+}
+
+impl ChunkWriter {
+    fn pass_on(&mut self) -> io::Result<()> {
+        let chunk = self.buffer.split().freeze();
+        self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        self.chunks
+            .blocking_send(Ok(chunk))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.pass_on()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            Ok(())
+        } else {
+            self.pass_on()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use futures::StreamExt;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn archive_of(root: &Path, rules: Rules) -> (Vec<u8>, u64) {
+        let (sending, stream) = send(root.to_owned(), rules);
+        let chunks: Vec<_> = stream.collect().await;
+        let bytes: Vec<u8> = chunks
+            .into_iter()
+            .flat_map(|chunk| chunk.unwrap())
+            .collect();
+        let sent = sending.sent();
+        sending.thread.await.unwrap().unwrap();
+        (bytes, sent)
+    }
+
+    type Entries = BTreeMap<Vec<u8>, (Header, Vec<u8>, Option<Vec<u8>>)>;
+
+    fn entries(archive: &[u8]) -> Entries {
+        let mut entries = Entries::new();
+        for entry in tar::Archive::new(archive).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut contents = Vec::new();
+            entry.read_to_end(&mut contents).unwrap();
+            let target = entry.link_name_bytes().map(|target| target.into_owned());
+            entries.insert(
+                entry.path_bytes().into_owned(),
+                (entry.header().clone(), contents, target),
+            );
+        }
+        entries
+    }
+
+    #[tokio::test]
+    async fn a_single_small_file_takes_what_docker_says_it_takes() {
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+        let (archive, sent) = archive_of(root.path(), Rules::default()).await;
+        assert_eq!(sent, 2048);
+        assert_eq!(archive.len(), 2048);
+    }
+
+    #[tokio::test]
+    async fn odd_names_modes_and_links_arrive_as_they_are_and_belong_to_root() {
+        let root = TempDir::new().unwrap();
+        let long = [&b"\xff"[..], &[b'n'; 200]].concat();
+        for name in [
+            &b"plain"[..],
+            b"new\nline",
+            b"bad\xff\xfe",
+            b"-rf",
+            b" space ",
+            &long,
+        ] {
+            fs::write(root.path().join(OsStr::from_bytes(name)), name).unwrap();
+        }
+        fs::set_permissions(
+            root.path().join("plain"),
+            fs::Permissions::from_mode(0o4751),
+        )
+        .unwrap();
+        let far = "x/".repeat(120);
+        for (link, target) in [
+            ("up", "../..//./outside"),
+            ("dangling", "/nowhere"),
+            ("far", &far),
+        ] {
+            symlink(target, root.path().join(link)).unwrap();
+        }
+        fs::create_dir(root.path().join("empty")).unwrap();
+        let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
+
+        let entries = entries(&archive_of(root.path(), Rules::default()).await.0);
+        for name in [
+            &b"plain"[..],
+            b"new\nline",
+            b"bad\xff\xfe",
+            b"-rf",
+            b" space ",
+            &long,
+        ] {
+            assert_eq!(entries[name].1, name);
+        }
+        assert_eq!(entries[&b"plain"[..]].0.mode().unwrap() & 0o7777, 0o4751);
+        for (link, target) in [
+            ("up", "../..//./outside"),
+            ("dangling", "/nowhere"),
+            ("far", &far),
+        ] {
+            assert_eq!(
+                entries[link.as_bytes()].2.as_deref().unwrap(),
+                target.as_bytes()
+            );
+        }
+        assert_eq!(entries[&b"empty"[..]].0.entry_type(), EntryType::Directory);
+        assert!(!entries.contains_key(&b"socket"[..]));
+        assert!(
+            entries
+                .values()
+                .all(|(header, ..)| header.uid().unwrap() == 0 && header.gid().unwrap() == 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_of_more_than_8_gib_is_announced_with_its_size() {
+        let root = TempDir::new().unwrap();
+        let size = 9 << 30;
+        File::create(root.path().join("big"))
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
+        let first = stream.next().await.unwrap().unwrap();
+        let header = Header::from_byte_slice(&first[..512]);
+        assert_eq!(header.size().unwrap(), size);
+        drop(stream);
+        assert!(
+            sending
+                .thread
+                .await
+                .unwrap()
+                .unwrap_err()
+                .starts_with("cannot send \"big\"")
+        );
+        assert!(
+            sending.sent.load(Ordering::Relaxed) < 1 << 20,
+            "the rest was not read for nobody"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrinks_breaks_the_stream_instead_of_garbling_it() {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("log");
+        File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
+        stream.next().await.unwrap().unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1)
+            .unwrap();
+        let chunks: Vec<_> = stream.collect().await;
+        let error = chunks.last().unwrap().as_ref().unwrap_err().to_string();
+        assert!(
+            error.ends_with("it shrank while it was being sent"),
+            "{error}"
+        );
+        assert_eq!(sending.thread.await.unwrap().unwrap_err(), error);
+    }
+}

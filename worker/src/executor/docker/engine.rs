@@ -1,0 +1,122 @@
+//! The connection to the Docker engine: finding it, asking how it is, and seeing a cancelled build's containers go.
+//!
+//! Whatever goes wrong here is the engine's fault or the operator's, never the user's: sentences name the engine and say what to do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+use super::config::{DockerConfig, EngineAddress};
+use crate::executor::Failure;
+
+/// How long a cancelled job waits for the engine to remove its containers. A healthy engine takes a fraction of a second.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How an engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineHealth {
+    /// The engine's own version, such as `20.10.24`.
+    pub version: String,
+    /// The newest version of its API.
+    pub api_version: String,
+    /// Whether it offers what is experimental, such as squashing layers.
+    pub experimental: bool,
+}
+
+/// Opens the way to the engine. The engine itself is first asked by [`health`].
+pub(super) fn connect(config: &DockerConfig) -> Result<Docker, Failure> {
+    let seconds = config.answer_timeout.as_secs().max(1);
+    match &config.engine {
+        EngineAddress::Unix(path) => {
+            Docker::connect_with_unix(&path.to_string_lossy(), seconds, API_DEFAULT_VERSION)
+        }
+        EngineAddress::Http(address) => {
+            Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+        }
+    }
+    .map_err(|error| away(&config.engine, &error))
+}
+
+/// Asks the engine whether it is there and what it is.
+pub(super) async fn health(
+    docker: &Docker,
+    engine: &EngineAddress,
+) -> Result<EngineHealth, Failure> {
+    let explain = |error| away(engine, &error);
+    docker.ping().await.map_err(explain)?;
+    let version = docker.version().await.map_err(explain)?;
+    Ok(EngineHealth {
+        version: version.version.unwrap_or_default(),
+        api_version: version.api_version.unwrap_or_default(),
+        experimental: version.experimental.unwrap_or(false),
+    })
+}
+
+/// The engine did not answer at all.
+pub(super) fn away(engine: &EngineAddress, error: &Error) -> Failure {
+    Failure::engine(format!(
+        "cannot reach the Docker engine at {engine}: {}; start it, or point the worker's DOCKER_HOST at the right one",
+        reason(error)
+    ))
+}
+
+/// The engine answered and then fell silent.
+pub(super) fn lost(engine: &EngineAddress, reason: &str) -> Failure {
+    Failure::engine(format!(
+        "lost the Docker engine at {engine} during the build: {reason}; submit the job again once the engine runs"
+    ))
+}
+
+/// The innermost cause: what wraps it only repeats that an HTTP client failed.
+pub(super) fn reason(error: &Error) -> String {
+    match error {
+        Error::SocketNotFoundError(_) => return "its socket does not exist".to_owned(),
+        Error::RequestTimeoutError => return "it does not answer in time".to_owned(),
+        _ => {}
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// Waits until the engine has removed `containers`, which it does by itself when a build's client goes away.
+///
+/// Their names come from the build's output, where a build step can write what it likes: so they are only asked for here, never
+/// removed. A forged name costs the forger's own job a little time, and nobody else anything.
+pub(super) async fn wait_until_removed(docker: &Docker, containers: &BTreeSet<String>) {
+    let deadline = Instant::now() + REMOVAL_LIMIT;
+    for container in containers {
+        match timeout_at(deadline, gone(docker, container)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(
+                    container,
+                    error = reason(&error),
+                    "cannot tell whether a cancelled build's container is gone"
+                )
+            }
+            Err(_) => warn!(
+                container,
+                "the engine has not removed the container of a cancelled build yet"
+            ),
+        }
+    }
+}
+
+async fn gone(docker: &Docker, container: &str) -> Result<(), Error> {
+    loop {
+        match docker.inspect_container(container, None).await {
+            Err(Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}

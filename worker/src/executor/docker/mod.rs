@@ -1,0 +1,19 @@
+//! Docker builds with the classic builder, driven through the engine's API.
+//!
+//! The job's context directory is sent as a tar stream ([`context`], less what `.dockerignore` names, [`ignore`]); what the engine
+//! answers is written to the job's log as `docker build` prints it ([`display`]). Nothing here starts a process, so that no socket
+//! can be inherited and a cancelled job has nothing to leave behind but containers, which the engine removes when its client goes away ([`engine`]).
+
+mod build;
+mod config;
+mod context;
+mod display;
+mod dockerfile;
+mod engine;
+mod ignore;
+mod pattern;
+mod units;
+
+pub use build::DockerExecutor;
+pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull};
+pub use engine::EngineHealth;

@@ -1,0 +1,254 @@
+//! What happens to one job on this machine: its log, its directories, its build context, its executor, its last line.
+//!
+//! Runs on the pool of ordinary threads. Whatever happens, the log is complete before the result is given, and the job's directories
+//! are gone.
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use ocluster_api::{Action, JobSpec};
+use ocluster_git_context::{
+    Cause as GitCause, ChildCommand, DEFAULT_SILENCE_LIMIT, GitError, Request,
+};
+use ocluster_joblog::{End, LogWriter};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::executor::{Cause, Executor, Executors, Failure, JobContext, JobLog, Outcome};
+use crate::job::JobResult;
+
+/// The hidden first argument with which the program runs as the child that reads git repositories.
+pub const GIT_CHILD: &str = "git-context-child";
+
+/// Chunks of output that wait for the disk before their writer waits.
+const LOG_BACKLOG: usize = 16;
+
+/// What all jobs of a worker share.
+pub(crate) struct Runner {
+    pub(crate) worker: String,
+    pub(crate) executors: Executors,
+    pub(crate) tmp: PathBuf,
+    pub(crate) git_cache: PathBuf,
+    pub(crate) git_child: ChildCommand,
+}
+
+impl Runner {
+    /// Runs one job. The result comes when the log is complete.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        spec: Result<JobSpec, String>,
+        spool: LogWriter,
+        cancel: CancellationToken,
+    ) -> JobResult {
+        let (log, chunks) = JobLog::new(LOG_BACKLOG);
+        let spooling = tokio::spawn(spool_log(chunks, spool));
+        let run = AssertUnwindSafe(self.run_logged(spec, &log, &cancel));
+        let result = match run.catch_unwind().await {
+            Ok(outcome) => JobResult::Outcome(outcome),
+            Err(panic) => {
+                let what = panic_text(&*panic);
+                warn!("A job crashed: {what}");
+                log.line(format!("Uncaught exception: {what}")).await;
+                JobResult::Crashed
+            }
+        };
+        drop(log);
+        if spooling.await.is_err() {
+            warn!("The writer of a job's log crashed");
+        }
+        result
+    }
+
+    async fn run_logged(
+        &self,
+        spec: Result<JobSpec, String>,
+        log: &JobLog,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        log.line(format!("Building on {}", self.worker)).await;
+        let outcome = match spec {
+            Ok(spec) => self.run_spec(&spec, log, cancel).await,
+            Err(mistake) => Failure::request(mistake).into(),
+        };
+        // Whoever was told to stop has stopped, whatever its last words were.
+        let outcome = if cancel.is_cancelled() {
+            Outcome::Cancelled
+        } else {
+            outcome
+        };
+        match &outcome {
+            Outcome::Succeeded { .. } => log.line("Job succeeded").await,
+            Outcome::Cancelled => log.line("Job cancelled").await,
+            Outcome::Failed(failure) => log.line(&failure.message).await,
+        }
+        outcome
+    }
+
+    async fn run_spec(&self, spec: &JobSpec, log: &JobLog, cancel: &CancellationToken) -> Outcome {
+        let job_dir = match JobDir::create(&self.tmp).await {
+            Ok(dir) => dir,
+            Err(error) => {
+                return Failure::setup(format!(
+                    "The worker cannot make a directory for this job: {error}"
+                ))
+                .into();
+            }
+        };
+        let outcome = match self
+            .fill_context(spec, &job_dir.context(), log, cancel)
+            .await
+        {
+            Ok(()) => {
+                let context = job_dir.context();
+                let scratch = job_dir.scratch();
+                self.executors
+                    .execute(JobContext {
+                        spec,
+                        context: &context,
+                        scratch: &scratch,
+                        log,
+                        cancel,
+                    })
+                    .await
+            }
+            Err(outcome) => outcome,
+        };
+        job_dir.remove().await;
+        outcome
+    }
+
+    /// Checks the job's commits out into `context`.
+    async fn fill_context(
+        &self,
+        spec: &JobSpec,
+        context: &Path,
+        log: &JobLog,
+        cancel: &CancellationToken,
+    ) -> Result<(), Outcome> {
+        let Some(source) = &spec.source else {
+            return Ok(());
+        };
+        let include_git = matches!(&spec.action, Action::Docker(docker) if docker.include_git);
+        let request = Request {
+            repository: source.repository.clone(),
+            commits: source.commits.clone(),
+            include_git,
+            cache_dir: self.git_cache.clone(),
+            destination: context.to_owned(),
+            silence_limit: DEFAULT_SILENCE_LIMIT,
+        };
+        // A few lines at most, so that they need no bound of their own.
+        let (sender, mut lines) = mpsc::unbounded_channel::<Bytes>();
+        let prepare = async move {
+            let mut forward = move |line: &[u8]| drop(sender.send(Bytes::copy_from_slice(line)));
+            ocluster_git_context::prepare(&request, &self.git_child, &mut forward, cancel).await
+        };
+        let write = async {
+            while let Some(line) = lines.recv().await {
+                log.write(line).await;
+            }
+        };
+        let (prepared, ()) = tokio::join!(prepare, write);
+        prepared.map(|_| ()).map_err(|error| git_outcome(&error))
+    }
+}
+
+fn git_outcome(error: &GitError) -> Outcome {
+    let cause = match error.cause() {
+        GitCause::Cancelled => return Outcome::Cancelled,
+        GitCause::Request => Cause::Request,
+        GitCause::Server | GitCause::Worker => Cause::Setup,
+    };
+    Failure {
+        cause,
+        message: error.to_string(),
+    }
+    .into()
+}
+
+/// A job's directories.
+struct JobDir(tempfile::TempDir);
+
+impl JobDir {
+    async fn create(tmp: &Path) -> std::io::Result<Self> {
+        let tmp = tmp.to_owned();
+        blocking(move || {
+            // Mode 0700, which the crate sees to.
+            let dir = Self(tempfile::Builder::new().prefix("job-").tempdir_in(tmp)?);
+            std::fs::create_dir(dir.context())?;
+            std::fs::create_dir(dir.scratch())?;
+            Ok(dir)
+        })
+        .await
+    }
+
+    fn context(&self) -> PathBuf {
+        self.0.path().join("context")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.0.path().join("scratch")
+    }
+
+    async fn remove(self) {
+        let path = self.0.path().to_owned();
+        if let Err(error) = blocking(move || self.0.close()).await {
+            warn!(%error, "Cannot remove \"{}\"; it will be removed at the next start", path.display());
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(std::io::Error::other(error)),
+    }
+}
+
+/// Writes a job's output to its spool. A spool that cannot be written ends the log with the reason, and the job goes on.
+async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) {
+    let mut end = End::Closed;
+    while let Some(chunk) = chunks.recv().await {
+        if let Err(error) = spool.append(chunk).await {
+            warn!(%error, "Cannot keep a job's log");
+            end = End::Broken {
+                reason: format!("The rest of this log could not be kept: {error}"),
+            };
+            break;
+        }
+    }
+    // Nobody is kept waiting for room in a log that is closed.
+    drop(chunks);
+    if let Err(error) = spool.finish(end).await {
+        warn!(%error, "Cannot complete a job's log");
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown")
+}
+
+/// Says in the worker's own log how a job ended.
+pub(crate) fn report(id: u64, result: &JobResult) {
+    match result {
+        JobResult::Outcome(Outcome::Succeeded { .. }) => info!(job = id, "Job succeeded"),
+        JobResult::Outcome(Outcome::Cancelled) => info!(job = id, "Job cancelled"),
+        JobResult::Outcome(Outcome::Failed(failure)) => {
+            info!(
+                job = id,
+                cause = failure.cause.code(),
+                "Job failed: {}",
+                failure.message
+            );
+        }
+        JobResult::Crashed => warn!(job = id, "Job crashed"),
+    }
+}

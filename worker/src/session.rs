@@ -1,0 +1,151 @@
+//! One stay in the pool: from the connection to its end. Registers, asks for work whenever a slot is free, starts what it gets.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use capnp::capability::FromClientHook as _;
+use ocluster_api::JobSpec;
+use ocluster_api::cluster_capnp::{job_descr, queue, registration, worker};
+use ocluster_vat::{Connection, DialOptions, RpcError};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::agent::Agent;
+use crate::job::{self, Offered};
+use crate::runner;
+use crate::slots::Slot;
+
+/// A scheduler that was silent for this long is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
+/// A scheduler that was silent for this long is taken for dead.
+const PING_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long the scheduler may take to accept a registration. It may have to find out first whether an older one is dead.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to say goodbye for.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What the scheduler can ask of this worker. Everything else is answered with "unimplemented".
+struct WorkerServer;
+
+impl worker::Server for WorkerServer {}
+
+/// Connects, joins the pool and works until the connection is lost or `shutdown` fires.
+///
+/// # Errors
+/// Why the stay ended before `shutdown`.
+pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Result<(), String> {
+    let options = DialOptions::default();
+    let connect = ocluster_cli::connect(&agent.vat, &agent.config.cap, &options);
+    let connection = tokio::select! {
+        connected = connect => connected.map_err(|error| error.to_string())?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let joined = tokio::select! {
+        joined = join(agent, &connection) => joined,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let queue = match joined {
+        Ok(queue) => queue,
+        Err(error) => {
+            connection.disconnect("The worker could not register");
+            return Err(error.to_string());
+        }
+    };
+    info!("Registered as \"{}\"", agent.config.name);
+    let object = queue.clone().cast_to();
+    let ended = tokio::select! {
+        reason = ocluster_vat::watch(&connection, &object, PING_INTERVAL, PING_TIMEOUT) => Err(reason.to_string()),
+        error = work(agent, &queue) => Err(error.to_string()),
+        () = shutdown.cancelled() => Ok(()),
+    };
+    leave(&connection, queue).await;
+    ended
+}
+
+/// Leaves the pool before the connection goes, so that the scheduler need not find out.
+async fn leave(connection: &Connection, queue: queue::Client) {
+    drop(queue);
+    connection.disconnect("The worker is leaving");
+    // Without an answer it is gone anyway.
+    let _ = tokio::time::timeout(GOODBYE, connection.closed()).await;
+}
+
+async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, RpcError> {
+    let registration: registration::Client = connection.bootstrap(&agent.config.cap.id);
+    let mut request = registration.register_request();
+    let mut params = request.get();
+    params.set_name(&agent.config.name);
+    params.set_capacity(i32::try_from(agent.config.capacity).unwrap_or(i32::MAX));
+    params.set_worker(capnp_rpc::new_client(WorkerServer));
+    match tokio::time::timeout(REGISTER_TIMEOUT, request.send().promise).await {
+        Ok(answer) => Ok(answer?.get()?.get_queue()?),
+        Err(_) => Err(RpcError::Failed(
+            "the scheduler did not answer the registration".into(),
+        )),
+    }
+}
+
+/// Takes jobs as long as the scheduler gives them.
+async fn work(agent: &Rc<Agent>, queue: &queue::Client) -> RpcError {
+    loop {
+        let slot = agent.slots.take().await;
+        if let Err(error) = take_job(agent, queue, slot).await {
+            return error;
+        }
+    }
+}
+
+async fn take_job(agent: &Rc<Agent>, queue: &queue::Client, slot: Slot) -> Result<(), RpcError> {
+    info!("Requesting a new job…");
+    let (job, offered) = job::offer();
+    let mut request = queue.pop_request();
+    request.get().set_job(job);
+    let answer = request.send().promise.await?;
+    start(agent, answer.get()?.get_descr()?, offered, slot);
+    Ok(())
+}
+
+/// Starts a job on the pool of ordinary threads.
+fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot: Slot) {
+    let id = agent.next_job.replace(agent.next_job.get() + 1);
+    let spool = match agent.spool.create(id) {
+        Ok(spool) => spool,
+        Err(error) => {
+            warn!(job = id, %error, "Cannot keep a job's log, so the job is given back");
+            return;
+        }
+    };
+    offered.log.send_replace(Some(spool.reader()));
+    let spec = JobSpec::read(descr).map_err(|error| error.to_string());
+    let runner = agent.runner.clone();
+    let Offered {
+        outcome,
+        cancel,
+        log,
+    } = offered;
+    let stop = agent.stop_jobs.clone();
+    info!(job = id, "Starting a job");
+    let running = agent.pool.spawn(async move {
+        let cancelled = cancel.clone();
+        let run = runner.run(spec, spool, cancel);
+        tokio::pin!(run);
+        let result = tokio::select! {
+            result = &mut run => result,
+            () = stop.cancelled() => {
+                cancelled.cancel();
+                run.await
+            }
+        };
+        runner::report(id, &result);
+        outcome.send_replace(Some(result));
+        drop(slot);
+    });
+    let agent = agent.clone();
+    tokio::task::spawn_local(async move {
+        // A crash of the task itself shows as a job that was never started.
+        let _ = running.await;
+        // The scheduler reads on until it lets go of the job.
+        log.closed().await;
+        agent.spool.remove(id).await;
+    });
+}
