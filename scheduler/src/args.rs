@@ -273,15 +273,7 @@ fn scheduling(text: &str) -> Result<(Option<String>, Policy), String> {
         Some((pool, policy)) => (Some(pool.to_owned()), policy),
         None => (None, text),
     };
-    let policy = match policy {
-        "balanced" => Policy::Balanced,
-        "upstream" => Policy::Upstream,
-        other => {
-            return Err(format!(
-                "unknown policy \"{other}\": expected balanced or upstream"
-            ));
-        }
-    };
+    let policy: Policy = policy.parse().map_err(|error| format!("{error}"))?;
     Ok((pool, policy))
 }
 

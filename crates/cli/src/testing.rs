@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use capnp::capability::Client;
 use futures::future::LocalBoxFuture;
 use ocluster_vat::{
-    Address, Digest, Limits, Listener, Location, PeerInfo, RestoreError, Restorer, SecretKey, Server, ServiceId, Stats,
+    Address, Connection, Digest, Limits, Listener, Location, RestoreError, Restorer, SecretKey, Server, ServiceId, Stats,
     SturdyRef,
 };
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ pub struct TestServer {
 struct OneObject(Client);
 
 impl Restorer for OneObject {
-    fn restore<'a>(&'a self, _: &'a PeerInfo, id: &'a [u8]) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
+    fn restore<'a>(&'a self, _: &'a Connection, id: &'a [u8]) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
         let found = if id == ID { Ok(self.0.clone()) } else { Err(RestoreError::Unknown) };
         Box::pin(std::future::ready(found))
     }
