@@ -6,7 +6,7 @@ use std::rc::Rc;
 use capnp::capability::Client;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use ocluster_vat::{Limits, PeerInfo, RestoreError, Restorer};
+use ocluster_vat::{Connection, Limits, RestoreError, Restorer};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -28,7 +28,7 @@ struct Anything(Client);
 impl Restorer for Anything {
     fn restore<'a>(
         &'a self,
-        _peer: &'a PeerInfo,
+        _connection: &'a Connection,
         _id: &'a [u8],
     ) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
         async { Ok(self.0.clone()) }.boxed_local()

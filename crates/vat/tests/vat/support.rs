@@ -278,12 +278,12 @@ impl Known {
 impl Restorer for Known {
     fn restore<'a>(
         &'a self,
-        peer: &'a PeerInfo,
+        connection: &'a Connection,
         id: &'a [u8],
     ) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
         async move {
             tokio::time::sleep(self.delay).await;
-            self.seen.borrow_mut().push(peer.clone());
+            self.seen.borrow_mut().push(connection.peer().clone());
             if self.fails {
                 return Err(RestoreError::Internal("the disk is full".to_owned()));
             }
