@@ -1,5 +1,6 @@
 //! The command line of `ocluster-scheduler`: OCluster's flags, and ours beside them.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::config::{Config, Retention};
 pub struct Args {
     /// File with the secret key; generated if absent. "" for a new key at every start.
     #[arg(long, value_name = "PATH")]
-    capnp_secret_key_file: PathBuf,
+    capnp_secret_key_file: OsString,
 
     /// Address to listen on: tcp:HOST:PORT or unix:PATH.
     #[arg(long, value_name = "ADDR")]
@@ -174,7 +175,7 @@ impl Args {
     /// # Errors
     /// If they contradict each other.
     pub fn into_config(self, log_counts: LogCounts) -> Result<Config, String> {
-        let key_file = Some(self.capnp_secret_key_file).filter(|path| !path.as_os_str().is_empty());
+        let key_file = Some(PathBuf::from(self.capnp_secret_key_file)).filter(|path| !path.as_os_str().is_empty());
         if self.worker_timeout <= self.worker_ping {
             return Err("--worker-timeout must be longer than --worker-ping".to_owned());
         }
