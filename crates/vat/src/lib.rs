@@ -36,6 +36,7 @@ mod socket;
 mod stats;
 mod strangers;
 mod sturdy_ref;
+mod sturdy_ref_error;
 mod tls;
 
 pub use address::Address;
@@ -57,4 +58,5 @@ pub use restorer::{RestoreError, Restorer};
 pub use serve::Server;
 pub use service_id::{RANDOM_ID_BYTES, ServiceId};
 pub use stats::Stats;
-pub use sturdy_ref::{SturdyRef, SturdyRefError};
+pub use sturdy_ref::SturdyRef;
+pub use sturdy_ref_error::SturdyRefError;

@@ -196,7 +196,8 @@ fn exception_types_survive_the_wire() {
     vat_test(async {
         let (client, _server) = pipe(Rc::new(Known::with(&[b"a"])), Limits::default());
         let object: Client = client.bootstrap(&id("a"));
-        let failing: [(fn(String) -> capnp::Error, &str); 4] = [
+        type Make = fn(String) -> capnp::Error;
+        let failing: [(Make, &str); 4] = [
             (error::failed, "Failed: why"),
             (error::overloaded, "Overloaded: why"),
             (error::disconnected, "Disconnected: why"),
@@ -295,6 +296,29 @@ fn the_release_of_an_object_is_noticed_while_its_call_is_pending() {
         assert_eq!(watched.get(), 1, "the call itself goes on");
         pending.abort();
         until("the call is withdrawn", || watched.get() == 0).await;
+    });
+}
+
+#[test]
+fn the_loss_of_the_connection_releases_an_object_too() {
+    vat_test(async {
+        let thing = Thing::named("job");
+        let rung = Rc::new(Cell::new(false));
+        let guarded: ThingClient = guarded_client(thing.clone(), Bell(rung.clone()));
+        let giver = Thing::named("giver");
+        *giver.gift.borrow_mut() = Some(guarded.0);
+        let known = Known::default();
+        known.add(b"giver", giver.client());
+        let (client, _server) = pipe(Rc::new(known), Limits::default());
+        let object: Client = client.bootstrap(&id("giver"));
+        let job = cap_of(&call(&object, GIFT, "").await.unwrap());
+        giver.gift.borrow_mut().take();
+        let pending = tokio::task::spawn_local(start(&job, HANG, "").promise);
+        until("the call has arrived", || thing.hanging.get() == 1).await;
+        assert!(!rung.get());
+        client.disconnect("lost");
+        until("the guard has gone", || rung.get()).await;
+        assert!(pending.await.unwrap().is_err());
     });
 }
 

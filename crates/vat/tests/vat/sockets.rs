@@ -119,10 +119,16 @@ fn garbage_is_refused_and_nobody_else_notices() {
 }
 
 /// Runs `openssl s_client` against a server and gives what it printed.
-async fn s_client(port: u16, arguments: &'static [&'static str]) -> String {
+async fn s_client(port: u16, arguments: &[&str]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
     let run = move || {
         let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+            .args([
+                "s_client",
+                "-ign_eof",
+                "-connect",
+                &format!("127.0.0.1:{port}"),
+            ])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -141,9 +147,8 @@ async fn s_client(port: u16, arguments: &'static [&'static str]) -> String {
 fn a_client_without_certificate_is_rejected() {
     vat_test(async {
         let server = serve_tls(Known::with(&[b"a"]), Limits::default());
-        for version in [&["-tls1_3"][..], &["-tls1_2"]] {
-            let version: &'static [&'static str] = Box::leak(version.to_vec().into_boxed_slice());
-            let printed = s_client(server.port(), version).await;
+        for version in ["-tls1_3", "-tls1_2"] {
+            let printed = s_client(server.port(), &[version]).await;
             assert!(printed.contains("alert"), "{printed}");
         }
         assert_eq!(server.stats.inbound_received(), 0);
@@ -163,6 +168,53 @@ fn the_certificate_is_the_one_ocaml_makes() {
             "{printed}"
         );
         assert!(printed.contains("NotAfter: Dec 31"), "{printed}");
+    });
+}
+
+#[test]
+fn a_client_with_any_certificate_is_let_in_with_either_version() {
+    vat_test(async {
+        let server = serve_tls(Known::with(&[b"a"]), Limits::default());
+        for version in ["-tls1_3", "-tls1_2"] {
+            for kind in ["p256", "rsa"] {
+                let certificate = fixture(&format!("{kind}-certificate.pem"));
+                let key = fixture(&format!("{kind}-pkcs8.pem"));
+                let arguments = [version, "-cert", &certificate, "-key", &key];
+                let printed = s_client(server.port(), &arguments).await;
+                // It spoke, over TLS, and was answered as one who speaks nonsense.
+                assert!(printed.contains("claims to have"), "{printed}");
+            }
+        }
+    });
+}
+
+#[test]
+fn accepting_can_run_on_threads_of_its_own() {
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let handle = io.handle().clone();
+    vat_test(async move {
+        for key in [Some(SecretKey::ephemeral().unwrap()), None] {
+            let here = Location::tcp("127.0.0.1", 0);
+            let known = Rc::new(Known::with(&[b"a"]));
+            let limits = Limits::default();
+            let server = serve_with_io(&here, key, known, limits, handle.clone());
+            let mut objects = Vec::new();
+            for _ in 0..20 {
+                let object: Client = server.dial().await.bootstrap(&id("a"));
+                objects.push(object);
+            }
+            for object in &objects {
+                let text = "x".repeat(100_000);
+                assert_eq!(echo(object, &text).await.unwrap().len(), 100_002);
+            }
+            server.stop.cancel();
+            server.done.await.unwrap();
+            assert!(echo(&objects[0], "x").await.unwrap_err().is_disconnected());
+        }
     });
 }
 

@@ -349,6 +349,18 @@ pub(crate) fn serve_at(
     restorer: Rc<dyn Restorer>,
     limits: Limits,
 ) -> Serving {
+    let here = tokio::runtime::Handle::current();
+    serve_with_io(location, key, restorer, limits, here)
+}
+
+/// As [`serve_at`], accepting and shaking hands on another runtime.
+pub(crate) fn serve_with_io(
+    location: &Location,
+    key: Option<SecretKey>,
+    restorer: Rc<dyn Restorer>,
+    limits: Limits,
+    io: tokio::runtime::Handle,
+) -> Serving {
     let listener = Listener::bind(location).unwrap();
     let digest = key.as_ref().map_or(Digest::Insecure, SecretKey::digest);
     let address = Address::new(listener.local_location().clone(), digest);
@@ -360,7 +372,7 @@ pub(crate) fn serve_at(
         limits,
         restorer,
         stats: stats.clone(),
-        io: tokio::runtime::Handle::current(),
+        io,
     };
     let running = server.run(stop.clone());
     let done = tokio::task::spawn_local(async move { running.await.unwrap() });
