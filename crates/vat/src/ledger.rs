@@ -136,3 +136,53 @@ impl Ledger {
         self.exports.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_counts_until_it_is_finished() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.call_begins(1, 1), Ok(()));
+        assert!(ledger.has_unanswered());
+        ledger.call_returns(1, vec![], false);
+        assert!(!ledger.has_unanswered());
+        assert_eq!(ledger.call_begins(2, 1), Err(Overrun::Calls(1)));
+        assert_eq!(ledger.call_finishes(1, true, 0), Ok(()));
+        assert_eq!(ledger.calls_in_flight(), 1);
+        // An answer without capabilities needs no finish, and a late one changes nothing.
+        ledger.call_returns(2, vec![], true);
+        assert_eq!(ledger.call_finishes(2, true, 0), Ok(()));
+        assert_eq!(ledger.calls_in_flight(), 0);
+    }
+
+    #[test]
+    fn withdrawn_calls_are_counted_apart() {
+        let mut ledger = Ledger::default();
+        for question in 0..2 {
+            assert_eq!(ledger.call_begins(question, 1), Ok(()));
+            let withdrawn = ledger.call_finishes(question, true, 1);
+            let expected = if question == 0 {
+                Ok(())
+            } else {
+                Err(Overrun::Withdrawn(1))
+            };
+            assert_eq!(withdrawn, expected);
+        }
+    }
+
+    #[test]
+    fn an_export_is_held_until_every_reference_is_released() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.exported(7, true, 1), Ok(true));
+        assert_eq!(ledger.exported(7, false, 1), Ok(true), "still a promise");
+        assert_eq!(ledger.exported(8, false, 1), Err(Overrun::Exports(1)));
+        ledger.released(8, 1);
+        ledger.released(7, 1);
+        assert_eq!(ledger.exports_held(), 1);
+        ledger.released(7, 1);
+        assert_eq!(ledger.exports_held(), 0);
+        assert_eq!(ledger.exported(7, false, 1), Ok(false), "another object");
+    }
+}

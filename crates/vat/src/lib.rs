@@ -2,6 +2,15 @@
 //! `.cap` files, listening, dialling, and connections with limits.
 //!
 //! The crate knows Cap'n Proto and TLS. It must never know a cluster's schema.
+//!
+//! A server makes a [`Listener`], implements [`Restorer`] and runs a [`Server`]; a client reads a
+//! [`SturdyRef`], connects with a [`Vat`] and asks the [`Connection`] for the service. Everything
+//! that holds a capability lives on one thread, inside a `tokio` `LocalSet`.
+//!
+//! Inside, bytes become messages in `frame`, are checked and rewritten in `incoming`, pass through
+//! the queues of `link` to capnp-rpc (`rpc`, `network`), and leave by way of `outgoing`; `driver` is
+//! the one task of a connection that makes all this move, and `ledger` keeps its books. capnp-rpc
+//! itself knows no service ids, so `restore_call` answers them.
 
 mod accept;
 mod address;
