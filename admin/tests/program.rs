@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+
 use ocluster_cli::testing::{Shell, transcript};
 use ocluster_vat::SecretKey;
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::Scheduler;
 
@@ -189,6 +192,29 @@ fn pause_all_and_wait() {
     let scheduler = Scheduler::start(&["a"]);
     insta::assert_snapshot!(shell_at(&scheduler).run("pause admin.cap linux --all --wait"));
     assert_eq!(scheduler.events(), ["a is paused", "a is drained"]);
+}
+
+#[test]
+fn a_signal_ends_the_waiting_but_the_worker_stays_paused() {
+    let scheduler = Scheduler::start(&["busy"]);
+    let shell = shell_at(&scheduler);
+    let mut child = shell.command("pause admin.cap linux busy --wait").spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "busy: Running jobs: 2"));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(lines.next(), None, "nothing was said after the signal");
+    assert_eq!(scheduler.events(), ["busy is paused"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_for_words() {
+    let scheduler = Scheduler::start(&["a"]);
+    let shell = shell_at(&scheduler);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = shell.command("show admin.cap linux").stdout(writer).output().unwrap();
+    insta::assert_snapshot!(transcript("ocluster-admin show admin.cap linux | true", &output));
 }
 
 #[test]

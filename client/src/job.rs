@@ -40,8 +40,8 @@ impl Job {
     /// # Errors
     /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
     pub async fn started(&self) -> Result<(), RpcError> {
-        // Asked for again (it is the same job each time): the pipelined capability does not settle when nobody awaits the answer
-        // that it was pipelined on.
+        // Asked for again (it is the same job each time): in capnp-rpc 0.27, `when_resolved` of a capability that was pipelined on
+        // an answer was seen never to return.
         let response = self.ticket.job_request().send().promise.await?;
         let job = response.get()?.get_job()?;
         Ok(job.client.when_resolved().await?)

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Output};
 
@@ -10,6 +11,7 @@ use ocluster_api::{Action, Dockerfile};
 use ocluster_cli::testing::{Shell, transcript};
 use ocluster_vat::SecretKey;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use support::{Event, Scheduler};
 
@@ -210,6 +212,54 @@ fn info_logging_replaces_the_progress_line() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("            cli [INFO] Connecting to tcp:127.0.0.1:"), "{stderr}");
     assert!(!stderr.contains("OK"), "{stderr}");
+}
+
+/// A terminal: the side a person looks at, and the side a program writes to.
+fn terminal() -> (File, File) {
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&person).unwrap();
+    unlockpt(&person).unwrap();
+    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+    let program = File::options().read(true).write(true).open(name).unwrap();
+    (File::from(person), program)
+}
+
+/// What else appears on a terminal until the last program has closed it.
+fn rest(terminal: &mut File) -> String {
+    let mut text = Vec::new();
+    // Linux reports the end as an error.
+    let _ = terminal.read_to_end(&mut text);
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_terminal_is_not_told_of_a_quick_connection() {
+    let scheduler = Scheduler::start();
+    let shell = shell_at(&scheduler);
+    let (mut person, program) = terminal();
+    let status = shell.command("submit-docker submission.cap --pool=linux").stderr(program).status().unwrap();
+    assert!(status.success());
+    assert_eq!(rest(&mut person), "");
+}
+
+#[test]
+fn a_terminal_shows_a_slow_connection_while_it_lasts() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let digest = SecretKey::ephemeral().unwrap().digest();
+    let address = silent.local_addr().unwrap();
+    let (mut person, program) = terminal();
+    let shell = shell();
+    let mut child = shell
+        .command(&format!("submit-docker capnp://{digest}@{address}/c2VjcmV0 --pool=linux"))
+        .stderr(program)
+        .spawn()
+        .unwrap();
+    let shown = read_until(&mut person, b"]");
+    assert_eq!(String::from_utf8(shown).unwrap(), format!("[ connecting to tcp:{address} ]"));
+    drop(silent.accept().unwrap());
+    let shown = rest(&mut person);
+    assert!(shown.starts_with("\r\u{1b}[KFailed: "), "{shown:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 /// Starts a client and waits until it shows the first line of its job's log.

@@ -11,6 +11,8 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::args::first_word;
+
 /// What a sturdy ref starts with.
 const SCHEME: &str = "capnp://";
 
@@ -40,7 +42,7 @@ fn without_secrets(mut message: String, args: &[OsString]) -> String {
 
 /// The subcommand the user meant, if that can be told.
 fn subcommand<'a>(command: &'a mut Command, args: &[OsString]) -> Option<&'a mut Command> {
-    let word = args.get(1)?.to_str()?;
+    let word = args.get(first_word(args)?)?.to_str()?;
     let fitting: Vec<&str> =
         command.get_subcommands().map(Command::get_name).filter(|name| name.starts_with(word)).collect();
     let name = if let [only] = fitting.as_slice() { (*only).to_owned() } else { word.to_owned() };
