@@ -72,8 +72,10 @@ async fn messages_that_arrive_in_pieces_are_put_together() {
         "{\"stream\":\"one",
         "\\ntwo\\n\"}",
         "\r\n",
-        "{\"aux\":{\"ID\":\"sha256:1\"}}\r\n{\"stream\":\"three\\n\"}",
-        "\r\n",
+        "{\"aux\":{\"ID\":\"sha256:1\"}}\r\n",
+        "{\"stream\":\"three\\n\"}",
+        "\r",
+        "\n",
     ];
     let fake = FakeEngine::start(Build::Answer(pieces));
     let (outcome, log) = Job::new("FROM scratch\n").run(&fake.executor()).await;
