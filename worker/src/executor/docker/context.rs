@@ -61,11 +61,10 @@ pub(super) fn send(root: PathBuf, rules: Rules) -> (Sending, impl Stream<Item = 
     let stop = abandoned.clone();
     let thread = tokio::task::spawn_blocking(move || {
         let result = Archive::new(root, rules, writer).write();
-        if let Err(error) = &result
-            && !stop.is_cancelled()
-        {
+        if let Err(error) = &result {
             // A broken stream makes the engine drop what it has; a short one could pass for a whole context.
-            let _ = chunks.blocking_send(Err(io::Error::other(error.clone())));
+            let broken = chunks.send(Err(io::Error::other(error.clone())));
+            let _ = Handle::current().block_on(stop.run_until_cancelled(broken));
         }
         result
     });
