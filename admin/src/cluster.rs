@@ -106,7 +106,10 @@ impl Cluster {
     pub async fn remove_client(&self, id: &str) -> Result<(), CallError> {
         let mut request = self.0.remove_client_request();
         request.get().set_id(id);
-        call("Admin.removeClient", async { request.send().promise.await.map(drop) }).await
+        call("Admin.removeClient", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 
     /// The ids of all clients.
@@ -144,7 +147,11 @@ impl Pool {
             let response = self.0.workers_request().send().promise.await?;
             let workers = response.get()?.get_workers()?.iter().map(|info| {
                 let name = text(info.get_name()?)?;
-                Ok(Worker { name, active: info.get_active(), connected: info.get_connected() })
+                Ok(Worker {
+                    name,
+                    active: info.get_active(),
+                    connected: info.get_connected(),
+                })
             });
             workers.collect()
         })
@@ -155,13 +162,21 @@ impl Pool {
     ///
     /// # Errors
     /// When there is no such pool, or no such worker and it is not to be created.
-    pub async fn set_active(&self, worker: &str, active: bool, auto_create: bool) -> Result<(), CallError> {
+    pub async fn set_active(
+        &self,
+        worker: &str,
+        active: bool,
+        auto_create: bool,
+    ) -> Result<(), CallError> {
         let mut request = self.0.set_active_request();
         let mut params = request.get();
         params.set_worker(worker);
         params.set_active(active);
         params.set_auto_create(auto_create);
-        call("PoolAdmin.setActive", async { request.send().promise.await.map(drop) }).await
+        call("PoolAdmin.setActive", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 
     /// Pauses a worker, and waits until it has finished its jobs. The scheduler's lines about how that goes are passed to `report`.
@@ -170,11 +185,18 @@ impl Pool {
     ///
     /// # Errors
     /// When there is no such pool or worker.
-    pub async fn drain(&self, worker: &str, report: impl Fn(&str) + 'static) -> Result<(), CallError> {
+    pub async fn drain(
+        &self,
+        worker: &str,
+        report: impl Fn(&str) + 'static,
+    ) -> Result<(), CallError> {
         let mut request = self.0.drain_request();
         request.get().set_worker(worker);
         request.get().set_progress(reporter(report));
-        call("PoolAdmin.drain", async { request.send().promise.await.map(drop) }).await
+        call("PoolAdmin.drain", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 
     /// Has a worker finish its jobs and restart as a newer version, and waits until it is back. The scheduler's lines about how
@@ -184,11 +206,18 @@ impl Pool {
     ///
     /// # Errors
     /// When there is no such pool, the worker is not connected, cannot update itself, or does not come back.
-    pub async fn update(&self, worker: &str, report: impl Fn(&str) + 'static) -> Result<(), CallError> {
+    pub async fn update(
+        &self,
+        worker: &str,
+        report: impl Fn(&str) + 'static,
+    ) -> Result<(), CallError> {
         let mut request = self.0.update_request();
         request.get().set_worker(worker);
         request.get().set_progress(reporter(report));
-        call("PoolAdmin.update", async { request.send().promise.await.map(drop) }).await
+        call("PoolAdmin.update", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 
     /// Sets how many jobs a client may expect to have running at once.
@@ -199,7 +228,10 @@ impl Pool {
         let mut request = self.0.set_rate_request();
         request.get().set_id(client);
         request.get().set_rate(rate);
-        call("PoolAdmin.setRate", async { request.send().promise.await.map(drop) }).await
+        call("PoolAdmin.setRate", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 
     /// Forgets a worker that is not connected.
@@ -209,12 +241,21 @@ impl Pool {
     pub async fn forget(&self, worker: &str) -> Result<(), CallError> {
         let mut request = self.0.forget_request();
         request.get().set_worker(worker);
-        call("PoolAdmin.forget", async { request.send().promise.await.map(drop) }).await
+        call("PoolAdmin.forget", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
     }
 }
 
-async fn call<T>(method: &'static str, calling: impl Future<Output = Result<T, capnp::Error>>) -> Result<T, CallError> {
-    calling.await.map_err(|error| CallError { method, error: error.into() })
+async fn call<T>(
+    method: &'static str,
+    calling: impl Future<Output = Result<T, capnp::Error>>,
+) -> Result<T, CallError> {
+    calling.await.map_err(|error| CallError {
+        method,
+        error: error.into(),
+    })
 }
 
 fn text(reader: capnp::text::Reader<'_>) -> Result<String, capnp::Error> {

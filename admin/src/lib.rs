@@ -3,7 +3,15 @@
 //! Each command is one or a few calls to the scheduler; [`cluster`] makes them and `commands` says what they gave. Nothing is
 //! decided here that the scheduler should decide.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
 mod args;
 pub mod cluster;

@@ -1,5 +1,10 @@
 //! The `ocluster-admin` program as its users and their scripts see it: what it prints, where, and how it exits.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -18,7 +23,11 @@ fn shell() -> Shell {
 /// A shell in whose directory `admin.cap` leads to the scheduler.
 fn shell_at(scheduler: &Scheduler) -> Shell {
     let shell = shell();
-    scheduler.server.cap.save(&shell.directory().join("admin.cap")).unwrap();
+    scheduler
+        .server
+        .cap
+        .save(&shell.directory().join("admin.cap"))
+        .unwrap();
     shell
 }
 
@@ -184,7 +193,16 @@ fn pause_and_unpause_all() {
         "unpause admin.cap linux --all --output=json",
         "unpause admin.cap linux --all --output=json",
     ]));
-    assert_eq!(scheduler.events(), ["a is paused", "c is paused", "a is unpaused", "b is unpaused", "c is unpaused"]);
+    assert_eq!(
+        scheduler.events(),
+        [
+            "a is paused",
+            "c is paused",
+            "a is unpaused",
+            "b is unpaused",
+            "c is unpaused"
+        ]
+    );
 }
 
 #[test]
@@ -198,8 +216,13 @@ fn pause_all_and_wait() {
 fn a_signal_ends_the_waiting_but_the_worker_stays_paused() {
     let scheduler = Scheduler::start(&["busy"]);
     let shell = shell_at(&scheduler);
-    let mut child = shell.command("pause admin.cap linux busy --wait").spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut child = shell
+        .command("pause admin.cap linux busy --wait")
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     assert!(lines.any(|line| line == "busy: Running jobs: 2"));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -213,8 +236,15 @@ fn a_reader_that_goes_away_is_no_reason_for_words() {
     let shell = shell_at(&scheduler);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = shell.command("show admin.cap linux").stdout(writer).output().unwrap();
-    insta::assert_snapshot!(transcript("ocluster-admin show admin.cap linux | true", &output));
+    let output = shell
+        .command("show admin.cap linux")
+        .stdout(writer)
+        .output()
+        .unwrap();
+    insta::assert_snapshot!(transcript(
+        "ocluster-admin show admin.cap linux | true",
+        &output
+    ));
 }
 
 #[test]
@@ -299,7 +329,10 @@ fn exec() {
         "exec admin.cap nope -- echo {}",
     ]));
     shell.write("die.sh", "kill -TERM $$\n");
-    insta::assert_snapshot!("exec_signal", shell.run("exec admin.cap linux -- sh die.sh"));
+    insta::assert_snapshot!(
+        "exec_signal",
+        shell.run("exec admin.cap linux -- sh die.sh")
+    );
 }
 
 #[test]
@@ -308,9 +341,15 @@ fn exec_runs_once_for_every_worker_even_if_one_fails() {
     let shell = shell_at(&scheduler);
     shell.write("run.sh", "touch ran-for-$1; test $1 != b\n");
     let shown = shell.run("exec admin.cap linux -- sh run.sh {}");
-    assert!(shown.contains("Sub-process failed with exit code 1\n--- exit status: 1"), "{shown}");
+    assert!(
+        shown.contains("Sub-process failed with exit code 1\n--- exit status: 1"),
+        "{shown}"
+    );
     for worker in ["a", "b", "c"] {
-        assert!(shell.directory().join(format!("ran-for-{worker}")).exists(), "{worker}");
+        assert!(
+            shell.directory().join(format!("ran-for-{worker}")).exists(),
+            "{worker}"
+        );
     }
 }
 
@@ -320,7 +359,13 @@ fn caps_that_lead_nowhere() {
     let shell = shell_at(&scheduler);
     shell.write("junk.cap", "hello");
     shell.write("wrong-id.cap", scheduler.server.wrong_id().to_uri());
-    shell.write("wrong-key.cap", scheduler.server.wrong_digest(SecretKey::ephemeral().unwrap().digest()).to_uri());
+    shell.write(
+        "wrong-key.cap",
+        scheduler
+            .server
+            .wrong_digest(SecretKey::ephemeral().unwrap().digest())
+            .to_uri(),
+    );
     insta::assert_snapshot!(shell.run_all([
         "show admin.cap",
         "show junk.cap",

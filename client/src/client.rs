@@ -28,7 +28,11 @@ impl Client {
     ///
     /// # Errors
     /// When the scheduler cannot be reached, or is not the one which the capability names.
-    pub async fn connect(vat: &Vat, cap: &SturdyRef, options: &DialOptions) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        vat: &Vat,
+        cap: &SturdyRef,
+        options: &DialOptions,
+    ) -> Result<Self, ConnectError> {
         let connection = vat.connect(&cap.address, options, &mut |_| {}).await?;
         Ok(Self::over(connection, cap))
     }
@@ -43,7 +47,10 @@ impl Client {
         tokio::task::spawn_local(async move {
             ocluster_vat::watch(&watched, &object, PING_INTERVAL, SILENCE_LIMIT).await;
         });
-        Self { submission, connection }
+        Self {
+            submission,
+            connection,
+        }
     }
 
     /// Submits a job to a pool, and returns at once: whether the scheduler accepts it shows in the job's log and result. An urgent

@@ -61,7 +61,9 @@ impl Job {
             }
             let next = answer.get_next();
             if at >= 0 && next <= at {
-                return Err(RpcError::Failed(format!("the log went back from byte {at} to byte {next}")));
+                return Err(RpcError::Failed(format!(
+                    "the log went back from byte {at} to byte {next}"
+                )));
             }
             Ok(Some((Bytes::copy_from_slice(piece), (job, next))))
         })
@@ -71,7 +73,10 @@ impl Job {
     ///
     /// # Errors
     /// When the log cannot be read to its end, or cannot be written. What came before has then been written.
-    pub async fn follow_into(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Result<u64, FollowError> {
+    pub async fn follow_into(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, FollowError> {
         let mut log = std::pin::pin!(self.log(0));
         let mut length = 0;
         while let Some(piece) = log.next().await {

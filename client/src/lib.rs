@@ -17,7 +17,15 @@
 //! Capabilities stay on the thread that made them: everything here runs in a [`tokio::task::LocalSet`]. The library never prints
 //! and never reads configuration; what the `ocluster-client` program adds is in [`cli`].
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
 pub mod cli;
 mod client;

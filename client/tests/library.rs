@@ -1,5 +1,10 @@
 //! The client library, used as another program would.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -14,14 +19,23 @@ use ocluster_vat::{Connection, ConnectionOptions, DialOptions, Digest, PeerInfo,
 use support::{Event, Scheduler};
 
 fn local(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let test = async { tokio::time::timeout(Duration::from_secs(30), test).await.expect("the test takes too long") };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let test = async {
+        tokio::time::timeout(Duration::from_secs(30), test)
+            .await
+            .expect("the test takes too long")
+    };
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
 fn spec() -> JobSpec {
     JobSpec {
-        action: Action::OBuilder { spec: "((from busybox))".into() },
+        action: Action::OBuilder {
+            spec: "((from busybox))".into(),
+        },
         cache_hint: "hint".into(),
         source: None,
         secrets: vec![],
@@ -30,7 +44,9 @@ fn spec() -> JobSpec {
 
 async fn submit(scheduler: &Scheduler, scene: &str) -> Job {
     let vat = Vat::client_only(Stats::new());
-    let client = Client::connect(&vat, &scheduler.server.cap, &DialOptions::default()).await.unwrap();
+    let client = Client::connect(&vat, &scheduler.server.cap, &DialOptions::default())
+        .await
+        .unwrap();
     client.submit(scene, &spec(), true).unwrap()
 }
 
@@ -46,14 +62,22 @@ fn a_job_is_submitted_followed_and_ends() {
         assert!(log.ends_with(b"Job succeeded\n"));
         assert_eq!(job.result().await, Ok(String::new()));
     });
-    assert_eq!(scheduler.next_event(), Event::Submitted("linux".into(), true, Box::new(spec())));
+    assert_eq!(
+        scheduler.next_event(),
+        Event::Submitted("linux".into(), true, Box::new(spec()))
+    );
 }
 
 #[test]
 fn the_log_is_a_stream_of_pieces() {
     let scheduler = Scheduler::start();
     local(async {
-        let pieces: Vec<_> = submit(&scheduler, "linux").await.log(0).try_collect().await.unwrap();
+        let pieces: Vec<_> = submit(&scheduler, "linux")
+            .await
+            .log(0)
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[0], b"Building on worker-1\n"[..]);
     });
@@ -67,7 +91,9 @@ fn a_refused_job_says_why_in_every_way() {
         let expected = RpcError::Failed("Pool ID \"nope\" not one of {arm, linux}".into());
         assert_eq!(job.started().await, Err(expected.clone()));
         assert_eq!(job.result().await, Err(expected.clone()));
-        let Err(FollowError::Log(error)) = job.follow_into(&mut Vec::new()).await else { panic!() };
+        let Err(FollowError::Log(error)) = job.follow_into(&mut Vec::new()).await else {
+            panic!()
+        };
         assert_eq!(error, expected);
     });
 }
@@ -95,8 +121,16 @@ fn a_scheduler_that_goes_silent_is_given_up() {
         let cap = "capnp://insecure@127.0.0.1:1/c2VjcmV0".parse().unwrap();
         let client = Client::over(connection, &cap);
         // when a job waits for it,
-        let waiting = async { client.submit("linux", &spec(), false).unwrap().result().await };
-        let result = tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it was waited for too long");
+        let waiting = async {
+            client
+                .submit("linux", &spec(), false)
+                .unwrap()
+                .result()
+                .await
+        };
+        let result = tokio::time::timeout(Duration::from_secs(20), waiting)
+            .await
+            .expect("it was waited for too long");
         // then the job hears that it is gone.
         assert!(result.unwrap_err().is_disconnected());
         drop(theirs);

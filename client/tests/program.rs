@@ -1,5 +1,10 @@
 //! The `ocluster-client` program as its users see it: what it prints, where, and how it exits.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -22,7 +27,11 @@ fn shell() -> Shell {
 /// A shell in whose directory `submission.cap` leads to the scheduler.
 fn shell_at(scheduler: &Scheduler) -> Shell {
     let shell = shell();
-    scheduler.server.cap.save(&shell.directory().join("submission.cap")).unwrap();
+    scheduler
+        .server
+        .cap
+        .save(&shell.directory().join("submission.cap"))
+        .unwrap();
     shell.write("Dockerfile", "FROM busybox\nRUN true\n");
     shell
 }
@@ -30,13 +39,19 @@ fn shell_at(scheduler: &Scheduler) -> Shell {
 #[test]
 fn help() {
     let shell = shell();
-    insta::assert_snapshot!(shell.run_all(["--help", "submit-docker --help", "submit-obuilder --help"]));
+    insta::assert_snapshot!(shell.run_all([
+        "--help",
+        "submit-docker --help",
+        "submit-obuilder --help"
+    ]));
 }
 
 #[test]
 fn version_is_a_number() {
-    let expected =
-        format!("$ ocluster-client --version\n--- stdout\n{}\n--- exit status: 0\n", env!("CARGO_PKG_VERSION"));
+    let expected = format!(
+        "$ ocluster-client --version\n--- stdout\n{}\n--- exit status: 0\n",
+        env!("CARGO_PKG_VERSION")
+    );
     assert_eq!(shell().run("--version"), expected);
 }
 
@@ -76,17 +91,33 @@ fn a_job_that_succeeds() {
     insta::assert_snapshot!(
         shell.run("submit-docker ./submission.cap --cache-hint tutorial --pool=linux --local-dockerfile Dockerfile")
     );
-    let Event::Submitted(pool, urgent, spec) = scheduler.next_event() else { panic!() };
-    assert_eq!((pool.as_str(), urgent, spec.cache_hint.as_str()), ("linux", false, "tutorial"));
-    let Action::Docker(build) = spec.action else { panic!("{:?}", spec.action) };
-    assert_eq!(build.dockerfile, Dockerfile::Contents("FROM busybox\nRUN true\n".to_owned()));
+    let Event::Submitted(pool, urgent, spec) = scheduler.next_event() else {
+        panic!()
+    };
+    assert_eq!(
+        (pool.as_str(), urgent, spec.cache_hint.as_str()),
+        ("linux", false, "tutorial")
+    );
+    let Action::Docker(build) = spec.action else {
+        panic!("{:?}", spec.action)
+    };
+    assert_eq!(
+        build.dockerfile,
+        Dockerfile::Contents("FROM busybox\nRUN true\n".to_owned())
+    );
 }
 
 #[test]
 fn the_log_is_passed_on_byte_for_byte() {
     let scheduler = Scheduler::start();
-    let output = shell_at(&scheduler).command("submit-docker submission.cap --pool=linux").output().unwrap();
-    assert_eq!(output.stdout, b"Tailing log:\nBuilding on worker-1\n\x1b[32mstep\xff 1\x1b[0m\nJob succeeded\n");
+    let output = shell_at(&scheduler)
+        .command("submit-docker submission.cap --pool=linux")
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.stdout,
+        b"Tailing log:\nBuilding on worker-1\n\x1b[32mstep\xff 1\x1b[0m\nJob succeeded\n"
+    );
 }
 
 #[test]
@@ -104,11 +135,25 @@ fn the_cap_may_be_given_in_many_ways_and_options_be_abbreviated() {
         let output = shell.command(&line).output().unwrap();
         assert!(output.status.success(), "{}", transcript(&line, &output));
     }
-    let Some(Event::Submitted(_, _, last)) = scheduler.seen.lock().unwrap().last().cloned() else { panic!() };
+    let Some(Event::Submitted(_, _, last)) = scheduler.seen.lock().unwrap().last().cloned() else {
+        panic!()
+    };
     let source = last.source.unwrap();
-    assert_eq!((source.repository.as_str(), source.commits), ("https://example.org/app.git", vec!["abc".to_owned()]));
+    assert_eq!(
+        (source.repository.as_str(), source.commits),
+        ("https://example.org/app.git", vec!["abc".to_owned()])
+    );
     let urgent = |event: &Event| matches!(event, Event::Submitted(_, true, _));
-    assert_eq!(scheduler.seen.lock().unwrap().iter().filter(|event| urgent(event)).count(), 1);
+    assert_eq!(
+        scheduler
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|event| urgent(event))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -116,10 +161,20 @@ fn an_obuilder_job() {
     let scheduler = Scheduler::start();
     let shell = shell_at(&scheduler);
     shell.write("spec", "((from busybox))");
-    let output = shell.command("submit-obuilder submission.cap --pool=linux --local-file=spec").output().unwrap();
+    let output = shell
+        .command("submit-obuilder submission.cap --pool=linux --local-file=spec")
+        .output()
+        .unwrap();
     assert!(output.status.success());
-    let Event::Submitted(_, _, spec) = scheduler.next_event() else { panic!() };
-    assert_eq!(spec.action, Action::OBuilder { spec: "((from busybox))".to_owned() });
+    let Event::Submitted(_, _, spec) = scheduler.next_event() else {
+        panic!()
+    };
+    assert_eq!(
+        spec.action,
+        Action::OBuilder {
+            spec: "((from busybox))".to_owned()
+        }
+    );
 }
 
 #[test]
@@ -158,14 +213,38 @@ fn caps_that_lead_nowhere() {
     write("junk.cap", "hello".to_owned());
     write("empty.cap", String::new());
     write("other-scheme.cap", "https://example.org/".to_owned());
-    write("truncated.cap", good[..good.find('@').unwrap() + 5].to_owned());
+    write(
+        "truncated.cap",
+        good[..good.find('@').unwrap() + 5].to_owned(),
+    );
     write("no-id.cap", good[..good.rfind('/').unwrap()].to_owned());
-    write("no-port.cap", "capnp://insecure@127.0.0.1/c2VjcmV0".to_owned());
-    write("unknown-hash.cap", "capnp://md5:abc@127.0.0.1:1/c2VjcmV0".to_owned());
+    write(
+        "no-port.cap",
+        "capnp://insecure@127.0.0.1/c2VjcmV0".to_owned(),
+    );
+    write(
+        "unknown-hash.cap",
+        "capnp://md5:abc@127.0.0.1:1/c2VjcmV0".to_owned(),
+    );
     write("wrong-id.cap", scheduler.server.wrong_id().to_uri());
-    write("wrong-key.cap", scheduler.server.wrong_digest(SecretKey::ephemeral().unwrap().digest()).to_uri());
-    write("not-tls.cap", plain.server.wrong_digest(SecretKey::ephemeral().unwrap().digest()).to_uri());
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    write(
+        "wrong-key.cap",
+        scheduler
+            .server
+            .wrong_digest(SecretKey::ephemeral().unwrap().digest())
+            .to_uri(),
+    );
+    write(
+        "not-tls.cap",
+        plain
+            .server
+            .wrong_digest(SecretKey::ephemeral().unwrap().digest())
+            .to_uri(),
+    );
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     write("refused.cap", format!("capnp://insecure@{closed}/c2VjcmV0"));
     shell.write("binary.cap", [0xff, 0xfe, 0]);
     std::fs::create_dir(shell.directory().join("directory.cap")).unwrap();
@@ -186,8 +265,10 @@ fn caps_that_lead_nowhere() {
         "refused",
         "missing",
     ];
-    let report: Vec<String> =
-        names.iter().map(|name| shell.run(&format!("submit-docker {name}.cap --pool=linux"))).collect();
+    let report: Vec<String> = names
+        .iter()
+        .map(|name| shell.run(&format!("submit-docker {name}.cap --pool=linux")))
+        .collect();
     let report = report.join("\n");
     let secret = &good[good.rfind('/').unwrap() + 1..];
     assert!(!report.contains(secret), "the secret was shown");
@@ -198,19 +279,37 @@ fn caps_that_lead_nowhere() {
 fn a_plain_cap_for_a_tls_scheduler() {
     let scheduler = Scheduler::start_with(Some(SecretKey::ephemeral().unwrap()));
     let shell = shell();
-    shell.write("plain.cap", scheduler.server.wrong_digest(ocluster_vat::Digest::Insecure).to_uri());
-    let output = shell.command("submit-docker plain.cap --pool=linux").output().unwrap();
+    shell.write(
+        "plain.cap",
+        scheduler
+            .server
+            .wrong_digest(ocluster_vat::Digest::Insecure)
+            .to_uri(),
+    );
+    let output = shell
+        .command("submit-docker plain.cap --pool=linux")
+        .output()
+        .unwrap();
     let shown = transcript("", &output);
     assert_eq!(output.status.code(), Some(1), "{shown}");
-    assert!(shown.contains("Error tailing logs: Disconnected: "), "{shown}");
+    assert!(
+        shown.contains("Error tailing logs: Disconnected: "),
+        "{shown}"
+    );
 }
 
 #[test]
 fn info_logging_replaces_the_progress_line() {
     let scheduler = Scheduler::start();
-    let output = shell_at(&scheduler).command("submit-docker -v submission.cap --pool=linux").output().unwrap();
+    let output = shell_at(&scheduler)
+        .command("submit-docker -v submission.cap --pool=linux")
+        .output()
+        .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("            cli [INFO] Connecting to tcp:127.0.0.1:"), "{stderr}");
+    assert!(
+        stderr.contains("            cli [INFO] Connecting to tcp:127.0.0.1:"),
+        "{stderr}"
+    );
     assert!(!stderr.contains("OK"), "{stderr}");
 }
 
@@ -237,7 +336,11 @@ fn a_terminal_is_not_told_of_a_quick_connection() {
     let scheduler = Scheduler::start();
     let shell = shell_at(&scheduler);
     let (mut person, program) = terminal();
-    let status = shell.command("submit-docker submission.cap --pool=linux").stderr(program).status().unwrap();
+    let status = shell
+        .command("submit-docker submission.cap --pool=linux")
+        .stderr(program)
+        .status()
+        .unwrap();
     assert!(status.success());
     assert_eq!(rest(&mut person), "");
 }
@@ -250,12 +353,17 @@ fn a_terminal_shows_a_slow_connection_while_it_lasts() {
     let (mut person, program) = terminal();
     let shell = shell();
     let mut child = shell
-        .command(&format!("submit-docker capnp://{digest}@{address}/c2VjcmV0 --pool=linux"))
+        .command(&format!(
+            "submit-docker capnp://{digest}@{address}/c2VjcmV0 --pool=linux"
+        ))
         .stderr(program)
         .spawn()
         .unwrap();
     let shown = read_until(&mut person, b"]");
-    assert_eq!(String::from_utf8(shown).unwrap(), format!("[ connecting to tcp:{address} ]"));
+    assert_eq!(
+        String::from_utf8(shown).unwrap(),
+        format!("[ connecting to tcp:{address} ]")
+    );
     drop(silent.accept().unwrap());
     let shown = rest(&mut person);
     assert!(shown.starts_with("\r\u{1b}[KFailed: "), "{shown:?}");
@@ -264,7 +372,10 @@ fn a_terminal_shows_a_slow_connection_while_it_lasts() {
 
 /// Starts a client and waits until it shows the first line of its job's log.
 fn start_and_see_log(shell: &Shell, pool: &str) -> Child {
-    let mut child = shell.command(&format!("submit-docker submission.cap --pool={pool}")).spawn().unwrap();
+    let mut child = shell
+        .command(&format!("submit-docker submission.cap --pool={pool}"))
+        .spawn()
+        .unwrap();
     read_until(child.stdout.as_mut().unwrap(), b"started\n");
     child
 }
@@ -273,7 +384,12 @@ fn read_until(from: &mut impl Read, end: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
     let mut byte = [0];
     while !read.ends_with(end) {
-        assert_eq!(from.read(&mut byte).unwrap(), 1, "ended after {:?}", String::from_utf8_lossy(&read));
+        assert_eq!(
+            from.read(&mut byte).unwrap(),
+            1,
+            "ended after {:?}",
+            String::from_utf8_lossy(&read)
+        );
         read.push(byte[0]);
     }
     read
@@ -326,7 +442,10 @@ fn a_second_signal_ends_the_program_at_once() {
 fn when_nobody_reads_the_log_the_job_is_cancelled_quietly() {
     let scheduler = Scheduler::start();
     let shell = shell_at(&scheduler);
-    let mut child = shell.command("submit-docker submission.cap --pool=endless").spawn().unwrap();
+    let mut child = shell
+        .command("submit-docker submission.cap --pool=endless")
+        .spawn()
+        .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     read_until(&mut stdout, b"....");
     drop(stdout);
@@ -341,8 +460,14 @@ fn a_signal_ends_a_connection_attempt() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let digest = SecretKey::ephemeral().unwrap().digest();
     let shell = shell();
-    shell.write("silent.cap", format!("capnp://{digest}@{}/c2VjcmV0", silent.local_addr().unwrap()));
-    let mut child = shell.command("submit-docker silent.cap --pool=linux").spawn().unwrap();
+    shell.write(
+        "silent.cap",
+        format!("capnp://{digest}@{}/c2VjcmV0", silent.local_addr().unwrap()),
+    );
+    let mut child = shell
+        .command("submit-docker silent.cap --pool=linux")
+        .spawn()
+        .unwrap();
     read_until(child.stderr.as_mut().unwrap(), b"... ");
     let _accepted = silent.accept().unwrap();
     signal(&child, Signal::INT);

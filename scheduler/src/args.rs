@@ -175,7 +175,8 @@ impl Args {
     /// # Errors
     /// If they contradict each other.
     pub fn into_config(self, log_counts: LogCounts) -> Result<Config, String> {
-        let key_file = Some(PathBuf::from(self.capnp_secret_key_file)).filter(|path| !path.as_os_str().is_empty());
+        let key_file = Some(PathBuf::from(self.capnp_secret_key_file))
+            .filter(|path| !path.as_os_str().is_empty());
         if self.worker_timeout <= self.worker_ping {
             return Err("--worker-timeout must be longer than --worker-ping".to_owned());
         }

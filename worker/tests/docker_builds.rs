@@ -1,6 +1,12 @@
 //! Docker builds on the machine's real engine: what they do, and that their log reads as `docker build`'s does.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod docker_support;
 
@@ -15,7 +21,9 @@ use ocluster_api::Dockerfile;
 use ocluster_worker::executor::{Cause, Failure, Outcome};
 
 fn succeeded() -> Outcome {
-    Outcome::Succeeded { output: String::new() }
+    Outcome::Succeeded {
+        output: String::new(),
+    }
 }
 
 /// What the `docker build` command prints for a directory, and its exit code.
@@ -30,11 +38,17 @@ fn docker_command(context: &Path, arguments: &[String]) -> (String, Option<i32>)
         .expect("cannot run `docker`: install `docker.io`, or leave these tests out with OCLUSTER_SKIP_DOCKER=1");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     // Newer commands complain about the classic builder first; that is theirs to say, not the build's.
-    let stderr = match stderr.strip_prefix("DEPRECATED:").and_then(|rest| rest.split_once("\n\n")) {
+    let stderr = match stderr
+        .strip_prefix("DEPRECATED:")
+        .and_then(|rest| rest.split_once("\n\n"))
+    {
         Some((_, rest)) => rest.to_owned(),
         None => stderr,
     };
-    (String::from_utf8_lossy(&output.stdout).into_owned() + &stderr, output.status.code())
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned() + &stderr,
+        output.status.code(),
+    )
 }
 
 /// The text with what differs from run to run made the same: ids and nonces.
@@ -47,7 +61,11 @@ fn without_ids(log: &str) -> String {
     log.split_inclusive([' ', '\n', '\r', '\''])
         .map(|word| {
             let bare = word.trim_end_matches([' ', '\n', '\r', '\'']);
-            if is_id(bare) { word.replace(bare, "<id>") } else { word.to_owned() }
+            if is_id(bare) {
+                word.replace(bare, "<id>")
+            } else {
+                word.to_owned()
+            }
         })
         .collect()
 }
@@ -56,7 +74,11 @@ fn without_ids(log: &str) -> String {
 async fn compare_with_command(job: Job) -> (Outcome, String) {
     let (executor, _) = engine().await;
     let copy = tempfile::TempDir::new().unwrap();
-    let copied = Command::new("cp").arg("-aT").args([job.context.path(), copy.path()]).status().unwrap();
+    let copied = Command::new("cp")
+        .arg("-aT")
+        .args([job.context.path(), copy.path()])
+        .status()
+        .unwrap();
     assert!(copied.success());
     if let Dockerfile::Contents(contents) = &job.build.dockerfile {
         std::fs::write(copy.path().join("Dockerfile"), contents).unwrap();
@@ -71,7 +93,10 @@ async fn compare_with_command(job: Job) -> (Outcome, String) {
     match (&outcome, code) {
         (Outcome::Succeeded { .. }, Some(0)) => {}
         (Outcome::Failed(failure), Some(code)) => {
-            assert_eq!(failure.message, format!("docker-build failed with exit-code {code}"));
+            assert_eq!(
+                failure.message,
+                format!("docker-build failed with exit-code {code}")
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -81,12 +106,18 @@ async fn compare_with_command(job: Job) -> (Outcome, String) {
 #[tokio::test]
 async fn the_log_reads_as_docker_build_prints_it() {
     needs_docker!("the_log_reads_as_docker_build_prints_it");
-    let steps = "ENV A=1\nRUN echo out; printf 'no line end'\nRUN echo err >&2\nRUN seq 1000\nLABEL x=y";
+    let steps =
+        "ENV A=1\nRUN echo out; printf 'no line end'\nRUN echo err >&2\nRUN seq 1000\nLABEL x=y";
     let (outcome, log) = compare_with_command(Job::fresh(steps)).await;
     assert_eq!(outcome, succeeded());
-    assert!(log.starts_with("Sending build context to Docker daemon  3.072kB"), "{log}");
     assert!(
-        log.contains("\nout\nno line endRemoving ") && log.contains("err\n") && log.contains("\nSuccessfully built "),
+        log.starts_with("Sending build context to Docker daemon  3.072kB"),
+        "{log}"
+    );
+    assert!(
+        log.contains("\nout\nno line endRemoving ")
+            && log.contains("err\n")
+            && log.contains("\nSuccessfully built "),
         "{log}"
     );
 }
@@ -94,19 +125,33 @@ async fn the_log_reads_as_docker_build_prints_it() {
 #[tokio::test]
 async fn a_failed_step_ends_the_build_in_upstream_s_words() {
     needs_docker!("a_failed_step_ends_the_build_in_upstream_s_words");
-    let (outcome, log) = compare_with_command(Job::fresh("RUN echo oh dear; exit 7\nRUN echo never")).await;
-    assert_eq!(outcome, Failure::build("docker-build failed with exit-code 7").into());
+    let (outcome, log) =
+        compare_with_command(Job::fresh("RUN echo oh dear; exit 7\nRUN echo never")).await;
+    assert_eq!(
+        outcome,
+        Failure::build("docker-build failed with exit-code 7").into()
+    );
     assert!(log.contains("\noh dear\n"), "{log}");
-    assert!(log.ends_with("The command '/bin/sh -c echo oh dear; exit 7' returned a non-zero code: 7\n"), "{log}");
+    assert!(
+        log.ends_with(
+            "The command '/bin/sh -c echo oh dear; exit 7' returned a non-zero code: 7\n"
+        ),
+        "{log}"
+    );
 }
 
 #[tokio::test]
 async fn a_dockerfile_that_cannot_be_parsed_is_explained() {
     needs_docker!("a_dockerfile_that_cannot_be_parsed_is_explained");
     let (outcome, log) = compare_with_command(Job::new(format!("FROM {BASE}\n\nFORM x\n"))).await;
-    assert_eq!(outcome, Failure::request("docker-build failed with exit-code 1").into());
+    assert_eq!(
+        outcome,
+        Failure::request("docker-build failed with exit-code 1").into()
+    );
     assert!(
-        log.ends_with("Error response from daemon: dockerfile parse error line 3: unknown instruction: FORM\n"),
+        log.ends_with(
+            "Error response from daemon: dockerfile parse error line 3: unknown instruction: FORM\n"
+        ),
         "{log}"
     );
 }
@@ -116,9 +161,18 @@ async fn an_image_that_does_not_exist_is_explained() {
     needs_docker!("an_image_that_does_not_exist_is_explained");
     let (executor, _) = engine().await;
     // A registry on the discard port: refused at once, without any network.
-    let (outcome, log) = Job::new("FROM 127.0.0.1:9/nobody/has:this\n").run(&executor).await;
-    assert_eq!(outcome, Failure::build("docker-build failed with exit-code 1").into());
-    assert!(log.contains("Step 1/1 : FROM 127.0.0.1:9/nobody/has:this\n") && log.contains("127.0.0.1:9"), "{log}");
+    let (outcome, log) = Job::new("FROM 127.0.0.1:9/nobody/has:this\n")
+        .run(&executor)
+        .await;
+    assert_eq!(
+        outcome,
+        Failure::build("docker-build failed with exit-code 1").into()
+    );
+    assert!(
+        log.contains("Step 1/1 : FROM 127.0.0.1:9/nobody/has:this\n")
+            && log.contains("127.0.0.1:9"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -126,8 +180,10 @@ async fn a_dockerfile_from_a_path_is_used_and_a_bad_path_is_refused() {
     needs_docker!("a_dockerfile_from_a_path_is_used_and_a_bad_path_is_refused");
     let (executor, _) = engine().await;
     let job = |path: &str| {
-        let mut job =
-            Job::new("").with_file("sub/Web.Dockerfile", format!("FROM {BASE}\nRUN echo from the path {}\n", nonce()));
+        let mut job = Job::new("").with_file(
+            "sub/Web.Dockerfile",
+            format!("FROM {BASE}\nRUN echo from the path {}\n", nonce()),
+        );
         job.build.dockerfile = Dockerfile::Path(path.to_owned());
         job
     };
@@ -135,7 +191,10 @@ async fn a_dockerfile_from_a_path_is_used_and_a_bad_path_is_refused() {
     assert_eq!(outcome, succeeded(), "{log}");
     assert!(log.contains("\nfrom the path "), "{log}");
     let (outcome, log) = job("sub/missing").run(&executor).await;
-    assert_eq!(outcome, Failure::request("\"missing\" does not exist (in sub/missing)").into());
+    assert_eq!(
+        outcome,
+        Failure::request("\"missing\" does not exist (in sub/missing)").into()
+    );
     assert_eq!(log, "");
 }
 
@@ -147,8 +206,14 @@ async fn build_arguments_arrive_even_without_a_value() {
     let (outcome, log) = compare_with_command(Job::fresh(steps).with_args(arguments)).await;
     assert_eq!(outcome, succeeded());
     let home = std::env::var("HOME").unwrap_or_default();
-    assert!(log.contains(&format!("\n[x y&z=%] [{home}] [default]\n")), "{log}");
-    assert!(log.contains("[Warning] One or more build-args [UNUSED] were not consumed"), "{log}");
+    assert!(
+        log.contains(&format!("\n[x y&z=%] [{home}] [default]\n")),
+        "{log}"
+    );
+    assert!(
+        log.contains("[Warning] One or more build-args [UNUSED] were not consumed"),
+        "{log}"
+    );
 }
 
 const IGNORE_FILES: [&str; 10] = [
@@ -168,8 +233,8 @@ const IGNORE_FILES: [&str; 10] = [
 async fn what_dockerignore_keeps_out_is_what_the_command_keeps_out() {
     needs_docker!("what_dockerignore_keeps_out_is_what_the_command_keeps_out");
     for rules in IGNORE_FILES {
-        let mut job =
-            Job::fresh("COPY . /ctx/\nRUN find /ctx | sort").with_file(".dockerignore", format!("{rules}!nonce\n"));
+        let mut job = Job::fresh("COPY . /ctx/\nRUN find /ctx | sort")
+            .with_file(".dockerignore", format!("{rules}!nonce\n"));
         for file in [
             "keep.log",
             "x.log",
@@ -194,14 +259,22 @@ async fn what_dockerignore_keeps_out_is_what_the_command_keeps_out() {
 async fn a_broken_dockerignore_is_explained() {
     needs_docker!("a_broken_dockerignore_is_explained");
     let (executor, _) = engine().await;
-    let (outcome, _) = Job::fresh("").with_file(".dockerignore", "a\n[\n").run(&executor).await;
-    assert_eq!(outcome, Failure::request(".dockerignore: syntax error in pattern \"[\"").into());
+    let (outcome, _) = Job::fresh("")
+        .with_file(".dockerignore", "a\n[\n")
+        .run(&executor)
+        .await;
+    assert_eq!(
+        outcome,
+        Failure::request(".dockerignore: syntax error in pattern \"[\"").into()
+    );
 }
 
 #[tokio::test]
 async fn odd_names_modes_and_links_arrive_as_the_command_sends_them() {
     needs_docker!("odd_names_modes_and_links_arrive_as_the_command_sends_them");
-    let job = Job::fresh("COPY . /ctx/\nRUN cd /ctx && find . -exec stat -c '%a %u %g %F %N' {} + | sort | od -c");
+    let job = Job::fresh(
+        "COPY . /ctx/\nRUN cd /ctx && find . -exec stat -c '%a %u %g %F %N' {} + | sort | od -c",
+    );
     let long = "n".repeat(220);
     for name in [
         &b"new\nline"[..],
@@ -228,8 +301,17 @@ async fn odd_names_modes_and_links_arrive_as_the_command_sends_them() {
     std::fs::set_permissions(&setuid, std::fs::Permissions::from_mode(0o4755)).unwrap();
     let (executor, _) = engine().await;
     let copy = tempfile::TempDir::new().unwrap();
-    assert!(Command::new("cp").arg("-aT").args([job.context.path(), copy.path()]).status().unwrap().success());
-    let Dockerfile::Contents(contents) = &job.build.dockerfile else { panic!("made from contents") };
+    assert!(
+        Command::new("cp")
+            .arg("-aT")
+            .args([job.context.path(), copy.path()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let Dockerfile::Contents(contents) = &job.build.dockerfile else {
+        panic!("made from contents")
+    };
     std::fs::write(copy.path().join("Dockerfile"), contents).unwrap();
     std::fs::write(copy.path().join("nonce"), nonce()).unwrap();
     let (outcome, log) = job.run(&executor).await;
@@ -245,10 +327,16 @@ async fn a_big_file_arrives_whole() {
     needs_docker!("a_big_file_arrives_whole");
     let (executor, _) = engine().await;
     let job = Job::fresh("COPY big /big\nRUN stat -c 'size %s' /big");
-    std::fs::File::create(job.context.path().join("big")).unwrap().set_len(300 << 20).unwrap();
+    std::fs::File::create(job.context.path().join("big"))
+        .unwrap()
+        .set_len(300 << 20)
+        .unwrap();
     let (outcome, log) = job.run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
-    assert!(log.contains("Sending build context to Docker daemon  314.6MB"), "{log}");
+    assert!(
+        log.contains("Sending build context to Docker daemon  314.6MB"),
+        "{log}"
+    );
     assert!(log.contains("\nsize 314572800\n"), "{log}");
 }
 
@@ -262,12 +350,19 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
         let (outcome, log) = job.run(&executor).await;
         assert_eq!(log, "");
         match outcome {
-            Outcome::Failed(Failure { cause: Cause::Request, message }) => message,
+            Outcome::Failed(Failure {
+                cause: Cause::Request,
+                message,
+            }) => message,
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(
-        refused(|job| job.build.push = Some(ocluster_api::Push { target: "a:b".parse().unwrap(), login: None })).await,
+        refused(|job| job.build.push = Some(ocluster_api::Push {
+            target: "a:b".parse().unwrap(),
+            login: None
+        }))
+        .await,
         "this worker cannot push images yet: submit the job without a push target"
     );
     assert_eq!(
@@ -276,9 +371,16 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
     );
     let secret = |job: &mut Job| {
         let value = ocluster_api::SecretBytes::new(b"x".to_vec());
-        job.secrets.push(ocluster_api::Secret { id: "x".into(), value });
+        job.secrets.push(ocluster_api::Secret {
+            id: "x".into(),
+            value,
+        });
     };
-    assert!(refused(secret).await.ends_with("submit the job without secrets"));
+    assert!(
+        refused(secret)
+            .await
+            .ends_with("submit the job without secrets")
+    );
     if !executor.health().await.unwrap().experimental {
         assert!(
             refused(|job| job.build.squash = true)

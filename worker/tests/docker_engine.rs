@@ -1,6 +1,12 @@
 //! Engines that are away, die, hang or answer oddly: a clear sentence within seconds.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod docker_support;
 
@@ -11,20 +17,36 @@ use std::time::{Duration, Instant};
 use docker_support::Job;
 use docker_support::fake::{Build, FakeEngine};
 use docker_support::private::PrivateEngine;
-use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, EngineAddress, Failure, Outcome};
+use ocluster_worker::executor::{
+    Cause, DockerConfig, DockerExecutor, EngineAddress, Failure, Outcome,
+};
 use tempfile::TempDir;
 
 fn executor_at(socket: PathBuf) -> DockerExecutor {
     let engine = EngineAddress::Unix(socket);
-    DockerExecutor::new(DockerConfig { engine, answer_timeout: Duration::from_secs(1), ..Default::default() })
+    DockerExecutor::new(DockerConfig {
+        engine,
+        answer_timeout: Duration::from_secs(1),
+        ..Default::default()
+    })
 }
 
 async fn engine_failure(executor: &DockerExecutor) -> String {
     let start = Instant::now();
     let (outcome, log) = Job::new("FROM scratch\n").run(executor).await;
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "took {:?}",
+        start.elapsed()
+    );
     assert_eq!(log, "");
-    let Outcome::Failed(Failure { cause: Cause::Engine, message }) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed(Failure {
+        cause: Cause::Engine,
+        message,
+    }) = outcome
+    else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(executor.health().await.unwrap_err().message, message);
     message
 }
@@ -45,7 +67,10 @@ async fn an_engine_that_left_its_socket_behind_is_named() {
     let socket = directory.path().join("docker.sock");
     drop(UnixListener::bind(&socket).unwrap());
     let message = engine_failure(&executor_at(socket)).await;
-    assert!(message.contains("/docker.sock: Connection refused (os error 111); start it, or point"), "{message}");
+    assert!(
+        message.contains("/docker.sock: Connection refused (os error 111); start it, or point"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -54,15 +79,29 @@ async fn an_engine_that_hangs_is_given_up() {
     let socket = directory.path().join("docker.sock");
     let _hanging = UnixListener::bind(&socket).unwrap();
     let message = engine_failure(&executor_at(socket)).await;
-    assert!(message.contains("/docker.sock: it does not answer in time; start it, or point"), "{message}");
+    assert!(
+        message.contains("/docker.sock: it does not answer in time; start it, or point"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn an_engine_that_stops_without_naming_an_image_has_not_succeeded() {
-    let fake = FakeEngine::start(Build::Answer(vec!["{\"stream\":\"Step 1/1 : FROM scratch\"}\r\n"]));
+    let fake = FakeEngine::start(Build::Answer(vec![
+        "{\"stream\":\"Step 1/1 : FROM scratch\"}\r\n",
+    ]));
     let (outcome, log) = Job::new("FROM scratch\n").run(&fake.executor()).await;
-    let Outcome::Failed(Failure { cause: Cause::Engine, message }) = outcome else { panic!("{outcome:?}") };
-    assert!(message.contains("it ended its answer without naming an image"), "{message}");
+    let Outcome::Failed(Failure {
+        cause: Cause::Engine,
+        message,
+    }) = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert!(
+        message.contains("it ended its answer without naming an image"),
+        "{message}"
+    );
     assert!(log.ends_with("Step 1/1 : FROM scratch"), "{log}");
 }
 
@@ -72,12 +111,19 @@ async fn messages_that_arrive_in_pieces_are_put_together() {
         "{\"stream\":\"one",
         "\\ntwo\\n\"}",
         "\r\n",
-        "{\"aux\":{\"ID\":\"sha256:1\"}}\r\n{\"stream\":\"three\\n\"}",
-        "\r\n",
+        "{\"aux\":{\"ID\":\"sha256:1\"}}\r\n",
+        "{\"stream\":\"three\\n\"}",
+        "\r",
+        "\n",
     ];
     let fake = FakeEngine::start(Build::Answer(pieces));
     let (outcome, log) = Job::new("FROM scratch\n").run(&fake.executor()).await;
-    assert_eq!(outcome, Outcome::Succeeded { output: String::new() });
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output: String::new()
+        }
+    );
     assert!(log.ends_with("\r\r\none\ntwo\nthree\n"), "{log}");
 }
 
@@ -90,14 +136,33 @@ async fn an_engine_killed_during_a_build_is_noticed_at_once() {
     let start = Instant::now();
     engine.kill();
     let (outcome, log) = running.end().await;
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
-    let Outcome::Failed(Failure { cause: Cause::Engine, message }) = outcome else { panic!("{outcome:?}") };
-    let expected = format!("lost the Docker engine at unix://{} during the build: ", engine.socket().display());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "took {:?}",
+        start.elapsed()
+    );
+    let Outcome::Failed(Failure {
+        cause: Cause::Engine,
+        message,
+    }) = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    let expected = format!(
+        "lost the Docker engine at unix://{} during the build: ",
+        engine.socket().display()
+    );
     assert!(message.starts_with(&expected), "{message}");
-    assert!(message.ends_with("; submit the job again once the engine runs"), "{message}");
+    assert!(
+        message.ends_with("; submit the job again once the engine runs"),
+        "{message}"
+    );
     assert!(log.ends_with("step is up\n"), "{log}");
     let message = engine.executor().health().await.unwrap_err().message;
-    assert!(message.starts_with("cannot reach the Docker engine at unix://"), "{message}");
+    assert!(
+        message.starts_with("cannot reach the Docker engine at unix://"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -108,9 +173,29 @@ async fn an_experimental_engine_squashes_layers() {
         let mut job = Job::fresh("RUN echo a > /a\nRUN echo b > /b");
         job.build.squash = squash;
         let (outcome, log) = job.run(&engine.executor()).await;
-        assert_eq!(outcome, Outcome::Succeeded { output: String::new() }, "{log}");
-        let image = log.trim_end().rsplit_once("Successfully built ").unwrap().1.to_owned();
-        engine.docker().inspect_image(&image).await.unwrap().root_fs.unwrap().layers.unwrap().len()
+        assert_eq!(
+            outcome,
+            Outcome::Succeeded {
+                output: String::new()
+            },
+            "{log}"
+        );
+        let image = log
+            .trim_end()
+            .rsplit_once("Successfully built ")
+            .unwrap()
+            .1
+            .to_owned();
+        engine
+            .docker()
+            .inspect_image(&image)
+            .await
+            .unwrap()
+            .root_fs
+            .unwrap()
+            .layers
+            .unwrap()
+            .len()
     };
     assert_eq!(layers(false).await, 4);
     assert_eq!(layers(true).await, 2);

@@ -3,7 +3,13 @@
 //!
 //! This is a program of its own, because it measures its own memory.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod docker_support;
 
@@ -18,7 +24,10 @@ const ALLOWED_GROWTH_KIB: usize = 32 << 10;
 /// A line of `/proc/self/status`, in KiB.
 fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
@@ -28,7 +37,10 @@ async fn a_flood_of_200_mib_arrives_whole_in_little_memory() {
     let (executor, _) = engine().await;
     let job = Job::fresh(&format!("RUN yes 0123456789abcde | head -c {FLOOD}"));
     // The context must not be held in memory either.
-    std::fs::File::create(job.context.path().join("big")).unwrap().set_len(300 << 20).unwrap();
+    std::fs::File::create(job.context.path().join("big"))
+        .unwrap()
+        .set_len(300 << 20)
+        .unwrap();
     let (log, mut chunks) = JobLog::new(16);
     let before = memory("VmRSS");
     let reader = tokio::spawn(async move {
@@ -39,15 +51,38 @@ async fn a_flood_of_200_mib_arrives_whole_in_little_memory() {
         }
         (total, flooded)
     });
-    let spec = JobSpec { action: Action::Docker(job.build), cache_hint: String::new(), source: None, secrets: vec![] };
+    let spec = JobSpec {
+        action: Action::Docker(job.build),
+        cache_hint: String::new(),
+        source: None,
+        secrets: vec![],
+    };
     let cancel = CancellationToken::new();
     let context = job.context.path();
-    let outcome =
-        executor.execute(JobContext { spec: &spec, context, scratch: context, log: &log, cancel: &cancel }).await;
+    let outcome = executor
+        .execute(JobContext {
+            spec: &spec,
+            context,
+            scratch: context,
+            log: &log,
+            cancel: &cancel,
+        })
+        .await;
     drop(log);
     let (total, flooded) = reader.await.unwrap();
-    assert_eq!(outcome, Outcome::Succeeded { output: String::new() });
-    assert!(total > FLOOD && flooded >= FLOOD / 16, "{total} bytes arrived");
+    assert_eq!(
+        outcome,
+        Outcome::Succeeded {
+            output: String::new()
+        }
+    );
+    assert!(
+        total > FLOOD && flooded >= FLOOD / 16,
+        "{total} bytes arrived"
+    );
     let grown = memory("VmHWM") - before;
-    assert!(grown < ALLOWED_GROWTH_KIB, "a flood of {FLOOD} bytes and a context of 300 MiB took {grown} KiB of memory");
+    assert!(
+        grown < ALLOWED_GROWTH_KIB,
+        "a flood of {FLOOD} bytes and a context of 300 MiB took {grown} KiB of memory"
+    );
 }

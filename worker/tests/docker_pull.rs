@@ -1,6 +1,12 @@
 //! When base images are pulled, with a real registry on this machine.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod docker_support;
 
@@ -9,7 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::query_parameters::{PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder};
+use bollard::query_parameters::{
+    PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+};
 use docker_support::{BASE, Job, PATIENCE, engine};
 use futures::StreamExt;
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, Outcome, Pull};
@@ -25,7 +33,11 @@ struct Registry {
 impl Registry {
     async fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
         let configuration = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
         let text = format!(
@@ -41,7 +53,11 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("cannot run `docker-registry`: install the package of that name, or set OCLUSTER_SKIP_DOCKER=1");
-        let mut registry = Self { _directory: directory, process, address };
+        let mut registry = Self {
+            _directory: directory,
+            process,
+            address,
+        };
         let start = Instant::now();
         while TcpStream::connect(&registry.address).is_err() {
             assert!(
@@ -67,31 +83,57 @@ impl Drop for Registry {
 
 /// Builds an image that knows its version, and returns its name in the engine.
 async fn versioned_image(executor: &DockerExecutor, version: &str) -> String {
-    let (outcome, log) = Job::fresh(&format!("RUN echo {version} > /version")).run(executor).await;
+    let (outcome, log) = Job::fresh(&format!("RUN echo {version} > /version"))
+        .run(executor)
+        .await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{log}");
-    log.trim_end().rsplit_once("Successfully built ").unwrap().1.to_owned()
+    log.trim_end()
+        .rsplit_once("Successfully built ")
+        .unwrap()
+        .1
+        .to_owned()
 }
 
 async fn tag(docker: &Docker, image: &str, repository: &str) {
-    let options = TagImageOptionsBuilder::new().repo(repository).tag("latest").build();
+    let options = TagImageOptionsBuilder::new()
+        .repo(repository)
+        .tag("latest")
+        .build();
     docker.tag_image(image, Some(options)).await.unwrap();
 }
 
 async fn push(docker: &Docker, repository: &str) {
     let options = PushImageOptionsBuilder::new().tag("latest").build();
-    let messages: Vec<_> = docker.push_image(repository, Some(options), None).collect().await;
-    messages.into_iter().for_each(|message| drop(message.unwrap()));
+    let messages: Vec<_> = docker
+        .push_image(repository, Some(options), None)
+        .collect()
+        .await;
+    messages
+        .into_iter()
+        .for_each(|message| drop(message.unwrap()));
 }
 
 /// What a build from the repository finds in its base image, or its log if it fails.
 async fn version_seen(pull: Pull, repository: &str) -> Result<(String, String), String> {
     let (executor, _) = engine().await;
-    let executor = DockerExecutor::new(DockerConfig { pull, ..executor.config().clone() });
-    let job = Job::new(format!("FROM {repository}:latest\nCOPY nonce /nonce\nRUN echo version $(cat /version)\n"))
-        .with_file("nonce", docker_support::nonce());
+    let executor = DockerExecutor::new(DockerConfig {
+        pull,
+        ..executor.config().clone()
+    });
+    let job = Job::new(format!(
+        "FROM {repository}:latest\nCOPY nonce /nonce\nRUN echo version $(cat /version)\n"
+    ))
+    .with_file("nonce", docker_support::nonce());
     match job.run(&executor).await {
         (Outcome::Succeeded { .. }, log) => {
-            let version = log.rsplit_once("\nversion ").unwrap().1.split_once('\n').unwrap().0.to_owned();
+            let version = log
+                .rsplit_once("\nversion ")
+                .unwrap()
+                .1
+                .split_once('\n')
+                .unwrap()
+                .0
+                .to_owned();
             Ok((version, log))
         }
         (_, log) => Err(log),
@@ -111,14 +153,30 @@ async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
     // The registry has moved on; this machine still has the old image under that name.
     tag(&docker, &old, &repository).await;
 
-    assert_eq!(version_seen(Pull::Missing, &repository).await.unwrap().0, "old");
+    assert_eq!(
+        version_seen(Pull::Missing, &repository).await.unwrap().0,
+        "old"
+    );
     let (version, log) = version_seen(Pull::Always, &repository).await.unwrap();
     assert_eq!(version, "new");
-    assert!(log.contains("latest: Pulling from team/base\n") && log.contains("\nStatus: "), "{log}");
+    assert!(
+        log.contains("latest: Pulling from team/base\n") && log.contains("\nStatus: "),
+        "{log}"
+    );
 
     // An image that is missing is pulled in either case, and without progress bars in the log.
-    docker.remove_image(&format!("{repository}:latest"), None::<RemoveImageOptions>, None).await.unwrap();
-    docker.remove_image(&new, None::<RemoveImageOptions>, None).await.ok();
+    docker
+        .remove_image(
+            &format!("{repository}:latest"),
+            None::<RemoveImageOptions>,
+            None,
+        )
+        .await
+        .unwrap();
+    docker
+        .remove_image(&new, None::<RemoveImageOptions>, None)
+        .await
+        .ok();
     let (version, log) = version_seen(Pull::Missing, &repository).await.unwrap();
     assert_eq!(version, "new");
     assert!(log.contains("latest: Pulling from team/base\n"), "{log}");
@@ -126,9 +184,19 @@ async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
 
     // Without the registry, only `missing` can work.
     registry.stop();
-    assert_eq!(version_seen(Pull::Missing, &repository).await.unwrap().0, "new");
+    assert_eq!(
+        version_seen(Pull::Missing, &repository).await.unwrap().0,
+        "new"
+    );
     let log = version_seen(Pull::Always, &repository).await.unwrap_err();
     assert!(log.contains("connection refused"), "{log}");
-    docker.remove_image(&format!("{repository}:latest"), None::<RemoveImageOptions>, None).await.unwrap();
+    docker
+        .remove_image(
+            &format!("{repository}:latest"),
+            None::<RemoveImageOptions>,
+            None,
+        )
+        .await
+        .unwrap();
     assert!(docker.inspect_image(BASE).await.is_ok());
 }

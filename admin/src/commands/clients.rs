@@ -23,16 +23,25 @@ struct Clients<'a> {
 pub(super) async fn add(args: &AddClient, vat: &Vat) -> Result<ExitCode, Failure> {
     let cluster = cluster(&args.cap, vat).await?;
     // Without the method's name, as ever.
-    let uri = cluster.add_client(&args.id).await.map_err(|error| Failure::failed(error.error.to_string()))?;
+    let uri = cluster
+        .add_client(&args.id)
+        .await
+        .map_err(|error| Failure::failed(error.error.to_string()))?;
     match args.output.output {
         OutputMode::Human => output::line(&uri)?,
-        OutputMode::Json => output::json(Added { client: &args.id, uri: &uri })?,
+        OutputMode::Json => output::json(Added {
+            client: &args.id,
+            uri: &uri,
+        })?,
     }
     Ok(ExitCode::Success)
 }
 
 pub(super) async fn remove(args: &Client, vat: &Vat) -> Result<ExitCode, Failure> {
-    cluster(&args.cap, vat).await?.remove_client(&args.id).await?;
+    cluster(&args.cap, vat)
+        .await?
+        .remove_client(&args.id)
+        .await?;
     Ok(ExitCode::Success)
 }
 
@@ -47,6 +56,10 @@ pub(super) async fn list(args: &ListClients, vat: &Vat) -> Result<ExitCode, Fail
 }
 
 pub(super) async fn set_rate(args: &SetRate, vat: &Vat) -> Result<ExitCode, Failure> {
-    cluster(&args.cap, vat).await?.pool(&args.pool).set_rate(&args.id, args.rate).await?;
+    cluster(&args.cap, vat)
+        .await?
+        .pool(&args.pool)
+        .set_rate(&args.id, args.rate)
+        .await?;
     Ok(ExitCode::Success)
 }

@@ -33,8 +33,14 @@ fn ended(status: ExitStatus) -> String {
 
 /// Runs all commands to their ends, whatever becomes of the others.
 pub(super) async fn exec(args: &Exec, vat: &Vat) -> Result<ExitCode, Failure> {
-    let workers = cluster(&args.cap, vat).await?.pool(&args.pool).workers().await?;
-    let results = futures::future::join_all(workers.iter().map(|worker| run(&args.words, &worker.name))).await;
+    let workers = cluster(&args.cap, vat)
+        .await?
+        .pool(&args.pool)
+        .workers()
+        .await?;
+    let results =
+        futures::future::join_all(workers.iter().map(|worker| run(&args.words, &worker.name)))
+            .await;
     let mut code = ExitCode::Success;
     for error in results.into_iter().filter_map(Result::err) {
         output::complain(error.to_string());
@@ -44,9 +50,22 @@ pub(super) async fn exec(args: &Exec, vat: &Vat) -> Result<ExitCode, Failure> {
 }
 
 async fn run(words: &[String], worker: &str) -> Result<(), ExecError> {
-    let mut words = words.iter().map(|word| if word == PLACEHOLDER { worker } else { word });
+    let mut words = words
+        .iter()
+        .map(|word| if word == PLACEHOLDER { worker } else { word });
     let program = words.next().unwrap_or_default();
-    let started = Command::new(program).args(words).stdin(Stdio::null()).kill_on_drop(true).status();
-    let status = started.await.map_err(|source| ExecError::Start { program: program.to_owned(), source })?;
-    if status.success() { Ok(()) } else { Err(ExecError::Failed(status)) }
+    let started = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    let status = started.await.map_err(|source| ExecError::Start {
+        program: program.to_owned(),
+        source,
+    })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(ExecError::Failed(status))
+    }
 }

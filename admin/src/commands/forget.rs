@@ -10,7 +10,9 @@ use crate::cluster::{CallError, Pool, Worker};
 
 pub(super) async fn forget(args: &Forget, vat: &Vat) -> Result<ExitCode, Failure> {
     let pool = cluster(&args.cap, vat).await?.pool(&args.pool);
-    let Some(worker) = &args.worker else { return Err(which(&pool).await?) };
+    let Some(worker) = &args.worker else {
+        return Err(which(&pool).await?);
+    };
     match pool.forget(worker).await {
         Ok(()) => Ok(ExitCode::Success),
         // On standard output, where scripts have learnt to look for it.
@@ -29,6 +31,10 @@ async fn which(pool: &Pool) -> Result<Failure, Failure> {
     }
     let sentence = "Specify which worker you want to forget.";
     let away: Vec<&Worker> = workers.iter().filter(|worker| !worker.connected).collect();
-    let text = if away.is_empty() { candidates(sentence, &workers) } else { candidates(sentence, away) };
+    let text = if away.is_empty() {
+        candidates(sentence, &workers)
+    } else {
+        candidates(sentence, away)
+    };
     Ok(Failure::failed(text))
 }

@@ -37,12 +37,28 @@ struct Change<'a> {
 pub(super) async fn pause(args: &Pause, vat: &Vat) -> Result<ExitCode, Failure> {
     let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
     let (workers, wait, mode) = (&args.workers, args.wait, args.output.output);
-    Change { pool, workers, active: false, wait, mode }.run().await
+    Change {
+        pool,
+        workers,
+        active: false,
+        wait,
+        mode,
+    }
+    .run()
+    .await
 }
 
 pub(super) async fn unpause(args: &Unpause, vat: &Vat) -> Result<ExitCode, Failure> {
     let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
-    Change { pool, workers: &args.workers, active: true, wait: false, mode: args.output.output }.run().await
+    Change {
+        pool,
+        workers: &args.workers,
+        active: true,
+        wait: false,
+        mode: args.output.output,
+    }
+    .run()
+    .await
 }
 
 impl Change<'_> {
@@ -54,7 +70,9 @@ impl Change<'_> {
     }
 
     async fn one(&self, worker: &String) -> Result<ExitCode, Failure> {
-        self.pool.set_active(worker, self.active, self.workers.auto_create).await?;
+        self.pool
+            .set_active(worker, self.active, self.workers.auto_create)
+            .await?;
         let worker = std::slice::from_ref(worker);
         self.wait_for_jobs(worker).await?;
         self.done(worker, &[])
@@ -70,10 +88,11 @@ impl Change<'_> {
             let sentence = "Specify which worker you want to affect (or use --all).";
             return Err(Failure::failed(candidates(sentence, &workers)));
         }
-        let (unchanged, changing): (Vec<_>, Vec<_>) =
-            workers.into_iter().partition(|worker| worker.active == self.active);
-        let [unchanged, changing]: [Vec<String>; 2] =
-            [unchanged, changing].map(|workers| workers.into_iter().map(|worker| worker.name).collect());
+        let (unchanged, changing): (Vec<_>, Vec<_>) = workers
+            .into_iter()
+            .partition(|worker| worker.active == self.active);
+        let [unchanged, changing]: [Vec<String>; 2] = [unchanged, changing]
+            .map(|workers| workers.into_iter().map(|worker| worker.name).collect());
         for name in &unchanged {
             say(self.mode, &format!("(worker {name:?} is already done)"))?;
         }
@@ -83,7 +102,12 @@ impl Change<'_> {
         }
         say(self.mode, &format!("Updating {}…", changing.join(", ")))?;
         // Known workers need no creating.
-        try_join_all(changing.iter().map(|name| self.pool.set_active(name, self.active, false))).await?;
+        try_join_all(
+            changing
+                .iter()
+                .map(|name| self.pool.set_active(name, self.active, false)),
+        )
+        .await?;
         self.wait_for_jobs(&changing).await?;
         self.done(&changing, &unchanged)
     }
@@ -93,7 +117,12 @@ impl Change<'_> {
             return Ok(());
         }
         say(self.mode, "Waiting for jobs to finish…")?;
-        try_join_all(workers.iter().map(|name| self.pool.drain(name, reports(self.mode, name)))).await?;
+        try_join_all(
+            workers
+                .iter()
+                .map(|name| self.pool.drain(name, reports(self.mode, name))),
+        )
+        .await?;
         Ok(())
     }
 
@@ -111,9 +140,18 @@ impl Change<'_> {
         match self.mode {
             OutputMode::Human => Ok(()),
             OutputMode::Json => {
-                let (pool, paused, drained) =
-                    (self.workers.pool.as_str(), !self.active, self.wait && !workers.is_empty());
-                output::json(Changed { pool, paused, workers, unchanged, drained })
+                let (pool, paused, drained) = (
+                    self.workers.pool.as_str(),
+                    !self.active,
+                    self.wait && !workers.is_empty(),
+                );
+                output::json(Changed {
+                    pool,
+                    paused,
+                    workers,
+                    unchanged,
+                    drained,
+                })
             }
         }
     }

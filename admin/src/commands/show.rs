@@ -37,7 +37,9 @@ pub(super) async fn show(args: &Show, vat: &Vat) -> Result<ExitCode, Failure> {
     match (&args.pool, &args.worker) {
         (None, _) => pools(&cluster, args).await?,
         (Some(name), None) => pool(&cluster.pool(name), name, args).await?,
-        (Some(name), Some(worker_name)) => worker(&cluster.pool(name), name, worker_name, args).await?,
+        (Some(name), Some(worker_name)) => {
+            worker(&cluster.pool(name), name, worker_name, args).await?
+        }
     }
     Ok(ExitCode::Success)
 }
@@ -55,13 +57,22 @@ async fn pool(pool: &Pool, name: &str, args: &Show) -> Result<(), Failure> {
     match (args.output.output, args.terse) {
         (OutputMode::Human, false) => output::line(pool.show().await?.trim())?,
         (OutputMode::Human, true) => {
-            let names: Vec<String> = pool.workers().await?.into_iter().map(|worker| worker.name).collect();
+            let names: Vec<String> = pool
+                .workers()
+                .await?
+                .into_iter()
+                .map(|worker| worker.name)
+                .collect();
             lines(&names)?;
         }
         (OutputMode::Json, _) => {
             let (workers, state) = futures::try_join!(pool.workers(), pool.show())?;
             let workers = workers.iter().map(JsonWorker::from).collect();
-            output::json(PoolState { pool: name, workers, state: state.trim() })?;
+            output::json(PoolState {
+                pool: name,
+                workers,
+                state: state.trim(),
+            })?;
         }
     }
     Ok(())
@@ -73,7 +84,13 @@ async fn worker(pool: &Pool, pool_name: &str, name: &str, args: &Show) -> Result
     if args.output.output == OutputMode::Json {
         let paused = found.is_some_and(|worker| !worker.active);
         let connected = found.is_some_and(|worker| worker.connected);
-        output::json(WorkerState { pool: pool_name, worker: name, known: found.is_some(), connected, paused })?;
+        output::json(WorkerState {
+            pool: pool_name,
+            worker: name,
+            known: found.is_some(),
+            connected,
+            paused,
+        })?;
         return Ok(());
     }
     // "Running" has always meant "not paused" here, whether or not the worker is connected.
@@ -82,7 +99,11 @@ async fn worker(pool: &Pool, pool_name: &str, name: &str, args: &Show) -> Result
         Some(_) => "Paused",
         None => "Not found",
     };
-    output::line(if args.terse { state.to_owned() } else { format!("{name}: {state}") })?;
+    output::line(if args.terse {
+        state.to_owned()
+    } else {
+        format!("{name}: {state}")
+    })?;
     Ok(())
 }
 

@@ -1,5 +1,10 @@
 //! A scheduler with one pool, `linux`, as far as an administrator can tell. It knows names and flags, no jobs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,7 +35,11 @@ impl Scheduler {
         let server = TestServer::start(key, {
             let events = events.clone();
             move || {
-                let pool = Rc::new(Pool { workers: RefCell::new(workers), clients: RefCell::default(), events });
+                let pool = Rc::new(Pool {
+                    workers: RefCell::new(workers),
+                    clients: RefCell::default(),
+                    events,
+                });
                 let admin: admin::Client = capnp_rpc::new_client(Admin(pool));
                 admin.client
             }
@@ -55,7 +64,11 @@ impl Worker {
         let mut words = text.split(' ');
         let name = words.next().unwrap().to_owned();
         let flags: Vec<&str> = words.collect();
-        Self { name, active: !flags.contains(&"paused"), connected: !flags.contains(&"disconnected") }
+        Self {
+            name,
+            active: !flags.contains(&"paused"),
+            connected: !flags.contains(&"disconnected"),
+        }
     }
 }
 
@@ -78,14 +91,22 @@ fn failed(reason: impl Into<String>) -> Error {
 }
 
 impl admin::Server for Admin {
-    async fn pools(self: Rc<Self>, _: admin::PoolsParams, mut results: admin::PoolsResults) -> Result<(), Error> {
+    async fn pools(
+        self: Rc<Self>,
+        _: admin::PoolsParams,
+        mut results: admin::PoolsResults,
+    ) -> Result<(), Error> {
         let mut names = results.get().init_names(2);
         names.set(0, "arm");
         names.set(1, "linux");
         Ok(())
     }
 
-    async fn pool(self: Rc<Self>, params: admin::PoolParams, mut results: admin::PoolResults) -> Result<(), Error> {
+    async fn pool(
+        self: Rc<Self>,
+        params: admin::PoolParams,
+        mut results: admin::PoolResults,
+    ) -> Result<(), Error> {
         let pool = match params.get()?.get_name()?.to_str()? {
             "linux" => capnp_rpc::new_client(PoolAdmin(self.0.clone())),
             _ => FromClientHook::new(capnp_rpc::new_broken_cap(failed("No such pool")).hook),
@@ -120,7 +141,11 @@ impl admin::Server for Admin {
         let mut clients = self.0.clients.borrow_mut();
         let before = clients.len();
         clients.retain(|client| *client != id);
-        if clients.len() == before { Err(failed(format!("Unknown client {id:?}"))) } else { Ok(()) }
+        if clients.len() == before {
+            Err(failed(format!("Unknown client {id:?}")))
+        } else {
+            Ok(())
+        }
     }
 
     async fn list_clients(
@@ -163,7 +188,9 @@ impl pool_admin::Server for PoolAdmin {
         _: pool_admin::ShowParams,
         mut results: pool_admin::ShowResults,
     ) -> Result<(), Error> {
-        results.get().set_state("\ncapacity: 2\nqueue: (backlog) []\nregistered:\ndisconnected:\nclients: \n\n");
+        results.get().set_state(
+            "\ncapacity: 2\nqueue: (backlog) []\nregistered:\ndisconnected:\nclients: \n\n",
+        );
         Ok(())
     }
 
@@ -194,19 +221,39 @@ impl pool_admin::Server for PoolAdmin {
         match workers.iter_mut().find(|worker| worker.name == name) {
             Some(worker) => worker.active = params.get_active(),
             None if params.get_auto_create() => {
-                workers.push(Worker { name: name.clone(), active: params.get_active(), connected: false });
+                workers.push(Worker {
+                    name: name.clone(),
+                    active: params.get_active(),
+                    connected: false,
+                });
             }
             None => return Err(failed("Unknown worker")),
         }
-        self.0.log(format!("{name} is {}", if params.get_active() { "unpaused" } else { "paused" }));
+        self.0.log(format!(
+            "{name} is {}",
+            if params.get_active() {
+                "unpaused"
+            } else {
+                "paused"
+            }
+        ));
         Ok(())
     }
 
-    async fn drain(self: Rc<Self>, params: pool_admin::DrainParams, _: pool_admin::DrainResults) -> Result<(), Error> {
+    async fn drain(
+        self: Rc<Self>,
+        params: pool_admin::DrainParams,
+        _: pool_admin::DrainResults,
+    ) -> Result<(), Error> {
         let params = params.get()?;
         let name = params.get_worker()?.to_string()?;
         let progress = params.get_progress()?;
-        let connected = self.0.workers.borrow().iter().any(|worker| worker.name == name && worker.connected);
+        let connected = self
+            .0
+            .workers
+            .borrow()
+            .iter()
+            .any(|worker| worker.name == name && worker.connected);
         let reports: &[&str] = if connected {
             // A worker called "busy" never gets any further than the first.
             &["Running jobs: 2", "Running jobs: 1", "Running jobs: 0"]
@@ -233,7 +280,13 @@ impl pool_admin::Server for PoolAdmin {
         let params = params.get()?;
         let name = params.get_worker()?.to_string()?;
         let progress = params.get_progress()?;
-        if !self.0.workers.borrow().iter().any(|worker| worker.name == name && worker.connected) {
+        if !self
+            .0
+            .workers
+            .borrow()
+            .iter()
+            .any(|worker| worker.name == name && worker.connected)
+        {
             return Err(failed("Unknown worker"));
         }
         for report in ["Running jobs: 1", "Restarting"] {
@@ -258,7 +311,8 @@ impl pool_admin::Server for PoolAdmin {
         if !self.0.clients.borrow().contains(&id) {
             return Err(failed("No such user"));
         }
-        self.0.log(format!("{id}'s rate in linux is {}", params.get_rate()));
+        self.0
+            .log(format!("{id}'s rate in linux is {}", params.get_rate()));
         Ok(())
     }
 
@@ -270,7 +324,9 @@ impl pool_admin::Server for PoolAdmin {
         let name = params.get()?.get_worker()?.to_string()?;
         let mut workers = self.0.workers.borrow_mut();
         match workers.iter().find(|worker| worker.name == name) {
-            Some(worker) if worker.connected => return Err(failed(format!("Worker {name:?} is still connected!"))),
+            Some(worker) if worker.connected => {
+                return Err(failed(format!("Worker {name:?} is still connected!")));
+            }
             Some(_) => workers.retain(|worker| worker.name != name),
             None => return Err(failed(format!("Worker {name:?} not known in this pool"))),
         }

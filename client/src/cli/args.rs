@@ -112,7 +112,12 @@ pub(crate) struct JobArgs {
     pub(crate) pool: String,
 
     /// Jobs with the same hint like to run on the same worker.
-    #[arg(long, value_name = "HINT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "HINT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) cache_hint: String,
 
     /// Run the job before all that are not urgent.
@@ -156,7 +161,10 @@ impl FromStr for SecretArg {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some((id, file)) if !id.is_empty() => Ok(Self { id: id.to_owned(), file: existing_file(file)? }),
+            Some((id, file)) if !id.is_empty() => Ok(Self {
+                id: id.to_owned(),
+                file: existing_file(file)?,
+            }),
             _ => Err(SecretArgError::NoColon(text.to_owned())),
         }
     }

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use ocluster_api::{
-    Action, DockerBuild, Dockerfile, GitSource, ImageTarget, JobSpec, Push, RegistryLogin, Secret, SecretBytes,
+    Action, DockerBuild, Dockerfile, GitSource, ImageTarget, JobSpec, Push, RegistryLogin, Secret,
+    SecretBytes,
 };
 use ocluster_cli::Failure;
 
@@ -18,24 +19,38 @@ pub(crate) fn job_spec(command: &Command) -> Result<JobSpec, Failure> {
     let source = source(job)?;
     let action = match command {
         Command::SubmitDocker(docker) => Action::Docker(docker_build(docker)?),
-        Command::SubmitOBuilder(obuilder) => Action::OBuilder { spec: read_text(&obuilder.local_file)? },
+        Command::SubmitOBuilder(obuilder) => Action::OBuilder {
+            spec: read_text(&obuilder.local_file)?,
+        },
     };
-    Ok(JobSpec { action, cache_hint: job.cache_hint.clone(), source, secrets: secrets(job)? })
+    Ok(JobSpec {
+        action,
+        cache_hint: job.cache_hint.clone(),
+        source,
+        secrets: secrets(job)?,
+    })
 }
 
 fn source(job: &JobArgs) -> Result<Option<GitSource>, Failure> {
     match &job.repository {
         None => Ok(None),
-        Some(url) if job.commits.is_empty() => {
-            Err(Failure::inconsistent(NAME, format!("No commits requested from repository {url:?}!")))
-        }
-        Some(url) => Ok(Some(GitSource { repository: url.clone(), commits: job.commits.clone() })),
+        Some(url) if job.commits.is_empty() => Err(Failure::inconsistent(
+            NAME,
+            format!("No commits requested from repository {url:?}!"),
+        )),
+        Some(url) => Ok(Some(GitSource {
+            repository: url.clone(),
+            commits: job.commits.clone(),
+        })),
     }
 }
 
 fn docker_build(docker: &SubmitDocker) -> Result<DockerBuild, Failure> {
     if docker.local_dockerfile.is_some() && docker.context_dockerfile.is_some() {
-        return Err(Failure::usage(NAME, "Can't use --local-dockerfile and --context-dockerfile together!"));
+        return Err(Failure::usage(
+            NAME,
+            "Can't use --local-dockerfile and --context-dockerfile together!",
+        ));
     }
     let push = push(docker)?;
     let dockerfile = match (&docker.local_dockerfile, &docker.context_dockerfile) {
@@ -54,29 +69,50 @@ fn docker_build(docker: &SubmitDocker) -> Result<DockerBuild, Failure> {
 }
 
 fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
-    let with = |target: &ImageTarget, login| Ok(Some(Push { target: target.clone(), login }));
+    let with = |target: &ImageTarget, login| {
+        Ok(Some(Push {
+            target: target.clone(),
+            login,
+        }))
+    };
     match (&docker.push_to, &docker.push_user, &docker.push_password) {
         (None, None, None) => Ok(None),
-        (None, _, _) => Err(Failure::inconsistent(NAME, "Must use --push-to with --push-user/--push-password")),
+        (None, _, _) => Err(Failure::inconsistent(
+            NAME,
+            "Must use --push-to with --push-user/--push-password",
+        )),
         (Some(target), None, None) => with(target, None),
-        (Some(target), Some(user), Some(file)) => {
-            with(target, Some(RegistryLogin { user: user.clone(), password: first_line(file)? }))
-        }
-        (Some(_), _, _) => Err(Failure::inconsistent(NAME, "Must use --push-user with --push-password")),
+        (Some(target), Some(user), Some(file)) => with(
+            target,
+            Some(RegistryLogin {
+                user: user.clone(),
+                password: first_line(file)?,
+            }),
+        ),
+        (Some(_), _, _) => Err(Failure::inconsistent(
+            NAME,
+            "Must use --push-user with --push-password",
+        )),
     }
 }
 
 fn secrets(job: &JobArgs) -> Result<Vec<Secret>, Failure> {
-    let read = job
-        .secrets
-        .iter()
-        .map(|secret| Ok(Secret { id: secret.id.clone(), value: SecretBytes::new(read(&secret.file)?) }));
+    let read = job.secrets.iter().map(|secret| {
+        Ok(Secret {
+            id: secret.id.clone(),
+            value: SecretBytes::new(read(&secret.file)?),
+        })
+    });
     read.collect()
 }
 
 fn first_line(file: &Path) -> Result<SecretBytes, Failure> {
     let content = SecretBytes::new(read(file)?);
-    let line = content.expose().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = content
+        .expose()
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     if line.is_empty() {
         return Err(Failure::failed(format!(
             "the first line of {file:?} is empty: it should be the password to push with"
@@ -86,7 +122,8 @@ fn first_line(file: &Path) -> Result<SecretBytes, Failure> {
 }
 
 fn read_text(file: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(file)?).map_err(|_| Failure::failed(format!("{file:?} is not a text file (UTF-8)")))
+    String::from_utf8(read(file)?)
+        .map_err(|_| Failure::failed(format!("{file:?} is not a text file (UTF-8)")))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
@@ -124,7 +161,11 @@ mod tests {
 
     #[test]
     fn without_options_the_contexts_dockerfile_is_built_plainly() {
-        let spec = spec("submit-docker", &["https://example.org/app.git", "abc", "def"]).unwrap();
+        let spec = spec(
+            "submit-docker",
+            &["https://example.org/app.git", "abc", "def"],
+        )
+        .unwrap();
         let plain = DockerBuild {
             dockerfile: Dockerfile::Path("Dockerfile".into()),
             push: None,
@@ -133,10 +174,16 @@ mod tests {
             buildkit: false,
             include_git: false,
         };
-        let source =
-            GitSource { repository: "https://example.org/app.git".into(), commits: vec!["abc".into(), "def".into()] };
-        let expected =
-            JobSpec { action: Action::Docker(plain), cache_hint: String::new(), source: Some(source), secrets: vec![] };
+        let source = GitSource {
+            repository: "https://example.org/app.git".into(),
+            commits: vec!["abc".into(), "def".into()],
+        };
+        let expected = JobSpec {
+            action: Action::Docker(plain),
+            cache_hint: String::new(),
+            source: Some(source),
+            secrets: vec![],
+        };
         assert_eq!(spec, expected);
     }
 
@@ -165,17 +212,31 @@ mod tests {
             ],
         )
         .unwrap();
-        let Action::Docker(build) = spec.action else { panic!() };
-        assert_eq!(build.dockerfile, Dockerfile::Contents("FROM busybox\n".into()));
+        let Action::Docker(build) = spec.action else {
+            panic!()
+        };
+        assert_eq!(
+            build.dockerfile,
+            Dockerfile::Contents("FROM busybox\n".into())
+        );
         let push = build.push.unwrap();
         assert_eq!(push.target.to_string(), "localhost:5000/app:v1");
         assert_eq!(push.login.unwrap().password.expose(), b"pass word");
         assert_eq!(build.build_args, ["A=1", "B"]);
         assert!(build.squash && build.buildkit && build.include_git);
         assert_eq!(spec.cache_hint, "a hint");
-        let secrets: Vec<(&str, &[u8])> =
-            spec.secrets.iter().map(|secret| (secret.id.as_str(), secret.value.expose())).collect();
-        assert_eq!(secrets, [("token", &[0, 159, b'\n'][..]), ("other", &[0, 159, b'\n'][..])]);
+        let secrets: Vec<(&str, &[u8])> = spec
+            .secrets
+            .iter()
+            .map(|secret| (secret.id.as_str(), secret.value.expose()))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                ("token", &[0, 159, b'\n'][..]),
+                ("other", &[0, 159, b'\n'][..])
+            ]
+        );
     }
 
     #[test]
@@ -189,7 +250,11 @@ mod tests {
     fn a_password_file_must_start_with_the_password() {
         let empty = file(b"\nsecret on the second line");
         let password = format!("--push-password={}", empty.path().display());
-        let failure = spec("submit-docker", &["--push-to=a:b", "--push-user=ci", &password]).unwrap_err();
+        let failure = spec(
+            "submit-docker",
+            &["--push-to=a:b", "--push-user=ci", &password],
+        )
+        .unwrap_err();
         assert!(!format!("{failure:?}").contains("second"), "{failure:?}");
     }
 
@@ -198,13 +263,21 @@ mod tests {
         let file = file(b"((from busybox))");
         let local = format!("--local-file={}", file.path().display());
         let action = spec("submit-obuilder", &[&local]).unwrap().action;
-        assert_eq!(action, Action::OBuilder { spec: "((from busybox))".into() });
+        assert_eq!(
+            action,
+            Action::OBuilder {
+                spec: "((from busybox))".into()
+            }
+        );
     }
 
     #[test]
     fn binary_dockerfiles_are_refused() {
         let file = file(&[0xff, 0xfe]);
         let local = format!("--local-dockerfile={}", file.path().display());
-        assert_eq!(spec("submit-docker", &[&local]).unwrap_err().report(), ExitCode::Failed);
+        assert_eq!(
+            spec("submit-docker", &[&local]).unwrap_err().report(),
+            ExitCode::Failed
+        );
     }
 }

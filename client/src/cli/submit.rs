@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ocluster_api::JobSpec;
-use ocluster_cli::{ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string, output};
+use ocluster_cli::{
+    ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string, output,
+};
 use ocluster_vat::{DialOptions, RpcError, Stats, SturdyRef, Vat};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
@@ -59,13 +61,21 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
         OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode).await?,
     }
     let result = job.result().await;
-    let code = if result.is_ok() { ExitCode::Success } else { ExitCode::Failed };
+    let code = if result.is_ok() {
+        ExitCode::Success
+    } else {
+        ExitCode::Failed
+    };
     print_result(result, mode)?;
     Ok(code)
 }
 
 /// Writes the log. If nobody reads it any more, nobody wants the job.
-async fn tail(job: &Job, writer: &mut (impl AsyncWrite + Unpin), mode: OutputMode) -> Result<(), Failure> {
+async fn tail(
+    job: &Job,
+    writer: &mut (impl AsyncWrite + Unpin),
+    mode: OutputMode,
+) -> Result<(), Failure> {
     match job.follow_into(writer).await {
         Ok(_) => Ok(()),
         Err(FollowError::Write(error)) => or_cancel(job, Err(error)).await,
@@ -100,14 +110,21 @@ struct JobResult<'a> {
 fn print_result(result: Result<String, RpcError>, mode: OutputMode) -> Result<(), Failure> {
     match (mode, result) {
         (OutputMode::Human, Ok(output)) if output.is_empty() => Ok(()),
-        (OutputMode::Human, Ok(output)) => Ok(output::line(format!("Result: {}", ocaml_string(output.as_bytes())))?),
+        (OutputMode::Human, Ok(output)) => Ok(output::line(format!(
+            "Result: {}",
+            ocaml_string(output.as_bytes())
+        ))?),
         (OutputMode::Human, Err(error)) => Ok(output::line(format!("{error}."))?),
-        (OutputMode::Json, Ok(output)) => {
-            Ok(output::json(JobResult { state: "passed", output: Some(&output), error: None })?)
-        }
-        (OutputMode::Json, Err(error)) => {
-            Ok(output::json(JobResult { state: "failed", output: None, error: Some(error.to_string()) })?)
-        }
+        (OutputMode::Json, Ok(output)) => Ok(output::json(JobResult {
+            state: "passed",
+            output: Some(&output),
+            error: None,
+        })?),
+        (OutputMode::Json, Err(error)) => Ok(output::json(JobResult {
+            state: "failed",
+            output: None,
+            error: Some(error.to_string()),
+        })?),
     }
 }
 
@@ -123,5 +140,8 @@ async fn cancelled(job: &Job, signal: Signal) -> ExitCode {
 
 /// Whether the scheduler knows that the job is not wanted any more.
 async fn cancel(job: &Job) -> bool {
-    matches!(tokio::time::timeout(CANCEL_GRACE, job.cancel()).await, Ok(Ok(())))
+    matches!(
+        tokio::time::timeout(CANCEL_GRACE, job.cancel()).await,
+        Ok(Ok(()))
+    )
 }

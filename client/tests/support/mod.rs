@@ -46,7 +46,11 @@ impl Scheduler {
             let seen = seen.clone();
             move || endpoint(Log { sender, seen }).client
         });
-        Self { server, events: Mutex::new(events), seen }
+        Self {
+            server,
+            events: Mutex::new(events),
+            seen,
+        }
     }
 
     /// Waits for the next thing to happen.
@@ -86,8 +90,13 @@ impl submission::Server for Endpoint {
     ) -> Result<(), capnp::Error> {
         let params = params.get()?;
         let pool = params.get_pool()?.to_string()?;
-        let spec = JobSpec::read(params.get_descr()?).map_err(|e| capnp::Error::failed(e.to_string()))?;
-        self.0.add(Event::Submitted(pool.clone(), params.get_urgent(), Box::new(spec)));
+        let spec =
+            JobSpec::read(params.get_descr()?).map_err(|e| capnp::Error::failed(e.to_string()))?;
+        self.0.add(Event::Submitted(
+            pool.clone(),
+            params.get_urgent(),
+            Box::new(spec),
+        ));
         let refused = match pool.as_str() {
             "nope" => Some("Pool ID \"nope\" not one of {arm, linux}"),
             "revoked" => Some("Access has been revoked"),
@@ -95,7 +104,10 @@ impl submission::Server for Endpoint {
         };
         let ticket = match refused {
             Some(reason) => broken(reason),
-            None => capnp_rpc::new_client(Ticket { pool, log: self.0.clone() }),
+            None => capnp_rpc::new_client(Ticket {
+                pool,
+                log: self.0.clone(),
+            }),
         };
         results.get().set_ticket(ticket);
         Ok(())
@@ -113,13 +125,24 @@ struct Ticket {
 }
 
 impl ticket::Server for Ticket {
-    async fn job(self: Rc<Self>, _: ticket::JobParams, mut results: ticket::JobResults) -> Result<(), capnp::Error> {
-        let job = Job { scene: self.pool.clone(), reads: Cell::new(0) };
+    async fn job(
+        self: Rc<Self>,
+        _: ticket::JobParams,
+        mut results: ticket::JobResults,
+    ) -> Result<(), capnp::Error> {
+        let job = Job {
+            scene: self.pool.clone(),
+            reads: Cell::new(0),
+        };
         results.get().set_job(capnp_rpc::new_client(job));
         Ok(())
     }
 
-    async fn cancel(self: Rc<Self>, _: ticket::CancelParams, _: ticket::CancelResults) -> Result<(), capnp::Error> {
+    async fn cancel(
+        self: Rc<Self>,
+        _: ticket::CancelParams,
+        _: ticket::CancelResults,
+    ) -> Result<(), capnp::Error> {
         if self.pool == "stubborn" {
             std::future::pending::<()>().await;
         }
@@ -134,10 +157,18 @@ struct Job {
 }
 
 /// What jobs print, in the pieces in which it is served.
-const LINES: [&[u8]; 3] = [b"Building on worker-1\n", b"\x1b[32mstep\xff 1\x1b[0m", b"\nJob succeeded\n"];
+const LINES: [&[u8]; 3] = [
+    b"Building on worker-1\n",
+    b"\x1b[32mstep\xff 1\x1b[0m",
+    b"\nJob succeeded\n",
+];
 
 impl job::Server for Job {
-    async fn log(self: Rc<Self>, params: job::LogParams, mut results: job::LogResults) -> Result<(), capnp::Error> {
+    async fn log(
+        self: Rc<Self>,
+        params: job::LogParams,
+        mut results: job::LogResults,
+    ) -> Result<(), capnp::Error> {
         let start = usize::try_from(params.get()?.get_start()).unwrap();
         let read = self.reads.replace(self.reads.get() + 1);
         let mut answer = results.get();
@@ -158,7 +189,11 @@ impl job::Server for Job {
         Ok(())
     }
 
-    async fn result(self: Rc<Self>, _: job::ResultParams, mut results: job::ResultResults) -> Result<(), capnp::Error> {
+    async fn result(
+        self: Rc<Self>,
+        _: job::ResultParams,
+        mut results: job::ResultResults,
+    ) -> Result<(), capnp::Error> {
         match self.scene.as_str() {
             "failing" => return Err(capnp::Error::failed("Build failed".to_owned())),
             "lost" => return Err(capnp::Error::disconnected("Switch turned off".to_owned())),

@@ -72,14 +72,18 @@ where
         args = connect_behind_subcommand(args);
     }
     let mut command = prepare(command, names_connect(&args));
-    let matches = command.try_get_matches_from_mut(&args).map_err(|error| ended(&mut command, &args, &error))?;
+    let matches = command
+        .try_get_matches_from_mut(&args)
+        .map_err(|error| ended(&mut command, &args, &error))?;
     P::from_arg_matches(&matches).map_err(|error| ended(&mut command, &args, &error))
 }
 
 fn ended(command: &mut Command, args: &[OsString], error: &clap::Error) -> Ended {
     match error.kind() {
         ErrorKind::DisplayHelp => Ended::Answered(error.to_string()),
-        ErrorKind::DisplayVersion => Ended::Answered(command.get_version().unwrap_or("n/a").to_owned()),
+        ErrorKind::DisplayVersion => {
+            Ended::Answered(command.get_version().unwrap_or("n/a").to_owned())
+        }
         _ => Ended::Mistake(usage::describe(command, args, error)),
     }
 }
@@ -112,17 +116,23 @@ fn choose_cap(mut command: Command, connect_named: bool) -> Command {
 
 /// Whether the option `--connect` is used, in any of its spellings, before a `--`.
 fn names_connect(args: &[OsString]) -> bool {
-    args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| is_connect(arg))
+    args.iter()
+        .skip(1)
+        .take_while(|arg| *arg != "--")
+        .any(|arg| is_connect(arg))
 }
 
 fn is_connect(arg: &OsStr) -> bool {
-    let Some(arg) = arg.to_str() else { return false };
+    let Some(arg) = arg.to_str() else {
+        return false;
+    };
     if let Some(long) = arg.strip_prefix("--") {
         let name = long.split_once('=').map_or(long, |(name, _)| name);
         return !name.is_empty() && CONNECT.starts_with(name);
     }
     // `-c`, or the last of a cluster such as `-vc`.
-    arg.strip_prefix('-').is_some_and(|cluster| cluster.trim_start_matches(['v', 'q']).starts_with('c'))
+    arg.strip_prefix('-')
+        .is_some_and(|cluster| cluster.trim_start_matches(['v', 'q']).starts_with('c'))
 }
 
 /// The place of the first argument that is not an option: the subcommand, in a program that has any.
@@ -210,7 +220,10 @@ mod tests {
 
     fn shown_pool(line: &str) -> Option<String> {
         match parse(line) {
-            Ok(Cli { command: Sub::Show { cap, pool, .. }, .. }) => {
+            Ok(Cli {
+                command: Sub::Show { cap, pool, .. },
+                ..
+            }) => {
                 assert_eq!(cap.load().unwrap().to_uri(), URI, "{line}");
                 pool
             }
@@ -247,7 +260,9 @@ mod tests {
 
     #[test]
     fn programs_without_subcommands_take_the_cap_in_the_same_ways() {
-        let parse = |line: &str| parse_from::<WorkerCli, _>(line.replace("URI", URI).split(' ').map(str::to_owned));
+        let parse = |line: &str| {
+            parse_from::<WorkerCli, _>(line.replace("URI", URI).split(' ').map(str::to_owned))
+        };
         for line in [
             "worker URI --name w1",
             "worker --name=w1 URI",
@@ -256,9 +271,15 @@ mod tests {
             "worker --name w1 --connect=URI",
         ] {
             let cli = parse(line).unwrap_or_else(|ended| panic!("{line}: {ended:?}"));
-            assert_eq!((cli.name.as_str(), cli.cap.load().unwrap().to_uri().as_str()), ("w1", URI), "{line}");
+            assert_eq!(
+                (cli.name.as_str(), cli.cap.load().unwrap().to_uri().as_str()),
+                ("w1", URI),
+                "{line}"
+            );
         }
-        let Err(Ended::Mistake(text)) = parse("worker --name=w1") else { panic!() };
+        let Err(Ended::Mistake(text)) = parse("worker --name=w1") else {
+            panic!()
+        };
         assert_eq!(
             text,
             "worker: required argument CAP is missing.\nUsage: worker [OPTIONS] --name <NAME> <CAP>\n\
@@ -268,7 +289,11 @@ mod tests {
 
     #[test]
     fn what_follows_two_dashes_is_nobodys_option() {
-        let Ok(Cli { command: Sub::Exec { cap, words }, .. }) = parse("prog exec URI -- ssh -c aes {}") else {
+        let Ok(Cli {
+            command: Sub::Exec { cap, words },
+            ..
+        }) = parse("prog exec URI -- ssh -c aes {}")
+        else {
             panic!()
         };
         assert!(cap.load().is_ok());
@@ -277,13 +302,22 @@ mod tests {
 
     #[test]
     fn subcommands_and_long_options_may_be_abbreviated() {
-        assert_eq!(shown_pool("prog sho URI linux --te").as_deref(), Some("linux"));
+        assert_eq!(
+            shown_pool("prog sho URI linux --te").as_deref(),
+            Some("linux")
+        );
     }
 
     #[test]
     fn version_is_the_number_alone() {
-        assert_eq!(parse("prog --version").unwrap_err(), Ended::Answered("1.2.3".to_owned()));
-        assert_eq!(parse("prog show --version").unwrap_err(), Ended::Answered("1.2.3".to_owned()));
+        assert_eq!(
+            parse("prog --version").unwrap_err(),
+            Ended::Answered("1.2.3".to_owned())
+        );
+        assert_eq!(
+            parse("prog show --version").unwrap_err(),
+            Ended::Answered("1.2.3".to_owned())
+        );
     }
 
     #[test]
@@ -312,7 +346,10 @@ mod tests {
             "prog set-rate URI 1 --pool=a --pool=b",
             "prog exec URI",
         ];
-        let report: Vec<String> = lines.iter().map(|line| format!("$ {line}\n{}\n", mistake(line))).collect();
+        let report: Vec<String> = lines
+            .iter()
+            .map(|line| format!("$ {line}\n{}\n", mistake(line)))
+            .collect();
         insta::assert_snapshot!(report.join("\n"));
     }
 }

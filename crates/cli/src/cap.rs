@@ -68,7 +68,11 @@ impl fmt::Debug for CapSource {
 /// When there is nothing at that path.
 pub fn existing_file(text: &str) -> Result<PathBuf, CapSourceError> {
     let path = Path::new(text);
-    if path.exists() { Ok(path.to_owned()) } else { Err(CapSourceError::NoSuchFile(path.to_owned())) }
+    if path.exists() {
+        Ok(path.to_owned())
+    } else {
+        Err(CapSourceError::NoSuchFile(path.to_owned()))
+    }
 }
 
 /// The two places of the argument. Flatten it before a command's own positional arguments, and read the command line with

@@ -16,7 +16,11 @@ const GOODBYE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When the other end cannot be reached, or is not the one that the reference names.
-pub async fn connect(vat: &Vat, sturdy_ref: &SturdyRef, options: &DialOptions) -> Result<Connection, ConnectError> {
+pub async fn connect(
+    vat: &Vat,
+    sturdy_ref: &SturdyRef,
+    options: &DialOptions,
+) -> Result<Connection, ConnectError> {
     let mut progress = ConnectProgress::begin(&sturdy_ref.address);
     let mut unheard = |_| {};
     let result = tokio::select! {

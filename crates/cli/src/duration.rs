@@ -6,7 +6,9 @@ use thiserror::Error;
 
 /// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is not a duration: write a number with a unit, such as 90s, 15m, 1h 30m or 2d ({reason})")]
+#[error(
+    "{text:?} is not a duration: write a number with a unit, such as 90s, 15m, 1h 30m or 2d ({reason})"
+)]
 pub struct DurationError {
     /// What was given.
     text: String,
@@ -19,8 +21,10 @@ pub struct DurationError {
 /// # Errors
 /// When a number or a unit is missing or unknown, or the whole does not fit.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    humantime::parse_duration(text)
-        .map_err(|error| DurationError { text: text.to_owned(), reason: error.to_string().to_lowercase() })
+    humantime::parse_duration(text).map_err(|error| DurationError {
+        text: text.to_owned(),
+        reason: error.to_string().to_lowercase(),
+    })
 }
 
 #[cfg(test)]
@@ -38,7 +42,12 @@ mod tests {
     fn says_what_a_duration_looks_like() {
         for wrong in ["", "10", "soon", "10 parsecs", "-5s"] {
             let error = parse_duration(wrong).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{wrong:?} is not a duration: write a number with a unit")), "{error}");
+            assert!(
+                error.starts_with(&format!(
+                    "{wrong:?} is not a duration: write a number with a unit"
+                )),
+                "{error}"
+            );
         }
     }
 }

@@ -19,23 +19,35 @@ pub struct Failure {
 impl Failure {
     /// The cluster refused, could not be reached, or said that something failed. Exit code 1.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { code: ExitCode::Failed, message: Some(message.into()) }
+        Self {
+            code: ExitCode::Failed,
+            message: Some(message.into()),
+        }
     }
 
     /// The command line makes no sense, in a way that only shows once it is read whole. Exit code 124.
     pub fn usage(program: &str, message: impl AsRef<str>) -> Self {
-        Self { code: ExitCode::Usage, message: Some(format!("{program}: {}", message.as_ref())) }
+        Self {
+            code: ExitCode::Usage,
+            message: Some(format!("{program}: {}", message.as_ref())),
+        }
     }
 
     /// Options which do not go together (OCluster's programs treat this as an internal error, so the exit code is 125).
     pub fn inconsistent(program: &str, message: impl AsRef<str>) -> Self {
-        Self { code: ExitCode::Internal, message: Some(format!("{program}: {}", message.as_ref())) }
+        Self {
+            code: ExitCode::Internal,
+            message: Some(format!("{program}: {}", message.as_ref())),
+        }
     }
 
     /// Everything has been said already, or there is nobody to say it to.
     #[must_use]
     pub fn silent(code: ExitCode) -> Self {
-        Self { code, message: None }
+        Self {
+            code,
+            message: None,
+        }
     }
 
     /// Prints the message, if any, and gives the exit code.

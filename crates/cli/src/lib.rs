@@ -3,7 +3,15 @@
 //!
 //! Nothing here knows jobs, pools or workers, and nothing here decides what a program does.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )
+)]
 
 pub mod args;
 mod cap;

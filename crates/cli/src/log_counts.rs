@@ -18,8 +18,12 @@ const MOST_SOURCES: usize = 64;
 /// Where the others are counted.
 const OTHERS: &str = "other";
 /// The levels, and their names in the metric.
-const LEVELS: [(Level, &str); 4] =
-    [(Level::ERROR, "error"), (Level::WARN, "warning"), (Level::INFO, "info"), (Level::DEBUG, "debug")];
+const LEVELS: [(Level, &str); 4] = [
+    (Level::ERROR, "error"),
+    (Level::WARN, "warning"),
+    (Level::INFO, "info"),
+    (Level::DEBUG, "debug"),
+];
 
 type Counters = [AtomicU64; LEVELS.len()];
 
@@ -50,11 +54,14 @@ impl LogCounts {
     pub fn snapshot(&self) -> Vec<LogCount> {
         let counters = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let all = counters.iter().flat_map(|(source, counters)| {
-            LEVELS.iter().zip(counters).map(|((_, level), counter)| LogCount {
-                level,
-                source: source.clone(),
-                count: counter.load(Ordering::Relaxed),
-            })
+            LEVELS
+                .iter()
+                .zip(counters)
+                .map(|((_, level), counter)| LogCount {
+                    level,
+                    source: source.clone(),
+                    count: counter.load(Ordering::Relaxed),
+                })
         });
         all.filter(|count| count.count > 0).collect()
     }
@@ -72,7 +79,11 @@ impl LogCounts {
             }
         }
         let mut counters = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let source = if counters.len() < MOST_SOURCES { source } else { OTHERS };
+        let source = if counters.len() < MOST_SOURCES {
+            source
+        } else {
+            OTHERS
+        };
         increment(counters.entry(source.to_owned()).or_default(), level);
     }
 }
@@ -112,8 +123,11 @@ mod tests {
             tracing::error!(target: "vat", "three");
             tracing::trace!(target: "vat", "four");
         });
-        let shown: Vec<String> =
-            counts.snapshot().iter().map(|c| format!("{} {} {}", c.source, c.level, c.count)).collect();
+        let shown: Vec<String> = counts
+            .snapshot()
+            .iter()
+            .map(|c| format!("{} {} {}", c.source, c.level, c.count))
+            .collect();
         assert_eq!(shown, ["pool warning 2", "vat error 1", "vat debug 1"]);
     }
 
@@ -125,7 +139,10 @@ mod tests {
         }
         let snapshot = counts.snapshot();
         assert_eq!(snapshot.len(), MOST_SOURCES + 1);
-        let others = snapshot.iter().find(|count| count.source == OTHERS).unwrap();
+        let others = snapshot
+            .iter()
+            .find(|count| count.source == OTHERS)
+            .unwrap();
         assert_eq!(others.count, 1000 - MOST_SOURCES as u64);
     }
 }

@@ -21,15 +21,28 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let meta = event.metadata();
         let time = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M.%S").to_string();
         let level = level_name(*meta.level());
-        let (on, off) = if self.color { (color(*meta.level()), "\u{1b}[0m") } else { ("", "") };
+        let (on, off) = if self.color {
+            (color(*meta.level()), "\u{1b}[0m")
+        } else {
+            ("", "")
+        };
         let mut text = LineFields::default();
         event.record(&mut text);
         let LineFields { message, fields } = text;
-        writeln!(writer, "{time} {:>14} [{on}{level}{off}] {message}{fields}", source(meta.target()))
+        writeln!(
+            writer,
+            "{time} {:>14} [{on}{level}{off}] {message}{fields}",
+            source(meta.target())
+        )
     }
 }
 
@@ -115,7 +128,9 @@ mod tests {
     fn line(color: bool, log: impl FnOnce()) -> String {
         let sink = Sink::default();
         let to = sink.clone();
-        let layer = tracing_subscriber::fmt::layer().event_format(LogFormat { color }).with_writer(move || to.clone());
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(LogFormat { color })
+            .with_writer(move || to.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -123,17 +138,29 @@ mod tests {
 
     #[test]
     fn a_line_has_time_source_level_message_and_fields() {
-        let line = line(false, || tracing::info!(target: "pool", worker = "w1", jobs = 2, "{} is waiting", "w1"));
+        let line = line(
+            false,
+            || tracing::info!(target: "pool", worker = "w1", jobs = 2, "{} is waiting", "w1"),
+        );
         let (time, rest) = line.split_at("YYYY-MM-DD HH:MM.SS".len());
-        let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let shape: String = time
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
         assert_eq!(shape, "0000-00-00 00:00.00");
-        assert_eq!(rest, "           pool [INFO] w1 is waiting worker=\"w1\" jobs=2\n");
+        assert_eq!(
+            rest,
+            "           pool [INFO] w1 is waiting worker=\"w1\" jobs=2\n"
+        );
     }
 
     #[test]
     fn the_level_is_coloured_on_request() {
         let line = line(true, || tracing::warn!("look"));
-        assert!(line.ends_with("            cli [\u{1b}[33mWARNING\u{1b}[0m] look\n"), "{line:?}");
+        assert!(
+            line.ends_with("            cli [\u{1b}[33mWARNING\u{1b}[0m] look\n"),
+            "{line:?}"
+        );
     }
 
     #[test]

@@ -14,7 +14,16 @@ use crate::log_counts::LogCounts;
 use crate::log_format::LogFormat;
 
 /// Libraries which talk a lot: their events are shown one step later than ours.
-const CHATTY: [&str; 8] = ["bollard", "capnp_rpc", "h2", "hyper", "hyper_util", "mio", "rustls", "sled"];
+const CHATTY: [&str; 8] = [
+    "bollard",
+    "capnp_rpc",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "mio",
+    "rustls",
+    "sled",
+];
 
 /// The logging options of every program.
 #[derive(Clone, Debug, Default, Args)]
@@ -84,7 +93,8 @@ impl LogArgs {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
-                std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) && std::io::stderr().is_terminal()
+                std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+                    && std::io::stderr().is_terminal()
             }
         }
     }
@@ -92,13 +102,24 @@ impl LogArgs {
     /// Starts logging. The handle counts the messages which are logged. Only the first call in a process has an effect.
     pub fn start(&self) -> LogCounts {
         let level = self.level();
-        let chatty = if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { level.min(LevelFilter::WARN) };
-        let shown = Targets::new().with_default(level).with_targets(CHATTY.map(|target| (target, chatty)));
+        let chatty = if level >= LevelFilter::DEBUG {
+            LevelFilter::INFO
+        } else {
+            level.min(LevelFilter::WARN)
+        };
+        let shown = Targets::new()
+            .with_default(level)
+            .with_targets(CHATTY.map(|target| (target, chatty)));
         let counts = LogCounts::new();
         let lines = tracing_subscriber::fmt::layer()
-            .event_format(LogFormat { color: self.colored() })
+            .event_format(LogFormat {
+                color: self.colored(),
+            })
             .with_writer(std::io::stderr);
-        let subscriber = tracing_subscriber::registry().with(shown).with(counts.layer()).with(lines);
+        let subscriber = tracing_subscriber::registry()
+            .with(shown)
+            .with(counts.layer())
+            .with(lines);
         // A second start, in a test which runs two programs, keeps the first one's output.
         drop(tracing::subscriber::set_global_default(subscriber));
         counts

@@ -30,11 +30,17 @@ mod tests {
 
     #[test]
     fn plain_text_stays_as_it_is() {
-        assert_eq!(ocaml_string(b"team/app@sha256:12ab"), r#""team/app@sha256:12ab""#);
+        assert_eq!(
+            ocaml_string(b"team/app@sha256:12ab"),
+            r#""team/app@sha256:12ab""#
+        );
     }
 
     #[test]
     fn the_rest_is_escaped_as_ocaml_does() {
-        assert_eq!(ocaml_string("a\"b\\c\n\t\r\u{8}\u{1}é\u{7f}".as_bytes()), r#""a\"b\\c\n\t\r\b\001\195\169\127""#);
+        assert_eq!(
+            ocaml_string("a\"b\\c\n\t\r\u{8}\u{1}é\u{7f}".as_bytes()),
+            r#""a\"b\\c\n\t\r\b\001\195\169\127""#
+        );
     }
 }

@@ -33,7 +33,10 @@ struct Versioned<T> {
 /// # Errors
 /// When `data` cannot be a JSON object.
 pub fn to_json<T: Serialize>(data: T) -> io::Result<String> {
-    Ok(serde_json::to_string(&Versioned { version: JSON_VERSION, data })?)
+    Ok(serde_json::to_string(&Versioned {
+        version: JSON_VERSION,
+        data,
+    })?)
 }
 
 /// Prints `data` as [`to_json`] makes it.
@@ -73,7 +76,10 @@ mod tests {
         struct Clients {
             clients: Vec<&'static str>,
         }
-        let text = to_json(Clients { clients: vec!["alice", "b\nob"] }).unwrap();
+        let text = to_json(Clients {
+            clients: vec!["alice", "b\nob"],
+        })
+        .unwrap();
         assert_eq!(text, r#"{"version":1,"clients":["alice","b\nob"]}"#);
     }
 }

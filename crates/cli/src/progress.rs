@@ -75,5 +75,9 @@ impl Drop for ConnectProgress {
 fn print(text: &str) {
     let mut stderr = std::io::stderr().lock();
     // If standard error is gone there is nobody to tell.
-    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+    drop(
+        stderr
+            .write_all(text.as_bytes())
+            .and_then(|()| stderr.flush()),
+    );
 }

@@ -69,10 +69,15 @@ pub fn run<F>(program: impl FnOnce(Interrupt) -> F) -> ExitCode
 where
     F: Future<Output = ExitCode>,
 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::complain(format!("cannot start: the operating system refused a runtime: {error}"));
+            output::complain(format!(
+                "cannot start: the operating system refused a runtime: {error}"
+            ));
             return ExitCode::Internal;
         }
     };

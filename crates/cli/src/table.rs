@@ -52,6 +52,9 @@ mod tests {
         table.row(["a", "running"]);
         table.row(["a-long-name", "paused"]);
         table.row(["é", ""]);
-        assert_eq!(table.to_string(), "WORKER       STATE\na            running\na-long-name  paused\né\n");
+        assert_eq!(
+            table.to_string(),
+            "WORKER       STATE\na            running\na-long-name  paused\né\n"
+        );
     }
 }

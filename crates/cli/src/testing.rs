@@ -2,7 +2,12 @@
 //!
 //! Only tests see this, so it fails by panicking.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,8 +18,8 @@ use std::thread::JoinHandle;
 use capnp::capability::Client;
 use futures::future::LocalBoxFuture;
 use ocluster_vat::{
-    Address, Connection, Digest, Limits, Listener, Location, RestoreError, Restorer, SecretKey, Server, ServiceId, Stats,
-    SturdyRef,
+    Address, Connection, Digest, Limits, Listener, Location, RestoreError, Restorer, SecretKey,
+    Server, ServiceId, Stats, SturdyRef,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -33,8 +38,16 @@ pub struct TestServer {
 struct OneObject(Client);
 
 impl Restorer for OneObject {
-    fn restore<'a>(&'a self, _: &'a Connection, id: &'a [u8]) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
-        let found = if id == ID { Ok(self.0.clone()) } else { Err(RestoreError::Unknown) };
+    fn restore<'a>(
+        &'a self,
+        _: &'a Connection,
+        id: &'a [u8],
+    ) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
+        let found = if id == ID {
+            Ok(self.0.clone())
+        } else {
+            Err(RestoreError::Unknown)
+        };
         Box::pin(std::future::ready(found))
     }
 }
@@ -47,28 +60,51 @@ impl TestServer {
         let digest = key.as_ref().map_or(Digest::Insecure, SecretKey::digest);
         let shutdown = stop.clone();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             let io = runtime.handle().clone();
             tokio::task::LocalSet::new().block_on(&runtime, async {
                 let listener = Listener::bind(&Location::tcp("127.0.0.1", 0)).unwrap();
                 bound.send(listener.local_location().clone()).unwrap();
                 let restorer = Rc::new(OneObject(make()));
-                let server = Server { listener, key, limits: Limits::default(), restorer, stats: Stats::new(), io };
+                let server = Server {
+                    listener,
+                    key,
+                    limits: Limits::default(),
+                    restorer,
+                    stats: Stats::new(),
+                    io,
+                };
                 server.run(shutdown).await.unwrap();
             });
         });
         let address = Address::new(location.recv().unwrap(), digest);
-        Self { cap: SturdyRef { address, id: ServiceId::new(ID) }, stop, thread: Some(thread) }
+        Self {
+            cap: SturdyRef {
+                address,
+                id: ServiceId::new(ID),
+            },
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// The same object, but under another secret.
     pub fn wrong_id(&self) -> SturdyRef {
-        SturdyRef { address: self.cap.address.clone(), id: ServiceId::new(b"not the secret".as_slice()) }
+        SturdyRef {
+            address: self.cap.address.clone(),
+            id: ServiceId::new(b"not the secret".as_slice()),
+        }
     }
 
     /// The same object, but as if another key were expected there.
     pub fn wrong_digest(&self, digest: Digest) -> SturdyRef {
-        SturdyRef { address: Address::new(self.cap.address.location.clone(), digest), id: self.cap.id.clone() }
+        SturdyRef {
+            address: Address::new(self.cap.address.location.clone(), digest),
+            id: self.cap.id.clone(),
+        }
     }
 }
 
@@ -91,7 +127,10 @@ pub struct Shell {
 impl Shell {
     /// A shell for `program`, given by its path.
     pub fn new(program: &str) -> Self {
-        Self { program: program.into(), directory: TempDir::new().unwrap() }
+        Self {
+            program: program.into(),
+            directory: TempDir::new().unwrap(),
+        }
     }
 
     /// Creates a file in the directory.
@@ -148,7 +187,9 @@ pub fn transcript(command_line: &str, output: &Output) -> String {
     for before_port in ["127.0.0.1:", "follows port "] {
         text = mask(&text, before_port, "PORT", |c| c.is_ascii_digit());
     }
-    mask(&text, "sha-256:", "FINGERPRINT", |c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    mask(&text, "sha-256:", "FINGERPRINT", |c| {
+        c.is_ascii_alphanumeric() || c == '-' || c == '_'
+    })
 }
 
 /// Replaces what follows `marker`, as long as it consists of `masked` characters.

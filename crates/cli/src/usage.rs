@@ -22,11 +22,18 @@ pub(crate) fn describe(command: &mut Command, args: &[OsString], error: &clap::E
     let message = without_secrets(message(command, error), args);
     command.build();
     let (path, usage) = match subcommand(command, args) {
-        Some(below) => (format!("{program} {}", below.get_name()), below.render_usage()),
+        Some(below) => (
+            format!("{program} {}", below.get_name()),
+            below.render_usage(),
+        ),
         None => (program.clone(), command.render_usage()),
     };
     let usage = usage.to_string();
-    let usage = usage.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    let usage = usage
+        .lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n");
     format!("{program}: {message}\n{usage}\nTry '{path} --help' for more information.")
 }
 
@@ -43,32 +50,59 @@ fn without_secrets(mut message: String, args: &[OsString]) -> String {
 /// The subcommand the user meant, if that can be told.
 fn subcommand<'a>(command: &'a mut Command, args: &[OsString]) -> Option<&'a mut Command> {
     let word = args.get(first_word(args)?)?.to_str()?;
-    let fitting: Vec<&str> =
-        command.get_subcommands().map(Command::get_name).filter(|name| name.starts_with(word)).collect();
-    let name = if let [only] = fitting.as_slice() { (*only).to_owned() } else { word.to_owned() };
+    let fitting: Vec<&str> = command
+        .get_subcommands()
+        .map(Command::get_name)
+        .filter(|name| name.starts_with(word))
+        .collect();
+    let name = if let [only] = fitting.as_slice() {
+        (*only).to_owned()
+    } else {
+        word.to_owned()
+    };
     command.find_subcommand_mut(name)
 }
 
 fn message(command: &Command, error: &clap::Error) -> String {
     let invalid = strings(error, ContextKind::InvalidArg);
     let argument = invalid.first().map(|arg| name_of(arg)).unwrap_or_default();
-    let value = strings(error, ContextKind::InvalidValue).into_iter().next().unwrap_or_default();
+    let value = strings(error, ContextKind::InvalidValue)
+        .into_iter()
+        .next()
+        .unwrap_or_default();
     match error.kind() {
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            format!("required COMMAND name is missing, must be one of {}.", subcommands(command, ""))
+            format!(
+                "required COMMAND name is missing, must be one of {}.",
+                subcommands(command, "")
+            )
         }
         ErrorKind::InvalidSubcommand => {
-            let word = strings(error, ContextKind::InvalidSubcommand).into_iter().next().unwrap_or_default();
-            if command.get_subcommands().any(|below| below.get_name().starts_with(&word)) {
-                format!("command '{word}' ambiguous and could be either {}.", subcommands(command, &word))
+            let word = strings(error, ContextKind::InvalidSubcommand)
+                .into_iter()
+                .next()
+                .unwrap_or_default();
+            if command
+                .get_subcommands()
+                .any(|below| below.get_name().starts_with(&word))
+            {
+                format!(
+                    "command '{word}' ambiguous and could be either {}.",
+                    subcommands(command, &word)
+                )
             } else {
-                format!("unknown command '{word}', must be one of {}.", subcommands(command, ""))
+                format!(
+                    "unknown command '{word}', must be one of {}.",
+                    subcommands(command, "")
+                )
             }
         }
         ErrorKind::UnknownArgument => match invalid.first() {
             Some(arg) if arg.starts_with('-') => {
                 let hint = strings(error, ContextKind::SuggestedArg).into_iter().next();
-                let hint = hint.map(|arg| format!(" Did you mean '{arg}'?")).unwrap_or_default();
+                let hint = hint
+                    .map(|arg| format!(" Did you mean '{arg}'?"))
+                    .unwrap_or_default();
                 format!("unknown option '{arg}'.{hint}")
             }
             Some(arg) => format!("too many arguments, don't know what to do with '{arg}'."),
@@ -84,7 +118,9 @@ fn message(command: &Command, error: &clap::Error) -> String {
         ErrorKind::ArgumentConflict => {
             let others = strings(error, ContextKind::PriorArg);
             match others.first().map(|other| name_of(other)) {
-                Some(other) if other != argument => format!("{argument} cannot be used together with {other}."),
+                Some(other) if other != argument => {
+                    format!("{argument} cannot be used together with {other}.")
+                }
                 _ => format!("{argument} cannot be repeated."),
             }
         }
@@ -132,7 +168,12 @@ fn strings(error: &clap::Error, kind: ContextKind) -> Vec<String> {
 
 /// The subcommands whose names start with `prefix`, for a sentence.
 fn subcommands(command: &Command, prefix: &str) -> String {
-    quoted(command.get_subcommands().map(Command::get_name).filter(|name| name.starts_with(prefix)))
+    quoted(
+        command
+            .get_subcommands()
+            .map(Command::get_name)
+            .filter(|name| name.starts_with(prefix)),
+    )
 }
 
 fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
@@ -26,6 +25,8 @@ pub struct FakeEngine {
     pub socket: PathBuf,
     /// Tells that a build has reached the point where the fake stops reading.
     pub stopped_reading: Arc<Notify>,
+    /// Makes that build read again, to the end.
+    pub resume: Arc<Notify>,
     /// Set once the client has hung up on that build.
     pub hung_up: Arc<AtomicBool>,
     /// Bytes of context taken.
@@ -41,10 +42,16 @@ impl FakeEngine {
             _directory: directory,
             socket,
             stopped_reading: Arc::default(),
+            resume: Arc::default(),
             hung_up: Arc::default(),
             taken: Arc::default(),
         };
-        let state = (Arc::clone(&engine.stopped_reading), Arc::clone(&engine.hung_up), Arc::clone(&engine.taken));
+        let state = (
+            Arc::clone(&engine.stopped_reading),
+            Arc::clone(&engine.resume),
+            Arc::clone(&engine.hung_up),
+            Arc::clone(&engine.taken),
+        );
         tokio::spawn(async move {
             loop {
                 let (connection, _) = listener.accept().await.unwrap();
@@ -56,13 +63,20 @@ impl FakeEngine {
     }
 
     pub fn executor(&self) -> DockerExecutor {
-        DockerExecutor::new(DockerConfig { engine: EngineAddress::Unix(self.socket.clone()), ..Default::default() })
+        DockerExecutor::new(DockerConfig {
+            engine: EngineAddress::Unix(self.socket.clone()),
+            ..Default::default()
+        })
     }
 }
 
-type State = (Arc<Notify>, Arc<AtomicBool>, Arc<AtomicU64>);
+type State = (Arc<Notify>, Arc<Notify>, Arc<AtomicBool>, Arc<AtomicU64>);
 
-async fn serve(mut connection: UnixStream, build: Build, (stopped, hung_up, taken): State) -> Option<()> {
+async fn serve(
+    mut connection: UnixStream,
+    build: Build,
+    (stopped, resume, hung_up, taken): State,
+) -> Option<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|window| window == b"\r\n\r\n") {
         request.push(connection.read_u8().await.ok()?);
@@ -81,8 +95,9 @@ async fn serve(mut connection: UnixStream, build: Build, (stopped, hung_up, take
                     taken.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 stopped.notify_one();
-                while !connection.ready(Interest::WRITABLE).await.ok()?.is_write_closed() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                resume.notified().await;
+                while let Ok(count @ 1..) = connection.read(&mut buffer).await {
+                    taken.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 hung_up.store(true, Ordering::Relaxed);
                 stopped.notify_one();
@@ -92,9 +107,15 @@ async fn serve(mut connection: UnixStream, build: Build, (stopped, hung_up, take
                 while !seen.ends_with(b"0\r\n\r\n") {
                     seen.push(connection.read_u8().await.ok()?);
                 }
-                connection.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.ok()?;
+                connection
+                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    .await
+                    .ok()?;
                 for piece in pieces {
-                    connection.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await.ok()?;
+                    connection
+                        .write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+                        .await
+                        .ok()?;
                     connection.flush().await.ok()?;
                     // Let the client take each piece by itself.
                     for _ in 0..100 {
@@ -106,6 +127,9 @@ async fn serve(mut connection: UnixStream, build: Build, (stopped, hung_up, take
         }
         return Some(());
     };
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
+        answer.len()
+    );
     connection.write_all(answer.as_bytes()).await.ok()
 }

@@ -2,7 +2,11 @@
 //!
 //! Nothing here stops, prunes or reconfigures the engine that it finds: others may be using it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses a part of this"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,7 +39,8 @@ pub const BASE: &str = "ocluster-test/busybox:latest";
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const TOOLS: [&str; 16] = [
-    "cat", "dd", "echo", "env", "find", "head", "id", "ls", "od", "printf", "seq", "sh", "sleep", "sort", "stat", "yes",
+    "cat", "dd", "echo", "env", "find", "head", "id", "ls", "od", "printf", "seq", "sh", "sleep",
+    "sort", "stat", "yes",
 ];
 
 /// Whether the operator wants to go without the Docker tests. Says so by name, so that nobody takes it for a pass.
@@ -59,8 +64,11 @@ macro_rules! needs_docker {
 
 /// The machine's engine, with the base image in it.
 pub async fn engine() -> (DockerExecutor, Docker) {
-    let config =
-        DockerConfig { pull: Pull::Missing, engine: EngineAddress::from_environment().unwrap(), ..Default::default() };
+    let config = DockerConfig {
+        pull: Pull::Missing,
+        engine: EngineAddress::from_environment().unwrap(),
+        ..Default::default()
+    };
     let executor = DockerExecutor::new(config);
     if let Err(failure) = executor.health().await {
         panic!(
@@ -80,28 +88,41 @@ pub async fn import_base(docker: &Docker) {
     if docker.inspect_image(BASE).await.is_ok() {
         return;
     }
-    let busybox = std::fs::read("/bin/busybox").expect("/bin/busybox is missing: install `busybox-static`");
+    let busybox =
+        std::fs::read("/bin/busybox").expect("/bin/busybox is missing: install `busybox-static`");
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);
     header.set_size(busybox.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", &busybox[..]).unwrap();
+    tar.append_data(&mut header, "bin/busybox", &busybox[..])
+        .unwrap();
     for tool in TOOLS {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
-        tar.append_link(&mut header, format!("bin/{tool}"), "busybox").unwrap();
+        tar.append_link(&mut header, format!("bin/{tool}"), "busybox")
+            .unwrap();
     }
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Directory);
     header.set_mode(0o1777);
     header.set_size(0);
-    tar.append_data(&mut header, "tmp", std::io::empty()).unwrap();
+    tar.append_data(&mut header, "tmp", std::io::empty())
+        .unwrap();
     let body = body_full(tar.into_inner().unwrap().into());
     let (repo, tag) = BASE.rsplit_once(':').unwrap();
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
-    let messages: Vec<_> = docker.create_image(Some(options), Some(body), None).collect().await;
-    messages.into_iter().for_each(|message| drop(message.unwrap()));
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo(repo)
+        .tag(tag)
+        .build();
+    let messages: Vec<_> = docker
+        .create_image(Some(options), Some(body), None)
+        .collect()
+        .await;
+    messages
+        .into_iter()
+        .for_each(|message| drop(message.unwrap()));
 }
 
 /// A Docker build that a test may change before it runs.
@@ -121,7 +142,11 @@ impl Job {
             buildkit: false,
             include_git: false,
         };
-        Self { build, secrets: vec![], context: TempDir::new().unwrap() }
+        Self {
+            build,
+            secrets: vec![],
+            context: TempDir::new().unwrap(),
+        }
     }
 
     /// A job whose steps come after `FROM` the base image, and after a step which no cache knows.
@@ -157,7 +182,13 @@ impl Job {
                 secrets: self.secrets,
             };
             let context = self.context.path();
-            let job = JobContext { spec: &spec, context, scratch: scratch.path(), log: &log, cancel: &token };
+            let job = JobContext {
+                spec: &spec,
+                context,
+                scratch: scratch.path(),
+                log: &log,
+                cancel: &token,
+            };
             executor.execute(job).await
         });
         tokio::spawn(async move {
@@ -165,7 +196,11 @@ impl Job {
                 written.send_modify(|log| log.extend_from_slice(&chunk));
             }
         });
-        Running { outcome, log: text, cancel }
+        Running {
+            outcome,
+            log: text,
+            cancel,
+        }
     }
 
     /// Runs the job to its end, and returns its log, too.
@@ -184,7 +219,10 @@ pub struct Running {
 impl Running {
     /// Waits for the end.
     pub async fn end(mut self) -> (Outcome, String) {
-        let outcome = tokio::time::timeout(PATIENCE, self.outcome).await.expect("the job did not end").unwrap();
+        let outcome = tokio::time::timeout(PATIENCE, self.outcome)
+            .await
+            .expect("the job did not end")
+            .unwrap();
         // The channel closes when the last chunk has been taken.
         while self.log.changed().await.is_ok() {}
         let log = String::from_utf8_lossy(&self.log.borrow()).into_owned();

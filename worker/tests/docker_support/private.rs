@@ -62,7 +62,11 @@ impl PrivateEngine {
 
     pub fn executor(&self) -> DockerExecutor {
         let engine = EngineAddress::Unix(self.socket());
-        DockerExecutor::new(DockerConfig { pull: Pull::Missing, engine, ..Default::default() })
+        DockerExecutor::new(DockerConfig {
+            pull: Pull::Missing,
+            engine,
+            ..Default::default()
+        })
     }
 
     pub fn docker(&self) -> Docker {

@@ -204,7 +204,8 @@ impl Executor for DockerExecutor {
 impl Started {
     async fn wait_until_gone(self) {
         if let Some(sending) = self.sending {
-            // The thread notices at its next chunk that nobody reads any more. How it ends no longer matters.
+            // The thread stops at its next chunk. How it ends no longer matters.
+            drop(sending.abandon);
             let _ = tokio::time::timeout(engine::REMOVAL_LIMIT, sending.thread).await;
         }
         if let Some(docker) = self.docker {
