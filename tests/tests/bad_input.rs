@@ -43,7 +43,7 @@ fn a_cap_file_that_is_not_one_is_refused_by_every_program() -> Result<()> {
                 &good.replacen("sha-256", "sha-512", 1),
                 &["sha-512"],
             ),
-            ("no-digest", &without_digest, &["Missing digest"]),
+            ("no-digest", &without_digest, &["hash type"]),
         ];
         for (name, content, words) in cases {
             let cap = story.scratch.write(&format!("{name}.cap"), content)?;
