@@ -1,9 +1,7 @@
 //! What Prometheus and load balancers see.
 
 use anyhow::{Context as _, Result, ensure};
-use ocluster_tests::{
-    Cluster, Dockerfile, Exposition, SOON, Story, Submission, WorkerOptions, wait_for,
-};
+use ocluster_tests::{Cluster, Dockerfile, Exposition, SOON, Story, Submission, WorkerOptions};
 
 /// Name and type of every metric of the scheduler that dashboards of OCluster use.
 const SCHEDULER: [(&str, &str); 11] = [

@@ -8,6 +8,7 @@
     reason = "a chore talks to the person who runs it"
 )]
 
+mod bench;
 mod codegen;
 mod demo;
 mod needs;
@@ -33,6 +34,8 @@ enum Chore {
     Demo,
     /// Runs every test, the end-to-end ones included.
     Test(test::Options),
+    /// Measures release builds and fails where a figure is not below its threshold.
+    Bench(bench::Options),
     /// Compiles schema/*.capnp into the committed schema/schema.cgr. Needs the `capnp` program.
     Codegen {
         /// Change nothing; fail if what is committed is not what the schema gives.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         ocluster_tests::watch_interrupts().and_then(|()| match Arguments::parse().chore {
             Chore::Demo => demo::run(),
             Chore::Test(options) => test::run(&options),
+            Chore::Bench(options) => bench::run(&options),
             Chore::Codegen { check } => codegen::run(check),
         });
     match outcome {

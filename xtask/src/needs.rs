@@ -140,6 +140,11 @@ pub(crate) fn for_tests() -> Vec<Need> {
     needs
 }
 
+/// What measuring needs.
+pub(crate) fn for_bench() -> Vec<Need> {
+    vec![COMPILER, PKG_CONFIG, OPENSSL_HEADERS]
+}
+
 /// What compiling the schema needs.
 pub(crate) fn for_codegen() -> Vec<Need> {
     vec![CAPNP]
