@@ -89,36 +89,44 @@ impl Runner {
     }
 
     async fn run_spec(&self, spec: &JobSpec, log: &JobLog, cancel: &CancellationToken) -> Outcome {
+        if !self.executors.wants_directories(spec) {
+            let nowhere = self.tmp.join("none");
+            return self.execute(spec, &nowhere, log, cancel).await;
+        }
         let job_dir = match JobDir::create(&self.tmp).await {
             Ok(dir) => dir,
             Err(error) => {
-                return Failure::setup(format!(
-                    "The worker cannot make a directory for this job: {error}"
-                ))
-                .into();
+                let message = format!("The worker cannot make a directory for this job: {error}");
+                return Failure::setup(message).into();
             }
         };
-        let outcome = match self
-            .fill_context(spec, &job_dir.context(), log, cancel)
-            .await
-        {
-            Ok(()) => {
-                let context = job_dir.context();
-                let scratch = job_dir.scratch();
-                self.executors
-                    .execute(JobContext {
-                        spec,
-                        context: &context,
-                        scratch: &scratch,
-                        log,
-                        cancel,
-                    })
-                    .await
-            }
+        let filled = self
+            .fill_context(spec, &context_in(job_dir.path()), log, cancel)
+            .await;
+        let outcome = match filled {
+            Ok(()) => self.execute(spec, job_dir.path(), log, cancel).await,
             Err(outcome) => outcome,
         };
         job_dir.remove().await;
         outcome
+    }
+
+    async fn execute(
+        &self,
+        spec: &JobSpec,
+        job_dir: &Path,
+        log: &JobLog,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        let (context, scratch) = (context_in(job_dir), scratch_in(job_dir));
+        let job = JobContext {
+            spec,
+            context: &context,
+            scratch: &scratch,
+            log,
+            cancel,
+        };
+        self.executors.execute(job).await
     }
 
     /// Checks the job's commits out into `context`.
@@ -170,6 +178,16 @@ fn git_outcome(error: &GitError) -> Outcome {
     .into()
 }
 
+/// Where a job's build context is.
+fn context_in(job_dir: &Path) -> PathBuf {
+    job_dir.join("context")
+}
+
+/// Where a job's other files are.
+fn scratch_in(job_dir: &Path) -> PathBuf {
+    job_dir.join("scratch")
+}
+
 /// A job's directories.
 struct JobDir(tempfile::TempDir);
 
@@ -178,24 +196,20 @@ impl JobDir {
         let tmp = tmp.to_owned();
         blocking(move || {
             // Mode 0700, which the crate sees to.
-            let dir = Self(tempfile::Builder::new().prefix("job-").tempdir_in(tmp)?);
-            std::fs::create_dir(dir.context())?;
-            std::fs::create_dir(dir.scratch())?;
-            Ok(dir)
+            let dir = tempfile::Builder::new().prefix("job-").tempdir_in(tmp)?;
+            std::fs::create_dir(context_in(dir.path()))?;
+            std::fs::create_dir(scratch_in(dir.path()))?;
+            Ok(Self(dir))
         })
         .await
     }
 
-    fn context(&self) -> PathBuf {
-        self.0.path().join("context")
-    }
-
-    fn scratch(&self) -> PathBuf {
-        self.0.path().join("scratch")
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     async fn remove(self) {
-        let path = self.0.path().to_owned();
+        let path = self.path().to_owned();
         if let Err(error) = blocking(move || self.0.close()).await {
             warn!(%error, "Cannot remove \"{}\"; it will be removed at the next start", path.display());
         }
@@ -225,9 +239,8 @@ async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) {
     }
     // Nobody is kept waiting for room in a log that is closed.
     drop(chunks);
-    if let Err(error) = spool.finish(end).await {
-        warn!(%error, "Cannot complete a job's log");
-    }
+    // Readers see the end at once, and nobody needs to know when the disk has it.
+    drop(spool.finish(end));
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

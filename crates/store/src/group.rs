@@ -1,9 +1,12 @@
 //! The writer's thread: takes what is queued, writes it as one batch with one flush, and tells everybody.
 //!
+//! A flush costs the whole disk something, so changes that nobody waits for linger for a moment to share one.
+//!
 //! It must never acknowledge before the flush, and never write after an error.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use crate::writer::{Ack, Message, Shared};
 use crate::{Change, Store};
@@ -14,6 +17,7 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
     while let Ok(first) = receiver.recv() {
         let mut next = Some(first);
         let mut closing = false;
+        let flush_at = Instant::now() + shared.config.linger;
         while let Some(message) = next.take() {
             match message {
                 Message::Changes {
@@ -29,6 +33,10 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
             }
             if !closing && group.changes.len() < shared.config.max_group {
                 next = receiver.try_recv().ok();
+                if next.is_none() && group.may_linger() {
+                    let left = flush_at.saturating_duration_since(Instant::now());
+                    next = receiver.recv_timeout(left).ok();
+                }
             }
         }
         group.write(store, shared);
@@ -50,6 +58,11 @@ impl Group {
         self.changes.extend(changes);
         self.acks.extend(ack);
         self.weight += weight;
+    }
+
+    /// Whether there is something to flush, and nobody waits for it.
+    fn may_linger(&self) -> bool {
+        !self.changes.is_empty() && self.acks.is_empty()
     }
 
     fn write(&mut self, store: &dyn Store, shared: &Shared) {

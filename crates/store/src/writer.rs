@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +23,8 @@ pub struct WriterConfig {
     pub high_bytes: usize,
     /// The most changes written and flushed as one group. 4096 by default.
     pub max_group: usize,
+    /// How long changes that nobody waits for may wait for others to be flushed with. 50 ms by default.
+    pub linger: Duration,
 }
 
 impl Default for WriterConfig {
@@ -30,6 +33,7 @@ impl Default for WriterConfig {
             max_waiting_bytes: 64 << 20,
             high_bytes: 16 << 20,
             max_group: 4096,
+            linger: Duration::from_millis(50),
         }
     }
 }

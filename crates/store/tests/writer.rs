@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{hint, job, recorded, soon, worker};
 use ocluster_store::{
@@ -84,6 +85,37 @@ fn disk_error() -> StoreError {
         what: "write".to_owned(),
         why: "no space".to_owned(),
     }
+}
+
+#[tokio::test]
+async fn changes_nobody_waits_for_share_the_flush_of_the_next_one_that_is_waited_for() {
+    let (store, disk) = slow();
+    let config = WriterConfig {
+        linger: Duration::from_secs(3600),
+        ..WriterConfig::default()
+    };
+    let (writer, handle) = start(store, config);
+    // Given changes that nobody waits for,
+    handle.submit(vec![worker("p", "w1", false)]).unwrap();
+    handle.submit(vec![worker("p", "w2", false)]).unwrap();
+    // when one comes that somebody waits for,
+    let commit = handle.commit(vec![worker("p", "w3", false)]);
+    disk.verdict.send(Ok(())).unwrap();
+    soon(commit).await.unwrap();
+    // then one flush was enough, and it did not wait for the hour to pass.
+    assert_eq!(*disk.batches.lock().unwrap(), [3]);
+    writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_nobody_waits_for_are_written_in_the_end() {
+    let (store, disk) = slow();
+    let (writer, handle) = start(store, WriterConfig::default());
+    handle.submit(vec![worker("p", "w1", false)]).unwrap();
+    disk.verdict.send(Ok(())).unwrap();
+    disk.arrived.recv().unwrap();
+    writer.close().await.unwrap();
+    assert_eq!(disk.memory.load(0).unwrap().workers.len(), 1);
 }
 
 #[tokio::test]

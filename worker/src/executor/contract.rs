@@ -22,6 +22,12 @@ pub trait Executor: Send + Sync + 'static {
         &'a self,
         job: JobContext<'a>,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+    /// Whether this job needs its build context and scratch directory. If not, no commit is fetched, nothing waits for the disk, and
+    /// [`JobContext::context`] and [`JobContext::scratch`] name directories that are not there.
+    fn wants_directories(&self, _job: &JobSpec) -> bool {
+        true
+    }
 }
 
 /// What an executor is given.

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ocluster_api::{Action, TEST_KIND};
+use ocluster_api::{Action, JobSpec, TEST_KIND};
 
 use super::contract::{Executor, Failure, JobContext, Outcome};
 use super::docker::DockerExecutor;
@@ -64,6 +64,12 @@ impl Executor for Executors {
             Ok(executor) => executor.execute(job),
             Err(failure) => Box::pin(std::future::ready(failure.into())),
         }
+    }
+
+    /// Not for a job that will be refused.
+    fn wants_directories(&self, job: &JobSpec) -> bool {
+        self.choose(&job.action)
+            .is_ok_and(|executor| executor.wants_directories(job))
     }
 }
 

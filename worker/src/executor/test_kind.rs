@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocluster_api::{Action, TEST_KIND, TestStep, read_test_job};
+use ocluster_api::{Action, JobSpec, TEST_KIND, TestStep, read_test_job};
 
 use super::contract::{Executor, Failure, JobContext, JobLog, Outcome};
 
@@ -26,6 +26,10 @@ impl Executor for TestExecutor {
                 .await
                 .unwrap_or(Outcome::Cancelled)
         })
+    }
+
+    fn wants_directories(&self, _: &JobSpec) -> bool {
+        false
     }
 }
 
