@@ -180,8 +180,17 @@ impl Job {
     }
 
     /// The job is no longer queued and will never run: whoever waits for it is told why.
-    pub(crate) fn broken_in_queue(&self) {
-        let error = rpc_error::failed(self.cancel_reason.get());
+    pub(crate) fn broken_in_queue(&self, scheduler: &Scheduler) {
+        let reason = self.cancel_reason.get();
+        let mut record = self.record_of_submission();
+        record.state = JobState::Cancelled;
+        record.times.ended = Some(scheduler.now_ms());
+        record.cause = Some(Cause {
+            code: cause_code(JobState::Cancelled).to_owned(),
+            sentence: reason.to_owned(),
+        });
+        scheduler.records().write_job(record);
+        let error = rpc_error::failed(reason);
         let before = self.phase.replace(Phase::Broken(error.clone()));
         if let Phase::Queued {
             promise: Some(promise),
@@ -207,7 +216,7 @@ impl Job {
             Err(error) => {
                 warn!(job = %self.id, %error, "Cannot keep this job's log");
                 self.set_cancel_reason("The scheduler cannot keep this job's log");
-                self.broken_in_queue();
+                self.broken_in_queue(scheduler);
                 return None;
             }
         };
@@ -250,10 +259,10 @@ impl Job {
         Some(descriptor)
     }
 
-    fn record(&self, run: &Run, state: JobState, ended_ms: Option<u64>) -> JobRecord {
-        let id = ocluster_store::JobId::new(self.id.0);
+    /// The record of the job while it is queued.
+    pub(crate) fn record_of_submission(&self) -> JobRecord {
         let mut record = JobRecord::queued(
-            id,
+            ocluster_store::JobId::new(self.id.0),
             self.pool.as_str(),
             self.client.as_str(),
             self.kind.clone(),
@@ -261,6 +270,11 @@ impl Job {
         );
         record.hint = self.hint.as_str().to_owned();
         record.urgent = self.urgent;
+        record
+    }
+
+    fn record(&self, run: &Run, state: JobState, ended_ms: Option<u64>) -> JobRecord {
+        let mut record = self.record_of_submission();
         record.state = state;
         record.worker = Some(run.worker.name.as_str().to_owned());
         record.attempt = 1;

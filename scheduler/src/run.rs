@@ -159,6 +159,16 @@ async fn serve(
             key.digest()
         },
     );
+    if let Location::Tcp { host, .. } = &public.location
+        && host
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified())
+    {
+        warn!(
+            "Capability files will say {}, which leads nowhere from other machines: give --capnp-public-address",
+            public.location
+        );
+    }
     let ids = ServiceIds::new(&config, &key);
     let access = ClientAccess::new(scheduler.clone(), public.clone());
     default_clients::ensure(

@@ -193,7 +193,7 @@ impl Scheduler {
             Effect::JobCancelled { job } => {
                 let job = self.jobs.borrow_mut().remove(&job);
                 if let Some(job) = job {
-                    job.broken_in_queue();
+                    job.broken_in_queue(self);
                 }
             }
             Effect::RunningChanged {
@@ -244,6 +244,8 @@ impl Scheduler {
         let id = JobId(self.job_ids.borrow_mut().next_id()?.get());
         let job = Job::new(id, submitted, self.now_ms())?;
         self.jobs.borrow_mut().insert(id, job.clone());
+        // Before the event, which may lead to the next state at once.
+        self.records.write_job(job.record_of_submission());
         let queued = self.handle(Event::Submitted {
             pool: submitted.pool.clone(),
             client: submitted.client.clone(),
@@ -253,6 +255,9 @@ impl Scheduler {
         });
         if let Err(refusal) = queued {
             self.jobs.borrow_mut().remove(&id);
+            self.records.write(vec![Change::JobDropped {
+                id: job.record_of_submission().id,
+            }]);
             return Err(refusal.into());
         }
         Ok(job)

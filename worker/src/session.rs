@@ -111,7 +111,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,
         Err(error) => {
-            warn!(job = id, %error, "Cannot keep a job's log, so the job is given back");
+            warn!(job = id, %error, "Cannot keep a job's log, so the job fails");
             return;
         }
     };
