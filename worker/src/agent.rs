@@ -20,6 +20,7 @@ use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
+use crate::trouble::Trouble;
 
 /// How long running jobs may take to stop when the worker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -54,6 +55,8 @@ pub(crate) struct Agent {
     pub(crate) next_job: Cell<u64>,
     /// Fires when all running jobs are to stop.
     pub(crate) stop_jobs: CancellationToken,
+    /// Whether jobs fail because of this machine.
+    pub(crate) trouble: Trouble,
 }
 
 /// Runs a worker on the current thread, which becomes its vat thread, until `shutdown`. Running jobs are then cancelled, and
@@ -75,11 +78,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             ..LogConfig::default()
         },
     )?;
-    let pool = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("job")
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
     let git_child = match &config.git_child {
         Some(child) => child.clone(),
         None => ChildCommand::new(
@@ -87,6 +85,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             [GIT_CHILD],
         ),
     };
+    let pool = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("job")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     let runner = Arc::new(Runner {
         worker: config.name.clone(),
         executors: config.executors.clone(),
@@ -102,6 +105,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         pool: pool.handle().clone(),
         next_job: Cell::new(1),
         stop_jobs: CancellationToken::new(),
+        trouble: Trouble::default(),
         config,
     });
     stay_connected(&agent, &shutdown).await;

@@ -27,6 +27,7 @@ mod runner;
 mod session;
 mod slots;
 mod state_dir;
+mod trouble;
 
 pub use agent::{Config, run};
 pub use runner::GIT_CHILD;

@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +28,17 @@ pub const GIT_CHILD: &str = "git-context-child";
 /// Chunks of output that wait for the disk before their writer waits.
 const LOG_BACKLOG: usize = 16;
 
+/// A job that has ended.
+pub(crate) struct Ran {
+    /// How it ended.
+    pub(crate) result: JobResult,
+    /// Ready when the spooled log is on disk and nothing here uses it any more.
+    pub(crate) log_recorded: Recorded,
+}
+
+/// The wait for a log to be on disk.
+type Recorded = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What all jobs of a worker share.
 pub(crate) struct Runner {
     pub(crate) worker: String,
@@ -37,13 +49,13 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Runs one job. The result comes when the log is complete.
+    /// Runs one job to its end. The log is complete for its readers then, if not yet on disk.
     pub(crate) async fn run(
         self: Arc<Self>,
         spec: Result<JobSpec, String>,
         spool: LogWriter,
         cancel: CancellationToken,
-    ) -> JobResult {
+    ) -> Ran {
         let (log, chunks) = JobLog::new(LOG_BACKLOG);
         let spooling = tokio::spawn(spool_log(chunks, spool));
         let run = AssertUnwindSafe(self.run_logged(spec, &log, &cancel));
@@ -57,10 +69,14 @@ impl Runner {
             }
         };
         drop(log);
-        if spooling.await.is_err() {
+        let log_recorded = spooling.await.unwrap_or_else(|_| {
             warn!("The writer of a job's log crashed");
+            Box::pin(std::future::ready(()))
+        });
+        Ran {
+            result,
+            log_recorded,
         }
-        result
     }
 
     async fn run_logged(
@@ -169,7 +185,8 @@ fn git_outcome(error: &GitError) -> Outcome {
     let cause = match error.cause() {
         GitCause::Cancelled => return Outcome::Cancelled,
         GitCause::Request => Cause::Request,
-        GitCause::Server | GitCause::Worker => Cause::Setup,
+        GitCause::Server => Cause::Source,
+        GitCause::Worker => Cause::Setup,
     };
     Failure {
         cause,
@@ -226,7 +243,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Writes a job's output to its spool. A spool that cannot be written ends the log with the reason, and the job goes on.
-async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) {
+async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) -> Recorded {
     let mut end = End::Closed;
     while let Some(chunk) = chunks.recv().await {
         if let Err(error) = spool.append(chunk).await {
@@ -239,8 +256,13 @@ async fn spool_log(mut chunks: mpsc::Receiver<Bytes>, mut spool: LogWriter) {
     }
     // Nobody is kept waiting for room in a log that is closed.
     drop(chunks);
-    // Readers see the end at once, and nobody needs to know when the disk has it.
-    drop(spool.finish(end));
+    // Readers see the end at once: the result need not wait for the disk.
+    let recorded = spool.finish(end);
+    Box::pin(async move {
+        if let Err(error) = recorded.await {
+            warn!(%error, "Cannot complete a job's log");
+        }
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -42,12 +42,15 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
     };
     let joined = tokio::select! {
         joined = join(agent, &connection) => joined,
-        () = shutdown.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => {
+            hang_up(&connection, "The worker is leaving").await;
+            return Ok(());
+        }
     };
     let queue = match joined {
         Ok(queue) => queue,
         Err(error) => {
-            connection.disconnect("The worker could not register");
+            hang_up(&connection, "The worker could not register").await;
             return Err(error.to_string());
         }
     };
@@ -58,14 +61,15 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
         error = work(agent, &queue) => Err(error.to_string()),
         () = shutdown.cancelled() => Ok(()),
     };
-    leave(&connection, queue).await;
+    // Leaves the pool before the connection goes, so that the scheduler need not find out.
+    drop(queue);
+    hang_up(&connection, "The worker is leaving").await;
     ended
 }
 
-/// Leaves the pool before the connection goes, so that the scheduler need not find out.
-async fn leave(connection: &Connection, queue: queue::Client) {
-    drop(queue);
-    connection.disconnect("The worker is leaving");
+/// Ends a connection with a word, and gives it a moment to be sent.
+async fn hang_up(connection: &Connection, reason: &str) {
+    connection.disconnect(reason);
     // Without an answer it is gone anyway.
     let _ = tokio::time::timeout(GOODBYE, connection.closed()).await;
 }
@@ -85,10 +89,18 @@ async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, R
     }
 }
 
-/// Takes jobs as long as the scheduler gives them.
+/// Takes jobs as long as the scheduler gives them. While jobs fail because of this machine, it takes them ever more slowly, so that
+/// one broken worker does not fail the whole queue.
 async fn work(agent: &Rc<Agent>, queue: &queue::Client) -> RpcError {
     loop {
         let slot = agent.slots.take().await;
+        if let Some(wait) = agent.trouble.wait() {
+            warn!(
+                "Jobs fail because of this machine: waiting {} s before the next one",
+                wait.as_secs()
+            );
+            tokio::time::sleep(wait).await;
+        }
         if let Err(error) = take_job(agent, queue, slot).await {
             return error;
         }
@@ -124,28 +136,44 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
         log,
     } = offered;
     let stop = agent.stop_jobs.clone();
+    let trouble = agent.trouble.clone();
     info!(job = id, "Starting a job");
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the wait for the log's disk outlives the job"
+    )]
     let running = agent.pool.spawn(async move {
         let cancelled = cancel.clone();
         let run = runner.run(spec, spool, cancel);
         tokio::pin!(run);
-        let result = tokio::select! {
-            result = &mut run => result,
+        let ran = tokio::select! {
+            ran = &mut run => ran,
             () = stop.cancelled() => {
                 cancelled.cancel();
                 run.await
             }
         };
-        runner::report(id, &result);
-        outcome.send_replace(Some(result));
+        runner::report(id, &ran.result);
+        trouble.note(&ran.result);
+        outcome.send_replace(Some(ran.result));
         drop(slot);
+        ran.log_recorded
     });
     let agent = agent.clone();
     tokio::task::spawn_local(async move {
         // A crash of the task itself shows as a job that was never started.
-        let _ = running.await;
+        let log_recorded = running.await;
         // The scheduler reads on until it lets go of the job.
         log.closed().await;
-        agent.spool.remove(id).await;
+        drop(log);
+        if let Ok(log_recorded) = log_recorded {
+            log_recorded.await;
+        }
+        if !agent.spool.remove(id).await {
+            warn!(
+                job = id,
+                "Cannot remove a job's spooled log; it will be removed at the next start"
+            );
+        }
     });
 }

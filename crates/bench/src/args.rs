@@ -27,7 +27,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Memory of a scheduler per worker that is connected and waits. CAP is a pool's.
+    /// Memory of a scheduler per worker that is connected and waits. CAP is a pool's. The pool will know the workers' names
+    /// afterwards, so use a scheduler made for the purpose.
     Idle {
         #[command(flatten)]
         cap: CapArgs,

@@ -101,6 +101,12 @@ struct Silent;
 impl worker::Server for Silent {}
 impl job::Server for Silent {}
 
+impl Drop for IdleWorker {
+    fn drop(&mut self) {
+        self.connection.disconnect("The measurement is over");
+    }
+}
+
 impl IdleWorker {
     /// A worker with a key and a connection of its own, registered and waiting.
     async fn join(pool: &SturdyRef, number: u32) -> anyhow::Result<Self> {

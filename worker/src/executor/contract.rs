@@ -112,6 +112,8 @@ pub enum Cause {
     Build,
     /// The job asks for something that cannot be: a bad path, an unknown commit, an option that this worker does not offer.
     Request,
+    /// The server of the job's repository is away, or failed.
+    Source,
     /// Something the job needs from the worker failed before the build began.
     Setup,
     /// The engine that runs the job is away, or went away.
@@ -163,12 +165,19 @@ impl From<Failure> for Outcome {
 }
 
 impl Cause {
+    /// Whether this machine is the trouble, so that the next job will probably fail as well.
+    #[must_use]
+    pub fn is_the_workers(self) -> bool {
+        matches!(self, Self::Setup | Self::Engine)
+    }
+
     /// The word for logs and records.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
             Self::Build => "build",
             Self::Request => "request",
+            Self::Source => "source",
             Self::Setup => "setup",
             Self::Engine => "engine",
         }
