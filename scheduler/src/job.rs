@@ -12,14 +12,13 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use capnp_rpc::new_future_client;
 use futures::channel::oneshot;
 use ocluster_api::cluster_capnp::{self, job_descr};
 use ocluster_api::{Descriptor, DescriptorError};
 use ocluster_joblog::{End, LogReader, LogWriter};
 use ocluster_scheduling::{ClientId, Hint, JobId, PoolName};
 use ocluster_store::{Cause, JobKind, JobRecord, JobState};
-use ocluster_vat::{RpcError, error as rpc_error, guarded_client};
+use ocluster_vat::{RpcError, broken_cap, error as rpc_error, guarded_client, promised_cap};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -146,14 +145,14 @@ impl Job {
             Phase::Queued { promise, .. } => {
                 let (keep, kept) = oneshot::channel();
                 *promise = Some(keep);
-                new_future_client(async move {
+                promised_cap(async move {
                     kept.await
                         .unwrap_or_else(|_| Err(rpc_error::failed("The scheduler is stopping")))
                 })
             }
-            Phase::Broken(error) => return broken(error.clone()),
+            Phase::Broken(error) => return broken_cap(error.clone()),
             // The ticket holds the job from the moment it is taken; without it, the ticket was released.
-            Phase::Taken(_) => return broken(rpc_error::failed("Ticket released")),
+            Phase::Taken(_) => return broken_cap(rpc_error::failed("Ticket released")),
         };
         self.held_by_ticket.replace(Some(job.clone()));
         job
@@ -386,9 +385,4 @@ fn kind_of(descr: job_descr::Reader<'_>) -> capnp::Result<JobKind> {
         Ok(job_descr::action::Custom(custom)) => JobKind::Custom(custom?.get_kind()?.to_string()?),
         Err(capnp::NotInSchema(number)) => JobKind::Custom(format!("action {number}")),
     })
-}
-
-/// A capability that fails every call with `error`.
-pub(crate) fn broken<C: capnp::capability::FromClientHook>(error: capnp::Error) -> C {
-    C::new(capnp_rpc::new_broken_cap(error).hook)
 }

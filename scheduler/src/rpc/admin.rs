@@ -6,12 +6,11 @@ use ocluster_api::cluster_capnp::{admin, submission};
 use ocluster_api::extensions_capnp::submission_endpoint;
 use ocluster_scheduling::{ClientId, Event, PoolName};
 use ocluster_store::{Change, day_of_ms};
-use ocluster_vat::{Address, ServiceId, SturdyRef, error as rpc_error};
+use ocluster_vat::{Address, ServiceId, SturdyRef, broken_cap, error as rpc_error};
 use tracing::info;
 
 use super::SubmissionServer;
 use super::pool_admin::PoolAdminServer;
-use crate::job::broken;
 use crate::state::Scheduler;
 
 /// Makes clients' access objects, which know under which address they can be found again.
@@ -102,7 +101,7 @@ impl admin::Server for AdminServer {
         let pool_admin = if known {
             capnp_rpc::new_client(PoolAdminServer::new(self.scheduler.clone(), pool))
         } else {
-            broken(rpc_error::failed("No such pool"))
+            broken_cap(rpc_error::failed("No such pool"))
         };
         results.get().set_pool(pool_admin);
         Ok(())

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use ocluster_api::cluster_capnp::submission;
 use ocluster_api::{extensions_capnp::submission_endpoint, persistent_capnp::persistent};
 use ocluster_scheduling::ClientId;
-use ocluster_vat::{ServiceId, SturdyRef, error as rpc_error};
+use ocluster_vat::{ServiceId, SturdyRef, broken_cap, error as rpc_error};
 use tracing::info;
 
 use super::ticket::new_ticket;
 use crate::clients::SecretHash;
-use crate::job::{Submitted, broken};
+use crate::job::Submitted;
 use crate::state::{Scheduler, SubmitError};
 
 /// A client's access.
@@ -70,7 +70,7 @@ impl submission::Server for SubmissionServer {
         params: submission::SubmitParams,
         mut results: submission::SubmitResults,
     ) -> capnp::Result<()> {
-        let ticket = self.submit_now(params.get()?).unwrap_or_else(broken);
+        let ticket = self.submit_now(params.get()?).unwrap_or_else(broken_cap);
         results.get().set_ticket(ticket);
         Ok(())
     }
