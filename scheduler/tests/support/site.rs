@@ -204,6 +204,13 @@ impl Running {
             .unwrap()
     }
 
+    /// A worker that may be refused.
+    pub(crate) async fn try_worker(&self, name: &str) -> Result<FakeWorker, String> {
+        let cap = self.cap(&format!("pool-{POOL}.cap"));
+        let connection = self.connect(&cap).await;
+        FakeWorker::join(connection, &cap.id, name, 1, Traits::default()).await
+    }
+
     /// The id of the pool's registration.
     pub(crate) fn pool_id(&self) -> ServiceId {
         self.cap(&format!("pool-{POOL}.cap")).id
