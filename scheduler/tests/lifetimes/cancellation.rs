@@ -44,7 +44,7 @@ impl Scene {
         let waiting = self.client.submit_urgently("waiting", "hint");
         // Another worker asks, and is passed over. The worker's own queue shows behind its name.
         let other = self.scheduler.worker("other").await;
-        self.pool_shows("w (2): [client:hint@").await;
+        self.pool_shows("w (10): [client:hint@").await;
         Waiting {
             running,
             given,
