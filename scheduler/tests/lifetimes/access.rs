@@ -59,7 +59,8 @@ fn removing_a_client_cancels_its_queued_jobs_and_harms_nobody() {
         let mut worker = scheduler.worker("w").await;
         let running = removed.submit("running");
         let given = worker.next().await;
-        let queued = ["queued", "cancelled later", "released later"].map(|what| removed.submit(what));
+        let queued =
+            ["queued", "cancelled later", "released later"].map(|what| removed.submit(what));
         let other = client.submit("other");
         let outcomes: Vec<_> = queued.iter().map(|job| result(&job.job)).collect();
         super::logs::arrived(&other.ticket).await;
@@ -141,7 +142,9 @@ fn an_unknown_pool_is_named_with_those_there_are() {
     story(async {
         let policy = ocluster_scheduling::Policy::default();
         let site = Site::with(|config| {
-            config.pools = ["b", "a", POOL].map(|name| (name.to_owned(), policy)).into();
+            config.pools = ["b", "a", POOL]
+                .map(|name| (name.to_owned(), policy))
+                .into();
         });
         let scheduler = site.start().await;
         let client = scheduler.client().await;

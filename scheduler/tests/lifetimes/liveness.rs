@@ -15,15 +15,10 @@ fn a_worker_that_hangs_makes_way_for_another_of_its_name() {
         let site = Site::new();
         let scheduler = site.start().await;
         let (connection, stopped) = Stoppable::connect(&scheduler).await;
-        let mut hanging = FakeWorker::join(
-            connection,
-            &scheduler.pool_id(),
-            "w",
-            1,
-            Traits::default(),
-        )
-        .await
-        .unwrap();
+        let mut hanging =
+            FakeWorker::join(connection, &scheduler.pool_id(), "w", 1, Traits::default())
+                .await
+                .unwrap();
         let client = scheduler.client().await;
         let lost = client.submit("lost");
         let _given = hanging.next().await;
@@ -92,7 +87,12 @@ fn a_worker_that_hangs_is_put_out_in_time() {
         let pool = scheduler.pool_admin().await;
         eventually("only the hanging worker is gone", async || {
             let known = workers(&pool).await;
-            (known == [("hanging".to_owned(), false, true), ("idle".to_owned(), true, true)]).then_some(())
+            (known
+                == [
+                    ("hanging".to_owned(), false, true),
+                    ("idle".to_owned(), true, true),
+                ])
+            .then_some(())
         })
         .await;
     });

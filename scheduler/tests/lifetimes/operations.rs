@@ -191,7 +191,10 @@ fn a_rate_that_cannot_be_one_is_refused_with_a_sentence() {
             let refused = set_rate(&pool, "client", rate).await.unwrap_err();
             let sentence = refused.strip_prefix("Failed: ").unwrap();
             assert!(!sentence.contains("Internal"), "{sentence}");
-            assert!(sentence.split(' ').count() > 3, "not a sentence: {sentence}");
+            assert!(
+                sentence.split(' ').count() > 3,
+                "not a sentence: {sentence}"
+            );
         }
         assert_eq!(set_rate(&pool, "client", 2.5).await, Ok(()));
         assert_eq!(

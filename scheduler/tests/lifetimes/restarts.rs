@@ -21,7 +21,9 @@ fn capabilities_and_clients_survive_byte_for_byte() {
         let files = site.cap_files();
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["admin.cap", "pool-pool.cap", "submit-client.cap"]);
-        add(&scheduler, &scheduler.admin().await, "alice").await.unwrap();
+        add(&scheduler, &scheduler.admin().await, "alice")
+            .await
+            .unwrap();
         let client = scheduler.client().await;
         scheduler.stop().await;
         drop(client);
@@ -131,12 +133,19 @@ fn a_job_that_ran_when_the_scheduler_stopped_is_recorded_as_lost_and_its_log_can
         assert_eq!(lost.worker.as_deref(), Some("w"));
         assert!(lost.times.ended.is_some());
         let cause = lost.cause.as_ref().unwrap();
-        assert!(cause.sentence.contains("scheduler") || cause.sentence.contains("Vat shut down"), "{cause:?}");
+        assert!(
+            cause.sentence.contains("scheduler") || cause.sentence.contains("Vat shut down"),
+            "{cause:?}"
+        );
 
         let logs = LogStore::open(&state.join("logs"), LogConfig::default()).unwrap();
         let log = logs.reader(lost.id.get()).await.unwrap();
         let piece = log.read(0, 1000).await.unwrap();
         assert_eq!(piece.data, "Building on w\n");
-        assert!(matches!(log.end(), Some(End::Broken { .. })), "{:?}", log.end());
+        assert!(
+            matches!(log.end(), Some(End::Broken { .. })),
+            "{:?}",
+            log.end()
+        );
     });
 }

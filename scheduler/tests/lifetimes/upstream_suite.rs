@@ -56,12 +56,18 @@ fn fails() {
         let scheduler = site.start().await;
         let mut worker = scheduler.worker("worker-1").await;
         let job = scheduler.client().await.submit("example");
-        worker.next().await.fail("Docker build exited with status 1\n");
+        worker
+            .next()
+            .await
+            .fail("Docker build exited with status 1\n");
         assert_eq!(
             whole_log(&job.job).await,
             "Building on worker-1\nDocker build exited with status 1\n"
         );
-        assert_eq!(result(&job.job).await, Err("Failed: Build failed".to_owned()));
+        assert_eq!(
+            result(&job.job).await,
+            Err("Failed: Build failed".to_owned())
+        );
     });
 }
 
@@ -366,7 +372,10 @@ fn admin() {
 
         let pool = scheduler.pool_admin().await;
         set_active(&pool, "worker-1", false, true).await.unwrap();
-        assert_eq!(workers(&pool).await, [("worker-1".to_owned(), false, false)]);
+        assert_eq!(
+            workers(&pool).await,
+            [("worker-1".to_owned(), false, false)]
+        );
         set_active(&pool, "worker-1", true, false).await.unwrap();
         assert_eq!(workers(&pool).await, [("worker-1".to_owned(), false, true)]);
         let mut forget = pool.forget_request();

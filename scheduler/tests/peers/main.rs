@@ -15,6 +15,8 @@ mod strange;
 mod support;
 mod witness;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use capnp::capability::FromClientHook as _;
@@ -23,7 +25,7 @@ use ocluster_vat::{ServiceId, SturdyRef};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use strange::{bootstrap, call, last_word, last_word_within, read_to_end};
+use strange::{bootstrap, call, last_word, read_to_end};
 use support::client::{describe, result};
 use support::site::{Site, show};
 use support::{POOL, eventually, kind_and_reason, story};
@@ -37,7 +39,7 @@ const SHORT: Duration = Duration::from_millis(300);
 #[test]
 fn a_tls_peer_without_a_certificate_is_turned_away() {
     story(async {
-        let witness = Witness::with(Site::with_tls()).await;
+        let mut witness = Witness::with(Site::with_tls()).await;
         let refused = strange::tls_without_certificate(witness.scheduler.socket()).await;
         assert!(refused.contains("CertificateRequired"), "{refused}");
         witness.is_unharmed().await;
@@ -47,8 +49,10 @@ fn a_tls_peer_without_a_certificate_is_turned_away() {
 #[test]
 fn a_plain_text_peer_at_a_tls_port_is_turned_away() {
     story(async {
-        let witness = Witness::with(Site::with_tls()).await;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut witness = Witness::with(Site::with_tls()).await;
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         let id = witness.scheduler.cap("admin.cap").id;
         peer.write_all(&bootstrap(0, &id)).await.unwrap();
         // At most a TLS alert comes back, and then the end.
@@ -60,8 +64,10 @@ fn a_plain_text_peer_at_a_tls_port_is_turned_away() {
 #[test]
 fn a_tls_peer_at_a_plain_text_port_is_told_so() {
     story(async {
-        let witness = Witness::with(Site::new()).await;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut witness = Witness::with(Site::new()).await;
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         let client_hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3, 4, 5];
         peer.write_all(&client_hello).await.unwrap();
         let word = last_word(&mut peer).await;
@@ -77,7 +83,7 @@ fn a_peer_that_never_finishes_its_handshake_is_dropped_in_time() {
             config.disable_tls = false;
             config.limits.handshake_timeout = SHORT;
         });
-        let witness = Witness::with(site).await;
+        let mut witness = Witness::with(site).await;
         let mut peers = Vec::new();
         for _ in 0..20 {
             let peer = TcpStream::connect(witness.scheduler.socket()).await;
@@ -96,8 +102,10 @@ fn a_peer_that_never_finishes_its_handshake_is_dropped_in_time() {
 fn a_peer_that_presents_no_sturdy_ref_is_dropped_in_time() {
     story(async {
         let site = Site::with(|config| config.limits.before_sturdy_ref.deadline = SHORT);
-        let witness = Witness::with(site).await;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut witness = Witness::with(site).await;
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         let word = last_word(&mut peer).await;
         assert!(word.contains("sturdy ref"), "{word}");
         witness.is_unharmed().await;
@@ -109,15 +117,19 @@ fn a_peer_that_presents_no_sturdy_ref_is_dropped_in_time() {
 #[test]
 fn garbage_ends_its_own_connection() {
     story(async {
-        let witness = Witness::with(Site::new()).await;
+        let mut witness = Witness::with(Site::new()).await;
         let sizes: &[&[u8]] = &[
             b"GET / HTTP/1.1\r\nHost: cluster\r\n\r\n",
             &[0xff; 64],
             // A frame of one segment that is no RPC message.
-            &[0, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[
+                0, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+            ],
         ];
         for garbage in sizes {
-            let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+            let mut peer = TcpStream::connect(witness.scheduler.socket())
+                .await
+                .unwrap();
             peer.write_all(garbage).await.unwrap();
             // It ends; what the last word is depends on what the garbage looks like.
             read_to_end(&mut peer).await;
@@ -129,8 +141,10 @@ fn garbage_ends_its_own_connection() {
 #[test]
 fn a_stranger_may_not_send_large_messages() {
     story(async {
-        let witness = Witness::with(Site::new()).await;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut witness = Witness::with(Site::new()).await;
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         // One segment of a mebibyte, of which nothing follows.
         peer.write_all(&[0, 0, 0, 0, 0, 0, 2, 0]).await.unwrap();
         let word = last_word(&mut peer).await;
@@ -146,7 +160,7 @@ fn a_stranger_may_not_send_large_messages() {
 fn an_unknown_sturdy_ref_fails_its_calls_and_makes_nobody_known() {
     story(async {
         let site = Site::with(|config| config.limits.before_sturdy_ref.deadline = SHORT);
-        let witness = Witness::with(site).await;
+        let mut witness = Witness::with(site).await;
         let mut cap = witness.scheduler.cap("submit-client.cap");
         for id in [
             ServiceId::random().unwrap(),
@@ -174,14 +188,17 @@ fn an_unknown_sturdy_ref_fails_its_calls_and_makes_nobody_known() {
 fn a_message_larger_than_the_limit_ends_its_own_connection() {
     story(async {
         let site = Site::with(|config| config.limits.max_message_bytes = 1 << 20);
-        let witness = Witness::with(site).await;
+        let mut witness = Witness::with(site).await;
         let client = witness.scheduler.client().await;
         let job = client.submit("first");
         job.ticket.job_request().send().promise.await.unwrap();
         let huge = client.submit(&"x".repeat(2 << 20));
         let error = result(&huge.job).await.unwrap_err();
         assert!(error.starts_with("Disconnected: message of 2"), "{error}");
-        assert!(error.ends_with("larger than the limit of 1048576 bytes (max_message_bytes)"), "{error}");
+        assert!(
+            error.ends_with("larger than the limit of 1048576 bytes (max_message_bytes)"),
+            "{error}"
+        );
         witness.is_unharmed().await;
     });
 }
@@ -189,7 +206,7 @@ fn a_message_larger_than_the_limit_ends_its_own_connection() {
 #[test]
 fn unknown_methods_are_unimplemented_and_the_object_serves_on() {
     story(async {
-        let witness = Witness::with(Site::new()).await;
+        let mut witness = Witness::with(Site::new()).await;
         let pool = witness.scheduler.pool_admin().await;
         let admin = witness.scheduler.admin().await;
         let client = witness.scheduler.client().await;
@@ -221,26 +238,73 @@ fn unknown_methods_are_unimplemented_and_the_object_serves_on() {
     });
 }
 
-/// A client that asks and asks, and reads none of the answers.
+/// A client that asks and asks and never hears an answer, because there is none yet.
 #[test]
-fn a_flood_of_calls_whose_answers_are_not_read_ends_its_own_connection() {
+fn more_calls_in_flight_than_the_limit_end_their_own_connection() {
     story(async {
         let site = Site::with(|config| config.limits.max_calls_in_flight = 1000);
-        let witness = Witness::with(site).await;
-        let id = witness.scheduler.cap("admin.cap").id;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
-        peer.write_all(&bootstrap(0, &id)).await.unwrap();
-        // The answer shows that the peer is known.
-        strange::read_message(&mut peer).await.unwrap();
-        let flood: Vec<u8> = (1..=5000).flat_map(|question| call(question, 0)).collect();
-        // The scheduler may close the connection before it has all of it.
-        let _ = peer.write_all(&flood).await;
-        let word = last_word_within(&mut peer, 6000).await;
-        assert_eq!(
-            word,
-            "Failed: more than 1000 calls in flight (max_calls_in_flight)"
-        );
+        let mut witness = Witness::with(site).await;
+        let client = witness.scheduler.client().await;
+        let job = client.submit("endless");
+        let given = witness.next("endless").await;
+        support::client::read_at(&job.job, 0).await.unwrap();
+        let asked: Vec<_> = (0..1100).map(|_| result(&job.job)).collect();
+        for outcome in asked {
+            assert_eq!(
+                outcome.await,
+                Err(
+                    "Disconnected: more than 1000 calls in flight (max_calls_in_flight)".to_owned()
+                )
+            );
+        }
+        given.build.cancelled.cancelled().await;
         witness.is_unharmed().await;
+    });
+}
+
+/// A client that asks and asks, and reads none of the answers: the scheduler stops reading its questions.
+#[test]
+fn a_flood_of_calls_whose_answers_are_not_read_is_not_listened_to() {
+    story(async {
+        let site = Site::with(|config| {
+            // So that every answer of `Admin.pools` is large.
+            let names = (0..1000).map(|number| format!("{number:0100}"));
+            let policy = ocluster_scheduling::Policy::default();
+            config.pools.extend(names.map(|name| (name, policy)));
+            config.limits.outgoing_high_water = 1 << 20;
+        });
+        let mut witness = Witness::with(site).await;
+        let id = witness.scheduler.cap("admin.cap").id;
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
+        peer.write_all(&bootstrap(0, &id)).await.unwrap();
+        strange::read_message(&mut peer).await.unwrap();
+        let sent = Rc::new(Cell::new(0_u32));
+        let counter = sent.clone();
+        let flood = tokio::task::spawn_local(async move {
+            loop {
+                let question = counter.get() + 1;
+                if peer.write_all(&call(question, 0)).await.is_err() {
+                    return;
+                }
+                counter.set(question);
+            }
+        });
+        // It stands still when nothing more was taken while others got fifty answers.
+        let pool = witness.scheduler.pool_admin().await;
+        loop {
+            let before = sent.get();
+            for _ in 0..50 {
+                show(&pool).await;
+            }
+            if before > 0 && sent.get() == before {
+                break;
+            }
+        }
+        assert!(!flood.is_finished(), "the connection was closed");
+        witness.is_unharmed().await;
+        flood.abort();
     });
 }
 
@@ -262,7 +326,9 @@ fn a_peer_that_lets_its_answers_pile_up_is_dropped() {
         given.succeed("");
         given.build.released.cancelled().await;
         // A hundred followers on one connection want the same 128 KiB at once: more than may wait.
-        let followers: Vec<_> = (0..100).map(|_| support::client::read_at(&job.job, 0)).collect();
+        let followers: Vec<_> = (0..100)
+            .map(|_| support::client::read_at(&job.job, 0))
+            .collect();
         let mut lost = 0;
         for follower in followers {
             if let Err(error) = follower.await {
@@ -305,19 +371,23 @@ fn too_many_strangers_do_not_keep_out_those_who_are_known() {
         let site = Site::with(|config| {
             config.limits.before_sturdy_ref.max_connections_per_ip = 8;
         });
-        let witness = Witness::with(site).await;
+        let mut witness = Witness::with(site).await;
         let mut strangers = Vec::new();
         for _ in 0..8 {
             let peer = TcpStream::connect(witness.scheduler.socket()).await;
             strangers.push(peer.unwrap());
         }
-        let mut one_too_many = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut one_too_many = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         read_to_end(&mut one_too_many).await;
         // The witness' connections count no longer.
         witness.is_unharmed().await;
         drop(strangers);
         eventually("there is room again", async || {
-            let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+            let mut peer = TcpStream::connect(witness.scheduler.socket())
+                .await
+                .unwrap();
             let id = witness.scheduler.cap("admin.cap").id;
             peer.write_all(&bootstrap(0, &id)).await.ok()?;
             strange::read_message(&mut peer).await
@@ -330,9 +400,11 @@ fn too_many_strangers_do_not_keep_out_those_who_are_known() {
 #[test]
 fn an_answer_to_a_question_nobody_asked_ends_its_own_connection() {
     story(async {
-        let witness = Witness::with(Site::new()).await;
+        let mut witness = Witness::with(Site::new()).await;
         let id = witness.scheduler.cap("admin.cap").id;
-        let mut peer = TcpStream::connect(witness.scheduler.socket()).await.unwrap();
+        let mut peer = TcpStream::connect(witness.scheduler.socket())
+            .await
+            .unwrap();
         peer.write_all(&bootstrap(0, &id)).await.unwrap();
         strange::read_message(&mut peer).await.unwrap();
         let mut message = capnp::message::Builder::new_default();

@@ -25,7 +25,7 @@ pub(crate) fn bootstrap(question: u32, id: &ServiceId) -> Vec<u8> {
     let object = bootstrap.init_deprecated_object_id();
     let mut id_with_nul = id.as_bytes().to_vec();
     id_with_nul.push(0);
-    let mut data: capnp::data::Builder<'_> = object.initn_as(u32::try_from(id_with_nul.len()).unwrap());
+    let data: capnp::data::Builder<'_> = object.initn_as(u32::try_from(id_with_nul.len()).unwrap());
     data.copy_from_slice(&id_with_nul);
     capnp::serialize::write_message_to_words(&builder)
 }
@@ -64,22 +64,17 @@ pub(crate) async fn read_to_end(peer: &mut TcpStream) -> Vec<u8> {
 
 /// The `Abort` that comes next.
 pub(crate) async fn last_word(peer: &mut TcpStream) -> String {
-    last_word_within(peer, 1).await
-}
-
-/// The `Abort` that comes after at most so many other messages.
-pub(crate) async fn last_word_within(peer: &mut TcpStream, messages: usize) -> String {
-    for _ in 0..messages {
-        let bytes = read_message(peer).await.expect("the end came without a word");
-        let reader =
-            capnp::serialize::read_message(&mut bytes.as_slice(), ReaderOptions::new()).unwrap();
-        let root: message::Reader<'_> = reader.get_root().unwrap();
-        if let Ok(message::Abort(Ok(why))) = root.which() {
-            let reason = why.get_reason().unwrap().to_str().unwrap();
-            return format!("{:?}: {reason}", why.get_type().unwrap());
-        }
-    }
-    panic!("no last word");
+    let bytes = read_message(peer)
+        .await
+        .expect("the end came without a word");
+    let reader =
+        capnp::serialize::read_message(&mut bytes.as_slice(), ReaderOptions::new()).unwrap();
+    let root: message::Reader<'_> = reader.get_root().unwrap();
+    let Ok(message::Abort(Ok(why))) = root.which() else {
+        panic!("not the last word: {root:?}");
+    };
+    let reason = why.get_reason().unwrap().to_str().unwrap();
+    format!("{:?}: {reason}", why.get_type().unwrap())
 }
 
 /// Shakes hands without a certificate, and gives the error by which that ends.
@@ -93,7 +88,9 @@ pub(crate) async fn tls_without_certificate(address: SocketAddr) -> String {
         .with_no_client_auth();
     let socket = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("capnp").unwrap();
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+    let connected = TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await;
     let ended = match connected {
         Err(error) => error,
         // With TLS 1.3 the client's part is over before the server has looked at it.
