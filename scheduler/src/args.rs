@@ -383,15 +383,16 @@ mod tests {
 
     #[test]
     fn every_limit_can_be_set_and_reaches_its_place() {
+        type Change = fn(&mut Limits);
         let limits = |line: &str| config(&format!("--pools=a {line}")).unwrap().limits;
         let default = limits("");
-        let with = |change: fn(&mut Limits)| {
+        let with = |change: Change| {
             let mut changed = default.clone();
             change(&mut changed);
             assert_ne!(changed, default, "the change is none");
             changed
         };
-        let cases: [(&str, fn(&mut Limits)); 12] = [
+        let cases: [(&str, Change); 12] = [
             ("--limit-handshake=1s", |l| {
                 l.handshake_timeout = Duration::from_secs(1);
             }),
