@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Give jobs to paused workers again.
     Unpause(Unpause),
+    /// Have workers finish their jobs and restart as a newer version: one worker, or the whole pool, one of them first.
+    Update(Update),
     /// Forget a worker that is not connected.
     Forget(Forget),
 }
@@ -46,12 +48,13 @@ pub(crate) enum Command {
 /// Who reads what the command prints.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Output {
-    /// Who reads the output. With json, data is one line of JSON, and progress goes to standard error.
+    /// Print for a human, or json: then data is one line of JSON, and progress goes to standard error.
     #[arg(
         long,
         value_enum,
         value_name = "MODE",
         default_value = "human",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     pub(crate) output: OutputMode,
@@ -167,6 +170,18 @@ pub(crate) struct Unpause {
     pub(crate) workers: Workers,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    pub(crate) cap: CapArgs,
+    /// Pool of the workers.
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: String,
+    /// The one worker to update. Without it, all connected workers are, once the first has come back.
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -199,6 +199,27 @@ impl Pool {
         .await
     }
 
+    /// Has a worker finish its jobs and restart as a newer version, and waits until it is back. The scheduler's lines about how
+    /// that goes are passed to `report`.
+    ///
+    /// Dropping the future stops the waiting, not the update.
+    ///
+    /// # Errors
+    /// When there is no such pool, the worker is not connected, cannot update itself, or does not come back.
+    pub async fn update(
+        &self,
+        worker: &str,
+        report: impl Fn(&str) + 'static,
+    ) -> Result<(), CallError> {
+        let mut request = self.0.update_request();
+        request.get().set_worker(worker);
+        request.get().set_progress(reporter(report));
+        call("PoolAdmin.update", async {
+            request.send().promise.await.map(drop)
+        })
+        .await
+    }
+
     /// Sets how many jobs a client may expect to have running at once.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The `ocluster-admin` program: who may use the cluster, what its pools are doing, and which workers take jobs.
 //!
-//! Each command is one or a few calls to the scheduler; [`cluster`] makes them and [`commands`] says what they gave. Nothing is
+//! Each command is one or a few calls to the scheduler; [`cluster`] makes them and `commands` says what they gave. Nothing is
 //! decided here that the scheduler should decide.
 
 #![cfg_attr(

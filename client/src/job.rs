@@ -40,11 +40,11 @@ impl Job {
     /// # Errors
     /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
     pub async fn started(&self) -> Result<(), RpcError> {
-        self.job
-            .client
-            .when_resolved()
-            .await
-            .map_err(RpcError::from)
+        // Asked for again (it is the same job each time): in capnp-rpc 0.27, `when_resolved` of a capability that was pipelined on
+        // an answer was seen never to return.
+        let response = self.ticket.job_request().send().promise.await?;
+        let job = response.get()?.get_job()?;
+        Ok(job.client.when_resolved().await?)
     }
 
     /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The

@@ -1,5 +1,6 @@
 //! The command line of `ocluster-scheduler`: OCluster's flags, and ours beside them.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use ocluster_cli::{LogArgs, LogCounts, parse_duration};
 use ocluster_scheduling::Policy;
-use ocluster_vat::{Limits, Location};
+use ocluster_vat::{Limits, Location, StrangerLimits};
 
 use crate::config::{Config, Retention};
 
@@ -17,7 +18,7 @@ use crate::config::{Config, Retention};
 pub struct Args {
     /// File with the secret key; generated if absent. "" for a new key at every start.
     #[arg(long, value_name = "PATH")]
-    capnp_secret_key_file: PathBuf,
+    capnp_secret_key_file: OsString,
 
     /// Address to listen on: tcp:HOST:PORT or unix:PATH.
     #[arg(long, value_name = "ADDR")]
@@ -129,6 +130,10 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     limit_calls: usize,
 
+    /// Calls withdrawn before they were answered, over the life of the connection.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    limit_withdrawn_calls: usize,
+
     /// Capabilities held.
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     limit_capabilities: usize,
@@ -170,7 +175,8 @@ impl Args {
     /// # Errors
     /// If they contradict each other.
     pub fn into_config(self, log_counts: LogCounts) -> Result<Config, String> {
-        let key_file = Some(self.capnp_secret_key_file).filter(|path| !path.as_os_str().is_empty());
+        let key_file = Some(PathBuf::from(self.capnp_secret_key_file))
+            .filter(|path| !path.as_os_str().is_empty());
         if self.worker_timeout <= self.worker_ping {
             return Err("--worker-timeout must be longer than --worker-ping".to_owned());
         }
@@ -203,22 +209,25 @@ impl Args {
 
 impl LimitArgs {
     fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        limits.handshake_timeout = self.limit_handshake;
-        limits.max_message_bytes = bytes(self.limit_message);
-        limits.max_bytes_in_flight = bytes(self.limit_received);
-        limits.max_outgoing_bytes = bytes(self.limit_waiting);
-        limits.outgoing_high_water = bytes(self.limit_waiting / 4);
-        limits.max_calls_in_flight = self.limit_calls;
-        limits.max_exports = self.limit_capabilities;
-        let strangers = &mut limits.before_sturdy_ref;
-        strangers.deadline = self.limit_stranger_time;
-        strangers.max_message_bytes = bytes(self.limit_stranger_message);
-        strangers.max_bytes_in_flight = bytes(self.limit_stranger_received);
-        strangers.max_calls_in_flight = self.limit_stranger_calls;
-        strangers.max_connections = self.limit_strangers;
-        strangers.max_connections_per_ip = self.limit_strangers_per_host;
-        limits
+        Limits {
+            handshake_timeout: self.limit_handshake,
+            max_message_bytes: bytes(self.limit_message),
+            max_bytes_in_flight: bytes(self.limit_received),
+            outgoing_high_water: bytes(self.limit_waiting / 4),
+            max_outgoing_bytes: bytes(self.limit_waiting),
+            max_calls_in_flight: self.limit_calls,
+            max_withdrawn_calls: self.limit_withdrawn_calls,
+            max_exports: self.limit_capabilities,
+            before_sturdy_ref: StrangerLimits {
+                deadline: self.limit_stranger_time,
+                max_message_bytes: bytes(self.limit_stranger_message),
+                max_bytes_in_flight: bytes(self.limit_stranger_received),
+                max_calls_in_flight: self.limit_stranger_calls,
+                max_connections: self.limit_strangers,
+                max_connections_per_ip: self.limit_strangers_per_host,
+            },
+            ..Limits::default()
+        }
     }
 }
 
@@ -273,15 +282,7 @@ fn scheduling(text: &str) -> Result<(Option<String>, Policy), String> {
         Some((pool, policy)) => (Some(pool.to_owned()), policy),
         None => (None, text),
     };
-    let policy = match policy {
-        "balanced" => Policy::Balanced,
-        "upstream" => Policy::Upstream,
-        other => {
-            return Err(format!(
-                "unknown policy \"{other}\": expected balanced or upstream"
-            ));
-        }
-    };
+    let policy: Policy = policy.parse().map_err(|error| format!("{error}"))?;
     Ok((pool, policy))
 }
 

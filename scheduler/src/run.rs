@@ -192,7 +192,7 @@ async fn serve(
         stats: stats.clone(),
         io: io.clone(),
     };
-    let served = tokio::task::spawn_local(server.run(shutdown.clone()));
+    let mut served = tokio::task::spawn_local(server.run(shutdown.clone()));
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
@@ -205,12 +205,19 @@ async fn serve(
     }
     started(Started { listening, metrics });
 
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        ended = &mut served => bail!("the server ended by itself: {ended:?}"),
+    }
     info!("Stopping");
     housekeeping.abort();
     let stopped = async {
         // Connections get their goodbye; after that nothing new comes in, and what was decided goes to disk.
-        let _ = served.await;
+        match served.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "The server ended badly"),
+            Err(error) => warn!(%error, "The server crashed"),
+        }
         logs.close().await;
         writer.close().await
     };

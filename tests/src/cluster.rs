@@ -41,6 +41,17 @@ impl Default for ClusterOptions {
     }
 }
 
+impl ClusterOptions {
+    /// With these pools.
+    #[must_use]
+    pub fn pools(names: &[&str]) -> Self {
+        Self {
+            pools: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A running scheduler.
 pub struct Cluster<'a> {
     story: &'a Story,

@@ -33,6 +33,14 @@ struct Daemon {
     process: Process,
     directory: PathBuf,
     log: PathBuf,
+    network: Network,
+}
+
+/// Where an engine's bridge is.
+#[derive(Clone, Copy)]
+enum Network {
+    Host,
+    Own,
 }
 
 impl Engine {
@@ -54,20 +62,35 @@ impl Engine {
 
     /// Starts an engine with all its data below `directory`, logging to `log`. It is stopped and its data unmounted when dropped.
     ///
-    /// Its containers have no network: two engines cannot share the machine's bridge.
+    /// It lives in a network of its own: a second engine on the machine's would take over the bridge of the first. Its containers
+    /// reach nobody, and it pulls nothing.
     ///
     /// # Errors
     ///
     /// When dockerd is not installed, we are not root, or it does not answer within a minute.
     pub fn private(directory: &Path, log: &Path) -> Result<Self> {
+        Self::start(directory, log, Network::Own)
+    }
+
+    /// Like [`Self::private`], but on the machine's network: only for a machine on which no other engine runs.
+    ///
+    /// # Errors
+    ///
+    /// When dockerd is not installed, we are not root, or it does not answer within a minute.
+    pub fn only(directory: &Path, log: &Path) -> Result<Self> {
+        Self::start(directory, log, Network::Host)
+    }
+
+    fn start(directory: &Path, log: &Path, network: Network) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let socket = directory.join("docker.sock");
         let host = format!("unix://{}", socket.display());
-        let process = start_daemon(directory, &host, log)?;
+        let process = start_daemon(directory, &host, log, network)?;
         let daemon = Daemon {
             process,
             directory: directory.to_owned(),
             log: log.to_owned(),
+            network,
         };
         let mut engine = Self {
             host,
@@ -189,7 +212,7 @@ impl Engine {
             .daemon
             .as_mut()
             .context("only a private engine may be restarted")?;
-        daemon.process = start_daemon(&daemon.directory, &self.host, &daemon.log)?;
+        daemon.process = start_daemon(&daemon.directory, &self.host, &daemon.log, daemon.network)?;
         self.wait_until_it_answers()
     }
 
@@ -217,27 +240,32 @@ impl Drop for Engine {
     }
 }
 
-fn start_daemon(directory: &Path, host: &str, log: &Path) -> Result<Process> {
+fn start_daemon(directory: &Path, host: &str, log: &Path, network: Network) -> Result<Process> {
     let dockerd = need_program("dockerd", "docker.io")?;
-    let pidfile = directory.join("docker.pid");
+    // What a killed engine says about its processes is as old as what a power cut leaves behind.
+    let (pidfile, run_time_state) = (directory.join("docker.pid"), directory.join("exec"));
     let _ = fs::remove_file(&pidfile);
+    let _ = fs::remove_dir_all(&run_time_state);
     let namespace = format!("ocluster-{}", std::process::id());
-    let mut command = Command::new(dockerd);
+    let mut command = match network {
+        Network::Host => Command::new(dockerd),
+        Network::Own => {
+            let mut command = Command::new(need_program("unshare", "util-linux")?);
+            command
+                .arg("--net")
+                .arg(dockerd)
+                .args(["--iptables=false", "--ip6tables=false"]);
+            command
+        }
+    };
     command
         .arg("--data-root")
         .arg(directory.join("data"))
         .arg("--exec-root")
-        .arg(directory.join("exec"))
+        .arg(run_time_state)
         .arg("--pidfile")
         .arg(pidfile)
         .args(["--host", host])
-        .args([
-            "--bridge=none",
-            "--iptables=false",
-            "--ip6tables=false",
-            "--ip-forward=false",
-            "--ip-masq=false",
-        ])
         .args([
             "--containerd-namespace",
             &namespace,

@@ -29,9 +29,18 @@ impl Story {
         if skipped(needs) {
             return Ok(());
         }
+        Self::tell_with(Programs::find()?, tell)
+    }
+
+    /// Runs `tell` with these programs.
+    ///
+    /// # Errors
+    ///
+    /// Those of `tell`, with the end of every log.
+    pub fn tell_with(programs: Programs, tell: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let story = Self {
             scratch: Scratch::new()?,
-            programs: Programs::find()?,
+            programs,
         };
         match catch_unwind(AssertUnwindSafe(|| tell(&story))) {
             Ok(Ok(())) => Ok(()),

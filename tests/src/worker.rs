@@ -23,6 +23,8 @@ pub struct WorkerOptions {
     pub docker_host: Option<String>,
     /// The name of its state directory within the scratch directory, if it is not its own name.
     pub state: Option<String>,
+    /// Whether it runs jobs of the kind `test`.
+    pub test_jobs: bool,
 }
 
 impl WorkerOptions {
@@ -35,6 +37,7 @@ impl WorkerOptions {
             capacity: 1,
             docker_host: None,
             state: None,
+            test_jobs: false,
         }
     }
 
@@ -56,6 +59,13 @@ impl WorkerOptions {
     #[must_use]
     pub fn docker_host(mut self, host: &str) -> Self {
         self.docker_host = Some(host.to_owned());
+        self
+    }
+
+    /// Ready for jobs of the kind `test`.
+    #[must_use]
+    pub fn test_jobs(mut self) -> Self {
+        self.test_jobs = true;
         self
     }
 
@@ -163,6 +173,9 @@ impl<'a> Worker<'a> {
             ))
             .arg("--docker-pull=missing")
             .arg("--verbosity=info");
+        if options.test_jobs {
+            command.arg("--allow-test-jobs");
+        }
         if let Some(host) = &options.docker_host {
             command.env("DOCKER_HOST", host);
         }

@@ -30,9 +30,9 @@ fn a_cap_file_that_is_not_one_is_refused_by_every_program() -> Result<()> {
             (
                 "cut-in-the-key",
                 good.get(..40).context("a short cap")?,
-                &["capnp://"],
+                &["digest"],
             ),
-            ("cut-after-the-scheme", "capnp://", &["capnp://"]),
+            ("cut-after-the-scheme", "capnp://", &["digest"]),
             (
                 "another-version",
                 &good.replacen("capnp://", "capnp2://", 1),
@@ -43,7 +43,7 @@ fn a_cap_file_that_is_not_one_is_refused_by_every_program() -> Result<()> {
                 &good.replacen("sha-256", "sha-512", 1),
                 &["sha-512"],
             ),
-            ("no-digest", &without_digest, &["Missing digest"]),
+            ("no-digest", &without_digest, &["hash type"]),
         ];
         for (name, content, words) in cases {
             let cap = story.scratch.write(&format!("{name}.cap"), content)?;
@@ -144,8 +144,8 @@ fn a_scheduler_does_not_start_on_a_port_in_use_or_with_senseless_flags() -> Resu
         // given senseless flags, it says what is wrong with which.
         for (flag, words) in [
             (
-                "--capnp-listen-address=127.0.0.1",
-                ["Only tcp:HOST:PORT and unix:PATH", ""],
+                "--capnp-listen-address=udp:127.0.0.1:1",
+                ["Only tcp:HOST:PORT and unix:PATH", "addresses"],
             ),
             (
                 "--capnp-listen-address=tcp:127.0.0.1",
@@ -334,7 +334,7 @@ fn a_worker_with_senseless_flags_does_not_start() -> Result<()> {
         for (flag, words) in [
             ("--capacity=many", "capacity"),
             ("--docker-pull=sometimes", "docker-pull"),
-            ("--prune-threshold=101", "must be in the range 0 to 100"),
+            ("--prune-threshold=101", "prune"),
         ] {
             let mut worker = story.programs.command("ocluster-worker");
             worker

@@ -21,7 +21,11 @@ fn a_tls_peer_without_a_certificate_is_refused() -> Result<()> {
         let peer = TlsPeer::anonymous()?;
         let finished = peer.say(cluster.port(), b"", cluster.scratch())?;
         ensure!(
-            finished.code() != 0 && finished.stderr.to_lowercase().contains("handshake"),
+            finished.code() != 0
+                && finished
+                    .stderr
+                    .to_lowercase()
+                    .contains("certificate required"),
             "{finished}"
         );
         Ok(())

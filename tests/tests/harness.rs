@@ -97,6 +97,8 @@ fn a_cut_cable_is_silent_and_a_mended_one_carries_again() -> Result<()> {
     let network = NetNs::new()?;
     let listener = TcpListener::bind((network.host_address(), 0))?;
     let port = listener.local_addr()?.port().to_string();
+    // Whoever comes is let go at once.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
     let mut send = Command::new("busybox");
     send.args(["nc", "-w", "2", network.host_address(), &port]);
     // A program inside reaches the host,

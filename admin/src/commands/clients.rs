@@ -1,6 +1,7 @@
 //! `add-client`, `remove-client`, `list-clients`, `set-rate`.
 
 use ocluster_cli::{ExitCode, Failure, OutputMode, output};
+use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::cluster;
@@ -19,8 +20,8 @@ struct Clients<'a> {
 }
 
 /// Prints the new client's URI, and nothing else: it is redirected into a file.
-pub(super) async fn add(args: &AddClient) -> Result<ExitCode, Failure> {
-    let cluster = cluster(&args.cap).await?;
+pub(super) async fn add(args: &AddClient, vat: &Vat) -> Result<ExitCode, Failure> {
+    let cluster = cluster(&args.cap, vat).await?;
     // Without the method's name, as ever.
     let uri = cluster
         .add_client(&args.id)
@@ -36,13 +37,16 @@ pub(super) async fn add(args: &AddClient) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Success)
 }
 
-pub(super) async fn remove(args: &Client) -> Result<ExitCode, Failure> {
-    cluster(&args.cap).await?.remove_client(&args.id).await?;
+pub(super) async fn remove(args: &Client, vat: &Vat) -> Result<ExitCode, Failure> {
+    cluster(&args.cap, vat)
+        .await?
+        .remove_client(&args.id)
+        .await?;
     Ok(ExitCode::Success)
 }
 
-pub(super) async fn list(args: &ListClients) -> Result<ExitCode, Failure> {
-    let clients = cluster(&args.cap).await?.clients().await?;
+pub(super) async fn list(args: &ListClients, vat: &Vat) -> Result<ExitCode, Failure> {
+    let clients = cluster(&args.cap, vat).await?.clients().await?;
     match args.output.output {
         OutputMode::Json => output::json(Clients { clients: &clients })?,
         OutputMode::Human if clients.is_empty() => output::complain("No clients."),
@@ -51,8 +55,8 @@ pub(super) async fn list(args: &ListClients) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Success)
 }
 
-pub(super) async fn set_rate(args: &SetRate) -> Result<ExitCode, Failure> {
-    cluster(&args.cap)
+pub(super) async fn set_rate(args: &SetRate, vat: &Vat) -> Result<ExitCode, Failure> {
+    cluster(&args.cap, vat)
         .await?
         .pool(&args.pool)
         .set_rate(&args.id, args.rate)

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
 use ocluster_cli::{ExitCode, Failure, output};
+use ocluster_vat::Vat;
 use thiserror::Error;
 use tokio::process::Command;
 
@@ -31,8 +32,12 @@ fn ended(status: ExitStatus) -> String {
 }
 
 /// Runs all commands to their ends, whatever becomes of the others.
-pub(super) async fn exec(args: &Exec) -> Result<ExitCode, Failure> {
-    let workers = cluster(&args.cap).await?.pool(&args.pool).workers().await?;
+pub(super) async fn exec(args: &Exec, vat: &Vat) -> Result<ExitCode, Failure> {
+    let workers = cluster(&args.cap, vat)
+        .await?
+        .pool(&args.pool)
+        .workers()
+        .await?;
     let results =
         futures::future::join_all(workers.iter().map(|worker| run(&args.words, &worker.name)))
             .await;

@@ -1,14 +1,15 @@
 //! `forget`: removes a worker that will not come back.
 
 use ocluster_cli::{ExitCode, Failure, output};
+use ocluster_vat::Vat;
 
 use super::cluster;
 use super::workers::candidates;
 use crate::args::Forget;
 use crate::cluster::{CallError, Pool, Worker};
 
-pub(super) async fn forget(args: &Forget) -> Result<ExitCode, Failure> {
-    let pool = cluster(&args.cap).await?.pool(&args.pool);
+pub(super) async fn forget(args: &Forget, vat: &Vat) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap, vat).await?.pool(&args.pool);
     let Some(worker) = &args.worker else {
         return Err(which(&pool).await?);
     };

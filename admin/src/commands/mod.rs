@@ -8,9 +8,10 @@ mod exec;
 mod forget;
 mod pause;
 mod show;
+mod update;
 mod workers;
 
-use ocluster_cli::{CapArgs, ExitCode, Failure, OutputMode, connect, output};
+use ocluster_cli::{CapArgs, ExitCode, Failure, OutputMode, connect, hang_up, output};
 use ocluster_vat::{DialOptions, Stats, Vat};
 
 use crate::args::Command;
@@ -18,25 +19,41 @@ use crate::cluster::{CallError, Cluster};
 
 /// Runs one subcommand.
 pub(crate) async fn run(command: &Command) -> Result<ExitCode, Failure> {
+    let vat = Vat::client_only(Stats::new());
+    let result = dispatch(command, &vat).await;
+    hang_up(&vat).await;
+    result
+}
+
+async fn dispatch(command: &Command, vat: &Vat) -> Result<ExitCode, Failure> {
     match command {
-        Command::AddClient(args) => clients::add(args).await,
-        Command::RemoveClient(args) => clients::remove(args).await,
-        Command::ListClients(args) => clients::list(args).await,
-        Command::SetRate(args) => clients::set_rate(args).await,
-        Command::Show(args) => show::show(args).await,
-        Command::Exec(args) => exec::exec(args).await,
-        Command::Pause(args) => pause::pause(args).await,
-        Command::Unpause(args) => pause::unpause(args).await,
-        Command::Forget(args) => forget::forget(args).await,
+        Command::AddClient(args) => clients::add(args, vat).await,
+        Command::RemoveClient(args) => clients::remove(args, vat).await,
+        Command::ListClients(args) => clients::list(args, vat).await,
+        Command::SetRate(args) => clients::set_rate(args, vat).await,
+        Command::Show(args) => show::show(args, vat).await,
+        Command::Exec(args) => exec::exec(args, vat).await,
+        Command::Pause(args) => pause::pause(args, vat).await,
+        Command::Unpause(args) => pause::unpause(args, vat).await,
+        Command::Update(args) => update::update(args, vat).await,
+        Command::Forget(args) => forget::forget(args, vat).await,
     }
 }
 
 /// Connects to the scheduler that the command line names.
-async fn cluster(cap: &CapArgs) -> Result<Cluster, Failure> {
+async fn cluster(cap: &CapArgs, vat: &Vat) -> Result<Cluster, Failure> {
     let cap = cap.load()?;
-    let vat = Vat::client_only(Stats::new());
-    let connection = connect(&vat, &cap, &DialOptions::default()).await?;
+    let connection = connect(vat, &cap, &DialOptions::default()).await?;
     Ok(Cluster::over(&connection, &cap))
+}
+
+/// What prints the scheduler's reports about a worker.
+fn reports(mode: OutputMode, worker: &str) -> impl Fn(&str) + 'static {
+    let worker = worker.to_owned();
+    move |status| {
+        // If nobody reads it any more, the command's last line will find out.
+        drop(say(mode, &format!("{worker}: {status}")));
+    }
 }
 
 /// Prints a line about what is happening: where people read it, or out of the way of data.

@@ -4,10 +4,11 @@ use std::io;
 
 use futures::future::try_join_all;
 use ocluster_cli::{ExitCode, Failure, OutputMode, output};
+use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::workers::candidates;
-use super::{cluster, say};
+use super::{cluster, reports, say};
 use crate::args::{Pause, Unpause, Workers};
 use crate::cluster::Pool;
 
@@ -33,8 +34,8 @@ struct Change<'a> {
     mode: OutputMode,
 }
 
-pub(super) async fn pause(args: &Pause) -> Result<ExitCode, Failure> {
-    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+pub(super) async fn pause(args: &Pause, vat: &Vat) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
     let (workers, wait, mode) = (&args.workers, args.wait, args.output.output);
     Change {
         pool,
@@ -47,8 +48,8 @@ pub(super) async fn pause(args: &Pause) -> Result<ExitCode, Failure> {
     .await
 }
 
-pub(super) async fn unpause(args: &Unpause) -> Result<ExitCode, Failure> {
-    let pool = cluster(&args.cap).await?.pool(&args.workers.pool);
+pub(super) async fn unpause(args: &Unpause, vat: &Vat) -> Result<ExitCode, Failure> {
+    let pool = cluster(&args.cap, vat).await?.pool(&args.workers.pool);
     Change {
         pool,
         workers: &args.workers,
@@ -116,17 +117,13 @@ impl Change<'_> {
             return Ok(());
         }
         say(self.mode, "Waiting for jobs to finish…")?;
-        try_join_all(workers.iter().map(|name| self.drain(name))).await?;
+        try_join_all(
+            workers
+                .iter()
+                .map(|name| self.pool.drain(name, reports(self.mode, name))),
+        )
+        .await?;
         Ok(())
-    }
-
-    async fn drain(&self, worker: &str) -> Result<(), Failure> {
-        let (mode, name) = (self.mode, worker.to_owned());
-        let report = move |status: &str| {
-            // If nobody reads it any more, the last line will find out.
-            drop(say(mode, &format!("{name}: {status}")));
-        };
-        Ok(self.pool.drain(worker, report).await?)
     }
 
     fn done(&self, changed: &[String], unchanged: &[String]) -> Result<ExitCode, Failure> {
@@ -143,7 +140,11 @@ impl Change<'_> {
         match self.mode {
             OutputMode::Human => Ok(()),
             OutputMode::Json => {
-                let (pool, paused, drained) = (self.workers.pool.as_str(), !self.active, self.wait);
+                let (pool, paused, drained) = (
+                    self.workers.pool.as_str(),
+                    !self.active,
+                    self.wait && !workers.is_empty(),
+                );
                 output::json(Changed {
                     pool,
                     paused,

@@ -1,6 +1,7 @@
 //! `show`: the pools, one pool, or one worker.
 
 use ocluster_cli::{ExitCode, Failure, OutputMode, output};
+use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::cluster;
@@ -31,8 +32,8 @@ struct WorkerState<'a> {
     paused: bool,
 }
 
-pub(super) async fn show(args: &Show) -> Result<ExitCode, Failure> {
-    let cluster = cluster(&args.cap).await?;
+pub(super) async fn show(args: &Show, vat: &Vat) -> Result<ExitCode, Failure> {
+    let cluster = cluster(&args.cap, vat).await?;
     match (&args.pool, &args.worker) {
         (None, _) => pools(&cluster, args).await?,
         (Some(name), None) => pool(&cluster.pool(name), name, args).await?,

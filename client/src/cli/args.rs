@@ -128,12 +128,13 @@ pub(crate) struct JobArgs {
     #[arg(long = "secret", value_name = "ID:FILE")]
     pub(crate) secrets: Vec<SecretArg>,
 
-    /// Who reads the output. With json, the log goes to standard error and the result, as JSON, to standard output.
+    /// Print for a human, or json: then the log goes to standard error and the result, as a line of JSON, to standard output.
     #[arg(
         long,
         value_enum,
         value_name = "MODE",
         default_value = "human",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     pub(crate) output: OutputMode,

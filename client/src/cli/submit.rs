@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use ocluster_api::JobSpec;
 use ocluster_cli::{
-    ExitCode, Failure, Interrupt, OutputMode, Signal, connect, ocaml_string, output,
+    ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string, output,
 };
-use ocluster_vat::{DialOptions, RpcError, Stats, Vat};
+use ocluster_vat::{DialOptions, RpcError, Stats, SturdyRef, Vat};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 
-use super::args::Command;
+use super::args::{Command, JobArgs};
 use super::job_spec::job_spec;
 use crate::{Client, FollowError, Job};
 
@@ -25,13 +26,25 @@ pub(crate) async fn run(command: &Command, interrupt: &Interrupt) -> Result<Exit
     let args = command.job();
     let cap = args.cap.load()?;
     let vat = Vat::client_only(Stats::new());
-    let options = DialOptions::default();
+    let result = submit(args, &spec, &vat, &cap, interrupt).await;
+    hang_up(&vat).await;
+    result
+}
+
+async fn submit(
+    args: &JobArgs,
+    spec: &JobSpec,
+    vat: &Vat,
+    cap: &SturdyRef,
+    interrupt: &Interrupt,
+) -> Result<ExitCode, Failure> {
+    let dialling = DialOptions::default();
     let client = tokio::select! {
-        connection = connect(&vat, &cap, &options) => Client::over(connection?, &cap),
+        connection = connect(vat, cap, &dialling) => Client::over(connection?, cap),
         signal = interrupt.wait() => return Ok(signal.exit_code()),
     };
     let job = client
-        .submit(&args.pool, &spec, args.urgent)
+        .submit(&args.pool, spec, args.urgent)
         .map_err(|error| Failure::failed(format!("the job cannot be sent: {error}")))?;
     tokio::select! {
         result = follow(&job, args.output) => result,
@@ -43,9 +56,9 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
     match mode {
         OutputMode::Human => {
             or_cancel(job, output::line("Tailing log:")).await?;
-            tail(job, &mut tokio::io::stdout()).await?;
+            tail(job, &mut tokio::io::stdout(), mode).await?;
         }
-        OutputMode::Json => tail(job, &mut tokio::io::stderr()).await?,
+        OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode).await?,
     }
     let result = job.result().await;
     let code = if result.is_ok() {
@@ -58,13 +71,21 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
 }
 
 /// Writes the log. If nobody reads it any more, nobody wants the job.
-async fn tail(job: &Job, writer: &mut (impl AsyncWrite + Unpin)) -> Result<(), Failure> {
+async fn tail(
+    job: &Job,
+    writer: &mut (impl AsyncWrite + Unpin),
+    mode: OutputMode,
+) -> Result<(), Failure> {
     match job.follow_into(writer).await {
         Ok(_) => Ok(()),
         Err(FollowError::Write(error)) => or_cancel(job, Err(error)).await,
         Err(FollowError::Log(error)) => {
             drop(tokio::time::timeout(RESULT_GRACE, job.result()).await);
-            Err(Failure::failed(format!("Error tailing logs: {error}")))
+            let failure = Failure::failed(format!("Error tailing logs: {error}"));
+            if mode == OutputMode::Json {
+                print_result(Err(error), mode)?;
+            }
+            Err(failure)
         }
     }
 }

@@ -66,8 +66,12 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let args = connect_behind_subcommand(args.into_iter().map(Into::into).collect());
-    let mut command = prepare(P::command(), names_connect(&args));
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let command = P::command();
+    if command.has_subcommands() {
+        args = connect_behind_subcommand(args);
+    }
+    let mut command = prepare(command, names_connect(&args));
     let matches = command
         .try_get_matches_from_mut(&args)
         .map_err(|error| ended(&mut command, &args, &error))?;
@@ -131,6 +135,12 @@ fn is_connect(arg: &OsStr) -> bool {
         .is_some_and(|cluster| cluster.trim_start_matches(['v', 'q']).starts_with('c'))
 }
 
+/// The place of the first argument that is not an option: the subcommand, in a program that has any.
+pub(crate) fn first_word(args: &[OsString]) -> Option<usize> {
+    let is_option = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.starts_with('-'));
+    (1..args.len()).find(|&place| args.get(place).is_some_and(|arg| !is_option(arg)))
+}
+
 /// Moves a leading `-c CAP`, `--connect CAP` or `--connect=CAP` behind the subcommand, where the option is defined. Without a
 /// subcommand it counts for nothing.
 fn connect_behind_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
@@ -141,8 +151,8 @@ fn connect_behind_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
     };
     let end = args.len().min(1 + words);
     let moved: Vec<OsString> = args.drain(1..end).collect();
-    if args.len() > 1 {
-        args.splice(2..2, moved);
+    if let Some(subcommand) = first_word(&args) {
+        args.splice(subcommand + 1..subcommand + 1, moved);
     }
     args
 }
@@ -161,6 +171,18 @@ mod tests {
     struct Cli {
         #[command(subcommand)]
         command: Sub,
+        #[arg(long, global = true)]
+        loud: bool,
+    }
+
+    /// A program without subcommands, as the worker is.
+    #[derive(Debug, Parser)]
+    #[command(name = "worker", version = "1.2.3")]
+    struct WorkerCli {
+        #[command(flatten)]
+        cap: CapArgs,
+        #[arg(long)]
+        name: String,
     }
 
     #[derive(Debug, clap::Subcommand)]
@@ -200,6 +222,7 @@ mod tests {
         match parse(line) {
             Ok(Cli {
                 command: Sub::Show { cap, pool, .. },
+                ..
             }) => {
                 assert_eq!(cap.load().unwrap().to_uri(), URI, "{line}");
                 pool
@@ -227,6 +250,7 @@ mod tests {
             "prog -c URI show linux",
             "prog --connect URI show linux",
             "prog --connect=URI show linux",
+            "prog --connect URI --loud show linux",
         ] {
             assert_eq!(shown_pool(line).as_deref(), Some("linux"), "{line}");
         }
@@ -235,9 +259,39 @@ mod tests {
     }
 
     #[test]
+    fn programs_without_subcommands_take_the_cap_in_the_same_ways() {
+        let parse = |line: &str| {
+            parse_from::<WorkerCli, _>(line.replace("URI", URI).split(' ').map(str::to_owned))
+        };
+        for line in [
+            "worker URI --name w1",
+            "worker --name=w1 URI",
+            "worker -c URI --name w1",
+            "worker --connect URI --name=w1",
+            "worker --name w1 --connect=URI",
+        ] {
+            let cli = parse(line).unwrap_or_else(|ended| panic!("{line}: {ended:?}"));
+            assert_eq!(
+                (cli.name.as_str(), cli.cap.load().unwrap().to_uri().as_str()),
+                ("w1", URI),
+                "{line}"
+            );
+        }
+        let Err(Ended::Mistake(text)) = parse("worker --name=w1") else {
+            panic!()
+        };
+        assert_eq!(
+            text,
+            "worker: required argument CAP is missing.\nUsage: worker [OPTIONS] --name <NAME> <CAP>\n\
+             Try 'worker --help' for more information."
+        );
+    }
+
+    #[test]
     fn what_follows_two_dashes_is_nobodys_option() {
         let Ok(Cli {
             command: Sub::Exec { cap, words },
+            ..
         }) = parse("prog exec URI -- ssh -c aes {}")
         else {
             panic!()
@@ -272,6 +326,9 @@ mod tests {
             "prog",
             "prog -c URI",
             "prog dance",
+            "prog URI show",
+            "prog show URI linux URI",
+            "prog show URI --terse=URI",
             "prog s URI",
             "prog show",
             "prog show URI linux and more",

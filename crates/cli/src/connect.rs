@@ -1,8 +1,13 @@
 //! Connecting to the cluster, with progress.
 
+use std::time::Duration;
+
 use ocluster_vat::{ConnectError, Connection, DialOptions, SturdyRef, Vat};
 
 use crate::progress::ConnectProgress;
+
+/// How long a program that is done waits for its last words to leave.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Connects to the vat which `sturdy_ref` names, telling the user how it goes on standard error. The reference's id is not used: a
 /// bad one shows in the first call.
@@ -24,4 +29,10 @@ pub async fn connect(
     };
     progress.end(result.is_ok());
     result
+}
+
+/// Closes all connections of a program that is done, so that the other ends need not wonder what became of it.
+pub async fn hang_up(vat: &Vat) {
+    // Whatever is not said by then, the closing socket says.
+    drop(tokio::time::timeout(GOODBYE, vat.disconnect_all("Client finished")).await);
 }

@@ -27,10 +27,12 @@ pub mod output;
 mod progress;
 mod runtime;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod usage;
 
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
-pub use connect::connect;
+pub use connect::{connect, hang_up};
 pub use duration::{DurationError, parse_duration};
 pub use exit::ExitCode;
 pub use failure::Failure;

@@ -11,10 +11,15 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::args::first_word;
+
+/// What a sturdy ref starts with.
+const SCHEME: &str = "capnp://";
+
 /// The three lines for `error`, which `command` gave when reading `args`.
 pub(crate) fn describe(command: &mut Command, args: &[OsString], error: &clap::Error) -> String {
     let program = command.get_name().to_owned();
-    let message = message(command, error);
+    let message = without_secrets(message(command, error), args);
     command.build();
     let (path, usage) = match subcommand(command, args) {
         Some(below) => (
@@ -32,9 +37,19 @@ pub(crate) fn describe(command: &mut Command, args: &[OsString], error: &clap::E
     format!("{program}: {message}\n{usage}\nTry '{path} --help' for more information.")
 }
 
+/// Leaves sturdy refs out: a mistyped command must not put one into a log.
+fn without_secrets(mut message: String, args: &[OsString]) -> String {
+    for arg in args.iter().filter_map(|arg| arg.to_str()) {
+        if let Some(secret) = arg.find(SCHEME).and_then(|start| arg.get(start..)) {
+            message = message.replace(secret, &format!("{SCHEME}..."));
+        }
+    }
+    message
+}
+
 /// The subcommand the user meant, if that can be told.
 fn subcommand<'a>(command: &'a mut Command, args: &[OsString]) -> Option<&'a mut Command> {
-    let word = args.get(1)?.to_str()?;
+    let word = args.get(first_word(args)?)?.to_str()?;
     let fitting: Vec<&str> = command
         .get_subcommands()
         .map(Command::get_name)

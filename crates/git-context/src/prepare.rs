@@ -14,8 +14,8 @@ use crate::directories::remove_content;
 use crate::protocol::{Order, Report};
 use crate::{ChildCommand, GitError, Prepared, Request};
 
-/// The longest report a child may send, in bytes.
-const MAX_REPORT: u64 = 1 << 20;
+/// The longest report a child may send, in bytes. Errors quote what a repository holds, which may be long.
+const MAX_REPORT: u64 = 16 << 20;
 
 /// Makes the build context of `request` in a child process started as `child`. `log` gets whole lines for the job's
 /// log, each with its newline, as they come.

@@ -33,7 +33,8 @@ impl LogStore {
     /// Removes logs last written more than `max_age` before `now`, and then the oldest ones until all files together
     /// hold at most `max_total_bytes`. `None` means no bound.
     ///
-    /// Walks the whole directory on a pool thread; call it every some minutes.
+    /// Walks the whole directory on a pool thread. Call it every some minutes: ext4 makes new files slowly for a while
+    /// after very many were removed at once, so a little often is better than much seldom.
     pub async fn prune(
         &self,
         now: SystemTime,

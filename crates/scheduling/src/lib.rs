@@ -26,7 +26,7 @@ pub use config::{Config, Costs, PoolConfig};
 pub use effect::{Effect, Effects, Fact, Refusal, TakenFrom};
 pub use event::Event;
 pub use ids::{ClientId, Hint, JobId, PoolName, PopId, WorkerId, WorkerName};
-pub use policy::Policy;
+pub use policy::{Policy, PolicyError};
 pub use rate::{Rate, RateError};
 pub use reasons::{Reason, Reasons};
 pub use record::Record;

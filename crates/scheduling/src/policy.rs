@@ -1,11 +1,119 @@
-//! How a pool decides.
+//! How a pool decides: the two policies, in words.
+//!
+//! # What both have in common
+//!
+//! - **Order.** In every queue urgent jobs come first, then earlier fair starts, then earlier submissions. A job's place
+//!   in this order is fixed when it is submitted, and kept when it moves between queues.
+//! - **Fairness.** A job's fair start is the later of now and its client's next fair start, which then moves on by the
+//!   job's estimated cost divided by the client's rate. The estimate is [`Costs::cached`] if another job with the same
+//!   hint is queued or any worker has run one, else [`Costs::non_cached`]. Idle time earns nothing; a cancelled job's
+//!   charge is not given back.
+//! - **Queues.** Jobs wait on the pool's main queue or on the local queue of the worker they are meant for. Requests
+//!   for work wait in the order in which they were made. A job on the main queue and a waiting request of an active
+//!   worker never exist at the same time.
+//! - **Two steps.** A job meant for a waiting worker goes to its local queue, and the oldest request of that worker is
+//!   told to run; when it does, it takes the job. The request counts as busy from the first step on.
+//! - **Inactive workers** get nothing. When a worker pauses or leaves, the jobs on its local queue are placed anew; those
+//!   it runs are not touched. A request whose caller gives up between the two steps leaves its job to the next request of
+//!   the same worker or, if it has none, to whoever the pool finds.
+//!
+//! # [`Policy::Upstream`]
+//!
+//! OCluster's behaviour, job for job, except that its ready list never holds a worker which has just been given a job.
+//!
+//! - A job is *preferred* by the active worker which has its hint cached and the least cost on its local queue; the later
+//!   name wins a tie; nobody, if that cost exceeds [`Costs::non_cached`]. What a worker runs does not count.
+//! - A new job, while requests wait, goes to the local queue of the worker that it is preferred by, busy or not, or else
+//!   to the request that has waited longest.
+//! - A request takes the first job of its worker's local queue. If there is none, it walks down the main queue: jobs
+//!   preferred by some worker move to that worker's local queue; the first other one is its answer.
+//! - Nobody takes a job from another worker's local queue.
+//!
+//! # [`Policy::Balanced`]
+//!
+//! Nobody waits for a busy worker while an idle one could start.
+//!
+//! - A worker's *load* is the estimated cost of all it runs and has queued, divided by its slots: its capacity, or 1 if it
+//!   tells none. It has a *free slot* if it runs and has queued fewer jobs than it has slots.
+//! - A new job, while requests wait, goes to one of the waiting workers: the least loaded of those which have its hint
+//!   cached, or else the one that has waited longest.
+//! - A request takes the first, in queue order, of its worker's local queue and the main queue. A job of the main queue
+//!   is passed over, and put on the local queue of the least loaded busy worker that has its hint cached, if all of this
+//!   holds: it is not urgent; it has not been passed over before; the worker that asks has not its hint cached; and
+//!   waiting is estimated to end sooner: the load of that worker (nothing, if it has a free slot or is just about to
+//!   ask) plus [`Costs::cached`] is less than [`Costs::non_cached`].
+//! - A job that was passed over waits no longer than the difference of the two costs. After that it is placed anew as
+//!   soon as any worker asks, so that a worker which stopped asking holds up nothing.
+//! - A request that finds nothing takes the first, in queue order, of the jobs on the local queues of other workers,
+//!   except those which are about to be taken.
+//!
+//! From this follows: urgent jobs are never held back; no job is on the local queue of a worker which is not about to
+//! take it while a request of another active worker waits.
+//!
+//! # Cost
+//!
+//! Submitting, cancelling or moving a job takes O(log n) in the number of queued jobs. Finding the preferred worker takes
+//! about √w steps for w active workers, whether few or many of them have the hint cached. A request may move several
+//! jobs, each of which `balanced` moves this way at most once in its life.
+//!
+//! [`Costs::cached`]: crate::Costs::cached
+//! [`Costs::non_cached`]: crate::Costs::non_cached
 
-/// How a pool decides.
+/// How a pool decides. The [module](self) tells in words what each does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// OCluster's own.
+    /// OCluster's own: affinity looks at queued work only, and jobs stay where they were queued.
     Upstream,
-    /// Ours.
+    /// Ours: affinity counts running jobs and capacity, and idle workers take what others cannot start.
     #[default]
     Balanced,
+}
+
+impl Policy {
+    /// The name used in configuration and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Upstream => "upstream",
+            Policy::Balanced => "balanced",
+        }
+    }
+}
+
+impl std::fmt::Display for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A policy that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scheduling policy \"{0}\": expected \"upstream\" or \"balanced\"")]
+pub struct PolicyError(String);
+
+impl std::str::FromStr for Policy {
+    type Err = PolicyError;
+
+    /// # Errors
+    ///
+    /// If the text is not the name of a policy.
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let all = [Policy::Upstream, Policy::Balanced];
+        let found = all.into_iter().find(|policy| policy.as_str() == text);
+        found.ok_or_else(|| PolicyError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_by_its_name() {
+        for policy in [Policy::Upstream, Policy::Balanced] {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        let error = "fifo".parse::<Policy>().map_err(|error| error.to_string());
+        let said = "there is no scheduling policy \"fifo\": expected \"upstream\" or \"balanced\"";
+        assert_eq!(error, Err(said.to_owned()));
+    }
 }

@@ -72,7 +72,7 @@ impl fmt::Display for JobId {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseJobIdError {
     /// The text does not look like a job id at all.
-    #[error("{0:?} is not a job id; a job id looks like j1v4g")]
+    #[error("{0:?} is not a job id; a job id looks like j31n03")]
     Form(String),
     /// The text looks like one, but its check letter is wrong.
     #[error(
@@ -140,8 +140,8 @@ mod tests {
                 "j24",
                 "jzv",
                 "j104",
-                "j31n05",
-                "jfzzzzzzzzzzzzw"
+                "j31n03",
+                "jfzzzzzzzzzzzzx"
             ]
         );
     }

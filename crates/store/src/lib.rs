@@ -12,6 +12,7 @@
 mod change;
 mod contract;
 mod error;
+mod group;
 mod job;
 mod job_id;
 mod job_ids;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::{Change, JobId, JobRecord, Store, StoreError};
+use crate::{Change, JobId, JobRecord, Store, StoreError, group};
 
 /// Bounds on what waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub enum Pressure {
     High,
 }
 
-type Ack = oneshot::Sender<Result<(), StoreError>>;
+pub(crate) type Ack = oneshot::Sender<Result<(), StoreError>>;
 type Query = Box<dyn FnOnce(&dyn Store) + Send>;
 
-enum Message {
+pub(crate) enum Message {
     Changes {
         changes: Vec<Change>,
         weight: usize,
@@ -86,9 +86,9 @@ enum Way {
     Inline(Arc<Mutex<Box<dyn Store>>>),
 }
 
-struct Shared {
-    config: WriterConfig,
-    waiting: AtomicUsize,
+pub(crate) struct Shared {
+    pub(crate) config: WriterConfig,
+    pub(crate) waiting: AtomicUsize,
     closed: AtomicBool,
     health: watch::Sender<Result<(), StoreError>>,
 }
@@ -105,7 +105,7 @@ impl Writer {
             .name("store".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || run(store.as_ref(), &receiver, &shared)
+                move || group::run(store.as_ref(), &receiver, &shared)
             })
             .map_err(|error| StoreError::io("start the store's thread", error))?;
         Ok(Self {
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// Keeps the first storage error for ever, and gives what later callers are told.
-    fn stop(&self, error: &StoreError) {
+    pub(crate) fn stop(&self, error: &StoreError) {
         self.health.send_if_modified(|health| {
             let first = health.is_ok();
             if first {
@@ -201,7 +201,7 @@ impl Shared {
         });
     }
 
-    fn refusal(&self) -> Result<(), StoreError> {
+    pub(crate) fn refusal(&self) -> Result<(), StoreError> {
         match &*self.health.borrow() {
             Ok(()) => Ok(()),
             Err(error @ StoreError::Stopped { .. }) => Err(error.clone()),
@@ -373,67 +373,4 @@ impl StoreHandle {
 fn lock(store: &Mutex<Box<dyn Store>>) -> MutexGuard<'_, Box<dyn Store>> {
     // A store is whole after every batch, even if a question to it panicked.
     store.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The writer's thread: one group, one flush, many acknowledgements.
-fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared: &Shared) {
-    let mut group = Group::default();
-    while let Ok(first) = receiver.recv() {
-        let mut next = Some(first);
-        let mut closing = false;
-        while let Some(message) = next.take() {
-            match message {
-                Message::Changes {
-                    changes,
-                    weight,
-                    ack,
-                } => group.add(changes, weight, ack),
-                Message::Query(question) => {
-                    group.write(store, shared);
-                    question(store);
-                }
-                Message::Close => closing = true,
-            }
-            if !closing && group.changes.len() < shared.config.max_group {
-                next = receiver.try_recv().ok();
-            }
-        }
-        group.write(store, shared);
-        if closing {
-            return;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Group {
-    changes: Vec<Change>,
-    acks: Vec<Ack>,
-    weight: usize,
-}
-
-impl Group {
-    fn add(&mut self, changes: Vec<Change>, weight: usize, ack: Option<Ack>) {
-        self.changes.extend(changes);
-        self.acks.extend(ack);
-        self.weight += weight;
-    }
-
-    fn write(&mut self, store: &dyn Store, shared: &Shared) {
-        let result = if self.changes.is_empty() {
-            shared.refusal()
-        } else {
-            shared.refusal().and_then(|()| store.apply(&self.changes))
-        };
-        if let Err(error) = &result {
-            shared.stop(error);
-        }
-        shared.waiting.fetch_sub(self.weight, Ordering::SeqCst);
-        self.weight = 0;
-        self.changes.clear();
-        for ack in self.acks.drain(..) {
-            // Whoever committed may have stopped waiting.
-            let _unheard = ack.send(result.clone());
-        }
-    }
 }

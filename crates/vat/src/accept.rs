@@ -225,3 +225,35 @@ impl RefusalLog {
         tracing::warn!(peer, reason, more, "Refusing new connection");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_handshakes_are_told_apart() {
+        let wrapped = |e: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, e);
+        let missing = wrapped(rustls::Error::NoCertificatesPresented);
+        assert_eq!(handshake_failure(&missing), "No client certificate found");
+        let plain = wrapped(rustls::InvalidMessage::InvalidContentType.into());
+        assert!(handshake_failure(&plain).starts_with("the peer does not speak TLS"));
+        let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert!(handshake_failure(&gone).starts_with("the peer left"));
+    }
+
+    #[test]
+    fn only_errors_about_one_peer_are_passed_over() {
+        assert!(is_about_one_peer(&io::ErrorKind::ConnectionAborted.into()));
+        let too_many_files = io::Error::from_raw_os_error(24);
+        assert!(!is_about_one_peer(&too_many_files));
+    }
+
+    #[test]
+    fn refusals_do_not_fill_the_log() {
+        let mut log = RefusalLog::default();
+        for _ in 0..10 {
+            log.note("peer", "reason");
+        }
+        assert_eq!(log.unlogged, 9);
+    }
+}

@@ -32,7 +32,7 @@ pub enum ConnectError {
     )]
     WrongFingerprint {
         /// Where we tried.
-        address: Address,
+        address: Box<Address>,
         /// The fingerprint in the sturdy ref.
         expected: Digest,
         /// The fingerprint of the key that answered.

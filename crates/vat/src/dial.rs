@@ -195,7 +195,7 @@ fn handshake_error(address: &Address, error: &io::Error, got: Option<Digest>) ->
     match (got, cause) {
         (Some(got), _) => ConnectError::WrongFingerprint {
             expected: address.digest,
-            address,
+            address: Box::new(address),
             got,
         },
         (None, Some(rustls::Error::InvalidMessage(_))) => ConnectError::NotTls { address },

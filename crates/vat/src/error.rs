@@ -103,3 +103,38 @@ pub(crate) fn strip_remote_mark(mut reason: &str) -> &str {
     }
     reason
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn errors_print_as_ocaml_prints_them() {
+        let error = RpcError::from(capnp::Error::failed(
+            "remote exception: Build failed.".into(),
+        ));
+        assert_eq!(error.to_string(), "Failed: Build failed.");
+        let error = RpcError::from(disconnected("remote exception: remote exception: gone"));
+        assert_eq!(error.to_string(), "Disconnected: gone");
+        assert!(error.is_disconnected());
+        assert_eq!(RpcError::from(overloaded("x")).to_string(), "Overloaded: x");
+        assert_eq!(RpcError::from(unimplemented("x")).reason(), "x");
+    }
+
+    #[test]
+    fn every_other_kind_is_a_failure_with_its_text() {
+        let error = RpcError::from(capnp::Error::from_kind(ErrorKind::MessageTooLarge(9)));
+        assert!(
+            matches!(&error, RpcError::Failed(reason) if !reason.is_empty()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn converting_forth_and_back_changes_nothing() {
+        let error = RpcError::Overloaded("later".to_owned());
+        assert_eq!(RpcError::from(capnp::Error::from(error.clone())), error);
+    }
+}

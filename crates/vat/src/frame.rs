@@ -222,3 +222,79 @@ fn segment_ends(header: &[u8], limit: usize) -> Result<(Vec<usize>, usize), Fram
 fn looks_like_tls(header: &[u8]) -> bool {
     matches!(header, [0x14..=0x17, 0x03, ..])
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn message(segments: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = (segments.len() as u32 - 1).to_le_bytes().to_vec();
+        for segment in segments {
+            bytes.extend((segment.len() as u32 / 8).to_le_bytes());
+        }
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend(segments.concat());
+        bytes
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_the_bytes_are_cut() {
+        let one = message(&[&[1; 16], &[2; 8]]);
+        let two = message(&[&[3; 80_000]]);
+        let none = message(&[&[]]);
+        let stream = [one, two, none].concat();
+        for cut in [1, 3, 7, 8, 1000, stream.len()] {
+            let mut reader = FrameReader::default();
+            let mut frames = Vec::new();
+            for mut piece in stream.chunks(cut) {
+                while let Some(frame) = reader.next(&mut piece, 100_000).unwrap() {
+                    frames.push(frame);
+                }
+                assert!(piece.is_empty());
+            }
+            assert!(reader.is_empty());
+            let sizes: Vec<_> = frames.iter().map(Frame::bytes).collect();
+            assert_eq!(sizes, [24, 80_000, 0]);
+            assert_eq!(frames[0].get_segment(0).unwrap(), [1; 16]);
+            assert_eq!(frames[0].get_segment(1).unwrap(), [2; 8]);
+            assert_eq!(frames[0].get_segment(2), None);
+        }
+    }
+
+    #[test]
+    fn an_announced_message_costs_nothing_until_it_comes() {
+        let mut reader = FrameReader::default();
+        let mut header: &[u8] = &[0, 0, 0, 0, 0, 0, 0x80, 0];
+        assert!(reader.next(&mut header, usize::MAX).unwrap().is_none());
+        let State::Body { frame, .. } = &reader.state else {
+            panic!("no body");
+        };
+        assert_eq!(frame.words.capacity(), 0);
+        assert!(
+            reader
+                .next(&mut [1_u8; 100].as_slice(), usize::MAX)
+                .unwrap()
+                .is_none()
+        );
+        let State::Body { frame, .. } = &reader.state else {
+            panic!("no body");
+        };
+        assert!(frame.words.capacity() <= GROWTH_WORDS);
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_apart() {
+        let read = |mut bytes: &[u8]| FrameReader::default().next(&mut bytes, 100).err().unwrap();
+        let too_large = FrameError::TooLarge {
+            bytes: 104,
+            limit: 100,
+        };
+        assert_eq!(read(&[0, 0, 0, 0, 13, 0, 0, 0]), too_large);
+        assert_eq!(read(&[0, 2, 0, 0]), FrameError::TooManySegments(513));
+        assert_eq!(read(b"GET /"), FrameError::TooManySegments(0x2054_4547 + 1));
+        assert_eq!(read(&[0x16, 3, 1, 2]), FrameError::Tls);
+        assert_eq!(read(&[0x15, 3, 3, 0]), FrameError::Tls);
+    }
+}

@@ -135,9 +135,14 @@ fn inspect(link: &Link, reader: &Reader<Frame>) -> capnp::Result<Verdict> {
             if question == RESERVED_QUESTION {
                 return Ok(reserved(link));
             }
-            link.ledger
-                .borrow_mut()
-                .call_finishes(question, finish.get_release_result_caps());
+            let finished = link.ledger.borrow_mut().call_finishes(
+                question,
+                finish.get_release_result_caps(),
+                link.max_withdrawn_calls(),
+            );
+            if let Err(overrun) = finished {
+                link.overrun(&overrun);
+            }
             Ok(Verdict::AsItIs)
         }
         message::Release(release) => {

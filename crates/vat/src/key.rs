@@ -192,3 +192,138 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .windows(needle.len())
         .any(|window| window == needle)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    const FINGERPRINTS: &str = include_str!("../tests/vat/fixtures/keys/fingerprints.txt");
+    const DERIVED_IDS: &str = include_str!("../tests/vat/fixtures/keys/derived-ids.txt");
+    const RSA: &[u8] = include_bytes!("../tests/vat/fixtures/keys/rsa-pkcs8.pem");
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vat/fixtures/keys");
+        std::fs::read(keys.join(name)).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_key_has_the_fingerprint_openssl_computes() {
+        let kinds = [
+            "rsa-pkcs8.pem",
+            "rsa-pkcs1.pem",
+            "p256-pkcs8.pem",
+            "p256-sec1.pem",
+            "p384-pkcs8.pem",
+            "p384-sec1.pem",
+            "ed25519-pkcs8.pem",
+        ];
+        for name in kinds {
+            let key = SecretKey::from_pem(&fixture(name)).unwrap();
+            let line = FINGERPRINTS.lines().find(|line| line.starts_with(name));
+            let expected = line.unwrap().split_once(' ').unwrap().1;
+            assert_eq!(key.digest().to_string(), format!("sha-256:{expected}"));
+            crate::certificate::self_signed(&key).unwrap();
+        }
+    }
+
+    #[test]
+    fn derived_ids_are_those_computed_independently() {
+        let key = SecretKey::from_pem(RSA).unwrap();
+        for line in DERIVED_IDS.lines() {
+            let (name, id) = line.split_once(' ').unwrap();
+            assert_eq!(key.derived_id(name).to_base64(), id);
+        }
+    }
+
+    #[test]
+    fn derived_ids_depend_on_every_byte_of_the_file() {
+        let with_another_end = [RSA, b"\n"].concat();
+        let (one, other) = (
+            SecretKey::from_pem(RSA).unwrap(),
+            SecretKey::from_pem(&with_another_end).unwrap(),
+        );
+        assert_eq!(one.digest(), other.digest());
+        assert_ne!(one.derived_id("admin"), other.derived_id("admin"));
+    }
+
+    #[test]
+    fn keys_we_cannot_serve_get_a_clear_error() {
+        let refusals = [
+            (
+                "p521-pkcs8.pem",
+                "it is a P-521 key, which is not supported",
+            ),
+            ("p521-sec1.pem", "it is a P-521 key, which is not supported"),
+            (
+                "encrypted.pem",
+                "the private key is encrypted with a password",
+            ),
+            ("fingerprints.txt", "it holds no private key in PEM form"),
+            ("p256-nopub-pkcs8.pem", "the private key is damaged"),
+        ];
+        for (name, expected) in refusals {
+            let error = SecretKey::from_pem(&fixture(name)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_created_once_and_then_kept_byte_for_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        let (made, created) = SecretKey::load_or_create(&path).unwrap();
+        assert!(created);
+        let bytes = std::fs::read(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(bytes.starts_with(b"-----BEGIN PRIVATE KEY-----"));
+
+        let (loaded, created) = SecretKey::load_or_create(&path).unwrap();
+        assert!(!created);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(loaded.digest(), made.digest());
+        assert_eq!(loaded.derived_id("admin"), made.derived_id("admin"));
+        assert_eq!(made.kind(), SignatureAlgorithm::ECDSA);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_never_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        std::fs::write(&path, RSA).unwrap();
+        let error = create_exclusively(&path, b"other").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), RSA);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_say_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let junk = directory.path().join("junk.pem");
+        std::fs::write(&junk, "hello").unwrap();
+        let error = SecretKey::load_or_create(&junk).unwrap_err().to_string();
+        assert!(
+            error.contains("junk.pem") && error.contains("give the path"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(&junk).unwrap(), b"hello", "left as it was");
+        let nowhere = directory.path().join("no/such/key.pem");
+        let error = SecretKey::load_or_create(&nowhere).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot create the secret key file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn debug_shows_the_fingerprint_only() {
+        let shown = format!("{:?}", SecretKey::from_pem(RSA).unwrap());
+        assert_eq!(
+            shown,
+            "SecretKey(sha-256:iInRiGTiIuENWq-A4jYgm48eGmeYIyhDyEtPObY6Rms)"
+        );
+    }
+}

@@ -51,7 +51,8 @@ pub enum KeyError {
     P521,
     /// Another kind of key, or a damaged one.
     #[error(
-        "the private key is damaged or of an unknown kind: use RSA (2048 bits or more), P-256, P-384 or Ed25519"
+        "the private key is damaged or of an unknown kind: use RSA (2048 bits or more), P-256, \
+         P-384 or Ed25519; a P-256 or P-384 key must contain its public part"
     )]
     Unsupported,
     /// Making a key or its certificate failed.

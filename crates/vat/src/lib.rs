@@ -2,6 +2,15 @@
 //! `.cap` files, listening, dialling, and connections with limits.
 //!
 //! The crate knows Cap'n Proto and TLS. It must never know a cluster's schema.
+//!
+//! A server makes a [`Listener`], implements [`Restorer`] and runs a [`Server`]; a client reads a
+//! [`SturdyRef`], connects with a [`Vat`] and asks the [`Connection`] for the service. Everything
+//! that holds a capability lives on one thread, inside a `tokio` `LocalSet`.
+//!
+//! Inside, bytes become messages in `frame`, are checked and rewritten in `incoming`, pass through
+//! the queues of `link` to capnp-rpc (`rpc`, `network`), and leave by way of `outgoing`; `driver` is
+//! the one task of a connection that makes all this move, and `ledger` keeps its books. capnp-rpc
+//! itself knows no service ids, so `restore_call` answers them.
 
 mod accept;
 mod address;
@@ -36,6 +45,7 @@ mod socket;
 mod stats;
 mod strangers;
 mod sturdy_ref;
+mod sturdy_ref_error;
 mod tls;
 
 pub use address::Address;
@@ -57,4 +67,5 @@ pub use restorer::{RestoreError, Restorer};
 pub use serve::Server;
 pub use service_id::{RANDOM_ID_BYTES, ServiceId};
 pub use stats::Stats;
-pub use sturdy_ref::{SturdyRef, SturdyRefError};
+pub use sturdy_ref::SturdyRef;
+pub use sturdy_ref_error::SturdyRefError;

@@ -17,6 +17,9 @@ pub struct Limits {
     pub max_bytes_in_flight: usize,
     /// The most calls which the peer has begun and not yet finished. Default: 10 000.
     pub max_calls_in_flight: usize,
+    /// The most calls which the peer may withdraw before they are answered, over the whole life of
+    /// the connection: each costs some hundred bytes until its end. Default: 100 000.
+    pub max_withdrawn_calls: usize,
     /// The most capabilities of ours which the peer may hold. Default: 100 000.
     pub max_exports: usize,
     /// While more bytes than this wait to be sent, nothing is read from the peer. Default: 64 MiB.
@@ -40,7 +43,7 @@ pub struct StrangerLimits {
     pub max_message_bytes: usize,
     /// The most bytes of received messages held at once. Default: 256 KiB.
     pub max_bytes_in_flight: usize,
-    /// The most calls not yet finished, `Bootstrap`s included. Default: 64.
+    /// The most calls not yet finished, `Bootstrap`s included, and as many withdrawn. Default: 64.
     pub max_calls_in_flight: usize,
     /// The most such connections of one listener, handshakes included. Default: 2048.
     pub max_connections: usize,
@@ -56,6 +59,7 @@ impl Default for Limits {
             max_message_bytes: 64 * MIB,
             max_bytes_in_flight: 256 * MIB,
             max_calls_in_flight: 10_000,
+            max_withdrawn_calls: 100_000,
             max_exports: 100_000,
             outgoing_high_water: 64 * MIB,
             max_outgoing_bytes: 256 * MIB,

@@ -212,6 +212,14 @@ impl Link {
         }
     }
 
+    pub(crate) fn max_withdrawn_calls(&self) -> usize {
+        if self.is_stranger() {
+            self.limits.before_sturdy_ref.max_calls_in_flight
+        } else {
+            self.limits.max_withdrawn_calls
+        }
+    }
+
     pub(crate) fn max_bytes_in_flight(&self) -> usize {
         if self.is_stranger() {
             self.limits.before_sturdy_ref.max_bytes_in_flight

@@ -108,3 +108,43 @@ fn absolute(path: &Path) -> Result<PathBuf, LocationError> {
         .map(|cwd| cwd.join(path))
         .map_err(|_| LocationError::RelativePath(path.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn locations_read_back_as_written() {
+        for text in [
+            "tcp:0.0.0.0:9000",
+            "tcp:build.example:1",
+            "tcp:[::1]:7",
+            "unix:/run/s",
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
+        }
+        let Location::Unix(path) = "unix:relative".parse().unwrap() else {
+            panic!("not a socket");
+        };
+        assert!(path.is_absolute() && path.ends_with("relative"));
+    }
+
+    #[test]
+    fn mistakes_get_the_texts_users_know() {
+        for (text, expected) in [
+            ("9000", "Missing ':'"),
+            (
+                "udp:a:1",
+                "Only tcp:HOST:PORT and unix:PATH addresses are currently supported",
+            ),
+            ("tcp:a", "Missing :PORT in listen address"),
+            ("tcp:[::1]", "Missing :PORT in listen address"),
+            ("tcp:a:b", "PORT must be an integer"),
+            ("tcp:a:70000", "PORT must be an integer"),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap_err().to_string(), expected);
+        }
+    }
+}

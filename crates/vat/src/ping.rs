@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use capnp::any_pointer;
 use capnp::capability::Client;
+use tokio::time::Instant;
 
 use crate::{CloseReason, Connection, RpcError};
 
@@ -52,26 +53,37 @@ pub async fn watch(
     }
 }
 
-/// Returns when nothing has come for `deadline`.
+/// Returns when nothing has come for `deadline`, nor since the peer was asked.
 async fn wait_for_silence(
     connection: &Connection,
     object: &Client,
     interval: Duration,
     deadline: Duration,
 ) {
+    // Part of the time is kept for a last look: had this process itself stood still, the answer
+    // would wait in the socket, unread.
+    let last_look = deadline.saturating_sub(interval) / 10;
+    let least_patience = deadline.saturating_sub(interval) / 2;
     loop {
         let silence = connection.last_received();
-        if silence >= deadline {
-            return;
-        }
         if silence < interval {
             tokio::time::sleep(interval - silence).await;
             continue;
         }
-        let patience = deadline - silence;
-        // What counts is the byte that comes, not the answer: the loop looks at the clock again.
-        if let Ok(Err(_)) = tokio::time::timeout(patience, ping(object)).await {
-            std::future::pending::<()>().await;
+        let asked = Instant::now();
+        let patience = deadline
+            .saturating_sub(silence + last_look)
+            .max(least_patience);
+        let heard = || connection.last_received() <= asked.elapsed();
+        // What counts is the byte that comes, not the answer, which an object that is not the
+        // peer's own may give without any.
+        let _ = tokio::time::timeout(patience, ping(object)).await;
+        if heard() {
+            continue;
+        }
+        tokio::time::sleep_until(asked + patience + last_look).await;
+        if !heard() {
+            return;
         }
     }
 }

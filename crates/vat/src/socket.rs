@@ -120,3 +120,51 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_tcp_connection_is_tuned() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        tune(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[test]
+    fn a_socket_can_move_to_another_runtime() {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let (one, other) = (runtime(), runtime());
+        let (mut near, mut far) = one.block_on(async {
+            let (near, far) = UnixStream::pair().unwrap();
+            (Socket::Unix(near), far)
+        });
+        near.detach().unwrap();
+        let lost = one.block_on(tokio::io::AsyncReadExt::read_u8(&mut near));
+        assert_eq!(lost.unwrap_err().kind(), io::ErrorKind::NotConnected);
+        one.block_on(tokio::io::AsyncWriteExt::write_u8(&mut far, 7))
+            .unwrap();
+        drop((far, one));
+        let byte = other.block_on(async {
+            near.attach().unwrap();
+            tokio::io::AsyncReadExt::read_u8(&mut near).await.unwrap()
+        });
+        assert_eq!(byte, 7);
+    }
+}

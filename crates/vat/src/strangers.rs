@@ -81,3 +81,37 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn places_are_counted_per_address_and_in_all_and_given_back() {
+        let limits = StrangerLimits {
+            max_connections: 3,
+            max_connections_per_ip: 2,
+            ..StrangerLimits::default()
+        };
+        let strangers = Strangers::default();
+        let enter = |ip: &str| strangers.enter(Some(ip.parse().unwrap()), &limits);
+        let _first = enter("10.0.0.1").ok().unwrap();
+        let second = enter("10.0.0.1").ok().unwrap();
+        assert_eq!(enter("10.0.0.1").err(), Some(Refused::PerIp(2)));
+        let _other = enter("10.0.0.2").ok().unwrap();
+        assert_eq!(enter("10.0.0.3").err(), Some(Refused::Overall(3)));
+        assert_eq!(
+            strangers.enter(None, &limits).err(),
+            Some(Refused::Overall(3))
+        );
+        drop(second);
+        assert!(enter("10.0.0.1").is_ok());
+        assert_eq!(
+            strangers.counts().by_ip.len(),
+            2,
+            "nobody is remembered for nothing"
+        );
+    }
+}

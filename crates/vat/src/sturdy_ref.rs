@@ -12,11 +12,10 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
-use thiserror::Error;
 
 use crate::digest::BASE64;
 use crate::location::split_host_port;
-use crate::{Address, Digest, Location, ServiceId};
+use crate::{Address, Digest, Location, ServiceId, SturdyRefError};
 
 /// What must be escaped in the path of a URI (RFC 3986): everything but `pchar` and `/`.
 const PATH_ESCAPES: &AsciiSet = &CONTROLS
@@ -46,108 +45,6 @@ pub struct SturdyRef {
     pub address: Address,
     /// The secret which names the service there.
     pub id: ServiceId,
-}
-
-/// Why a sturdy ref could not be read or written.
-#[derive(Debug, Error)]
-pub enum SturdyRefError {
-    /// The text is not a URI at all.
-    #[error("Missing scheme in {text} (expected 'capnp://...')")]
-    MissingScheme {
-        /// What stood there, shortened.
-        text: String,
-    },
-    /// A URI of another kind.
-    #[error("Unknown scheme {scheme:?} (expected 'capnp://...')")]
-    UnknownScheme {
-        /// The scheme found.
-        scheme: String,
-    },
-    /// Nothing before the `@`.
-    #[error(
-        "Missing digest hash type (e.g. '...://sha256:...'): copy the whole line of the .cap file"
-    )]
-    MissingDigestType,
-    /// A hash type without its value.
-    #[error(
-        "Missing digest value (e.g. '...://sha-256:DIGEST@...'): copy the whole line of the .cap file"
-    )]
-    MissingDigestValue,
-    /// A hash type other than `sha-256` and `insecure`.
-    #[error(
-        "Unknown hash type {found:?}: only \"sha-256\" and \"insecure\" are known, so this reference may come from a newer program"
-    )]
-    UnknownDigestType {
-        /// The type found.
-        found: String,
-    },
-    /// The digest is not 32 bytes of base64url.
-    #[error("bad digest in the reference: a sha-256 digest is 43 characters of A-Z a-z 0-9 - _")]
-    BadDigest,
-    /// A host without a port.
-    #[error("Missing port in {text}")]
-    MissingPort {
-        /// The host part found.
-        text: String,
-    },
-    /// A port without a host.
-    #[error("missing host before port {port} in the reference")]
-    MissingHost {
-        /// The port found.
-        port: u16,
-    },
-    /// A port which is not a number.
-    #[error("bad port in {text}: PORT must be an integer between 0 and 65535")]
-    BadPort {
-        /// The host part found.
-        text: String,
-    },
-    /// No path at all, hence no service id.
-    #[error(
-        "missing service id in the reference: nothing follows {place}; copy the whole line of the .cap file"
-    )]
-    MissingId {
-        /// Where the id was expected.
-        place: String,
-    },
-    /// The id is not base64url.
-    #[error(
-        "bad service id in the reference: it must be base64url (A-Z a-z 0-9 - _); copy the whole line of the .cap file"
-    )]
-    BadId,
-    /// There is no such file.
-    #[error("File {path:?} does not exist: give the path of a .cap file, or a capnp:// URI")]
-    NoSuchFile {
-        /// The path given.
-        path: PathBuf,
-    },
-    /// The file could not be read.
-    #[error("cannot read the .cap file {path:?}: {source}")]
-    Read {
-        /// The path given.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The file holds something else.
-    #[error("{path:?} is not a .cap file: {source}")]
-    BadFile {
-        /// The path given.
-        path: PathBuf,
-        /// What is wrong with its content.
-        source: Box<SturdyRefError>,
-    },
-    /// The file is far too long for a `.cap` file, or not text.
-    #[error("the file does not hold one line of text of the form capnp://DIGEST@HOST:PORT/ID")]
-    NotText,
-    /// The file could not be written.
-    #[error("cannot write the .cap file {path:?}: {source}")]
-    Write {
-        /// The path given.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
 }
 
 impl SturdyRef {
@@ -361,4 +258,179 @@ fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    const DIGEST: &str = "iInRiGTiIuENWq-A4jYgm48eGmeYIyhDyEtPObY6Rms";
+
+    fn round_trip(uri: &str) -> SturdyRef {
+        let parsed = SturdyRef::parse(uri).unwrap();
+        assert_eq!(parsed.to_uri(), uri);
+        parsed
+    }
+
+    #[test]
+    fn a_tcp_reference() {
+        let parsed = round_trip(&format!(
+            "capnp://sha-256:{DIGEST}@build.example:9000/AAEC_w"
+        ));
+        assert_eq!(
+            parsed.address.location,
+            Location::tcp("build.example", 9000)
+        );
+        assert_eq!(parsed.id.as_bytes(), [0, 1, 2, 255]);
+        assert!(parsed.address.digest.is_secure());
+    }
+
+    #[test]
+    fn an_ipv6_reference() {
+        let parsed = round_trip(&format!("capnp://sha-256:{DIGEST}@[2001:db8::1]:9000/AAEC"));
+        assert_eq!(parsed.address.location, Location::tcp("2001:db8::1", 9000));
+        assert_eq!(parsed.address.to_string(), "tcp:[2001:db8::1]:9000");
+    }
+
+    #[test]
+    fn insecure_references_and_empty_ids() {
+        assert_eq!(
+            round_trip("capnp://insecure@h:1/AA").address.digest,
+            Digest::Insecure
+        );
+        assert!(round_trip("capnp://insecure@h:1/").id.as_bytes().is_empty());
+        assert!(
+            round_trip("capnp://insecure@/run/s/")
+                .id
+                .as_bytes()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_unix_reference_is_percent_encoded() {
+        let parsed = round_trip("capnp://insecure@/run/a%20b%25c.sock/AAEC");
+        assert_eq!(
+            parsed.address.location,
+            Location::Unix("/run/a b%c.sock".into())
+        );
+    }
+
+    #[test]
+    fn padding_and_white_space_are_accepted_but_not_written() {
+        let parsed = SturdyRef::parse(&format!(" capnp://sha-256:{DIGEST}=@h:1/AA==\n")).unwrap();
+        assert_eq!(parsed.to_uri(), format!("capnp://sha-256:{DIGEST}@h:1/AA"));
+    }
+
+    #[test]
+    fn mistakes_get_the_texts_users_know() {
+        let long = "x".repeat(10_000);
+        for (text, expected) in [
+            ("hello", "Missing scheme in hello (expected 'capnp://...')"),
+            ("", "Missing scheme in  (expected 'capnp://...')"),
+            (
+                "http://a@b:1/c",
+                "Unknown scheme \"http\" (expected 'capnp://...')",
+            ),
+            ("capnp://insecure@h/AA", "Missing port in h"),
+            (
+                "capnp://h:1/AA",
+                "Missing digest hash type (e.g. '...://sha256:...')",
+            ),
+            (
+                "capnp://@h:1/AA",
+                "Missing digest hash type (e.g. '...://sha256:...')",
+            ),
+            ("capnp://sha-256@h:1/AA", "Missing digest value ("),
+            ("capnp://sha-512:AA@h:1/AA", "Unknown hash type \"sha-512\""),
+            ("capnp://sha-256:AA@h:1/AA", "bad digest"),
+            ("capnp://insecure@h:x/AA", "bad port in h:x"),
+            ("capnp://insecure@:1/AA", "missing host before port 1"),
+            ("capnp://insecure@h:1", "missing service id"),
+            ("capnp://insecure@h:1/!", "bad service id"),
+            (&long, "Missing scheme in xxx"),
+        ] {
+            let error = SturdyRef::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
+            assert!(error.len() < 300);
+        }
+    }
+
+    #[test]
+    fn errors_and_debug_never_show_the_id() {
+        let secret = "c2VjcmV0LXNlY3JldA";
+        let shown = format!(
+            "{:?}",
+            SturdyRef::parse(&format!("capnp://insecure@h:1/{secret}"))
+        );
+        assert!(
+            !shown.contains(secret) && shown.contains("<secret>"),
+            "{shown}"
+        );
+        for bad in [
+            format!("capnp://insecure@h:1/{secret}!"),
+            format!("capnp://insecure@h/{secret}"),
+            format!("capnp://h:1/{secret}"),
+        ] {
+            let error = SturdyRef::parse(&bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cap_file_is_one_line_and_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.cap");
+        std::fs::write(&path, "an old one").unwrap();
+        let saved = SturdyRef::parse("capnp://insecure@h:1/AAEC").unwrap();
+        saved.save(&path).unwrap();
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            b"capnp://insecure@h:1/AAEC\n"
+        );
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+        assert!(SturdyRef::load(&path).unwrap() == saved);
+        let text = path.to_str().unwrap();
+        assert!(SturdyRef::from_path_or_uri(text).unwrap() == saved);
+        assert!(SturdyRef::from_path_or_uri(&saved.to_uri()).unwrap() == saved);
+    }
+
+    #[test]
+    fn bad_cap_files_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("none.cap");
+        let error = SturdyRef::load(&missing).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("File {missing:?} does not exist")),
+            "{error}"
+        );
+        let junk = directory.path().join("junk.cap");
+        for (content, expected) in [
+            (b"hello".to_vec(), "Missing scheme in hello"),
+            (vec![0xff; 40], "does not hold one line of text"),
+            (vec![b'x'; 100_000], "does not hold one line of text"),
+            (Vec::new(), "Missing scheme in"),
+        ] {
+            std::fs::write(&junk, content).unwrap();
+            let error = SturdyRef::load(&junk).unwrap_err().to_string();
+            assert!(
+                error.contains("junk.cap") && error.contains(expected),
+                "{error}"
+            );
+        }
+        let nowhere = directory.path().join("no/such/dir.cap");
+        let saved = SturdyRef::parse("capnp://insecure@h:1/AA")
+            .unwrap()
+            .save(&nowhere);
+        assert!(
+            saved
+                .unwrap_err()
+                .to_string()
+                .starts_with("cannot write the .cap file")
+        );
+    }
 }

@@ -66,3 +66,118 @@ impl Executor for Executors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ocluster_api::{CustomJob, DockerBuild, Dockerfile, JobSpec, TestStep, test_job};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::executor::{DockerConfig, EngineAddress, JobLog};
+
+    async fn outcome(executors: &Executors, action: Action) -> Outcome {
+        let spec = JobSpec {
+            action,
+            cache_hint: String::new(),
+            source: None,
+            secrets: vec![],
+        };
+        let (log, _reader) = JobLog::new(1);
+        let nowhere = Path::new("/nonexistent");
+        let cancel = CancellationToken::new();
+        executors
+            .execute(JobContext {
+                spec: &spec,
+                context: nowhere,
+                scratch: nowhere,
+                log: &log,
+                cancel: &cancel,
+            })
+            .await
+    }
+
+    fn docker_build() -> Action {
+        Action::Docker(DockerBuild {
+            dockerfile: Dockerfile::Path("x".into()),
+            push: None,
+            build_args: vec![],
+            squash: false,
+            buildkit: false,
+            include_git: false,
+        })
+    }
+
+    fn custom(kind: &str) -> Action {
+        Action::Custom(CustomJob {
+            kind: kind.into(),
+            ..test_job(&[TestStep::Exit(5)]).unwrap()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_offers_nothing_refuses_everything_clearly() {
+        let nothing = Executors::default();
+        let refusals = [
+            (
+                docker_build(),
+                "This worker is not configured for Docker builds!",
+            ),
+            (
+                Action::OBuilder { spec: "()".into() },
+                "This worker is not configured for use with OBuilder!",
+            ),
+            (custom("test"), "Unsupported custom job"),
+            (custom("nix"), "Unsupported custom job"),
+        ];
+        for (action, sentence) in refusals {
+            assert_eq!(
+                outcome(&nothing, action).await,
+                Failure::request(sentence).into()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn each_action_finds_its_executor() {
+        struct Nix;
+        impl Executor for Nix {
+            fn execute<'a>(
+                &'a self,
+                _: JobContext<'a>,
+            ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+                Box::pin(std::future::ready(Outcome::Succeeded {
+                    output: "built by nix".into(),
+                }))
+            }
+        }
+        let engine = EngineAddress::Unix("/nonexistent/docker.sock".into());
+        let executors = Executors {
+            docker: Some(Arc::new(DockerExecutor::new(DockerConfig {
+                engine,
+                ..Default::default()
+            }))),
+            test_kind: true,
+            custom: BTreeMap::from([("nix".to_owned(), Arc::new(Nix) as Arc<dyn Executor>)]),
+        };
+        assert_eq!(
+            outcome(&executors, docker_build()).await,
+            Failure::request("\"x\" does not exist (in x)").into()
+        );
+        assert_eq!(
+            outcome(&executors, custom("test")).await,
+            Failure::build("test job exited with code 5").into()
+        );
+        assert_eq!(
+            outcome(&executors, custom("nix")).await,
+            Outcome::Succeeded {
+                output: "built by nix".into()
+            }
+        );
+        assert_eq!(
+            outcome(&executors, custom("other")).await,
+            Failure::request("Unsupported custom job").into()
+        );
+    }
+}

@@ -23,6 +23,8 @@ use crate::{CommitId, GitError, RepositoryUrl};
 
 /// How deep submodules may nest.
 const MAX_DEPTH: usize = 32;
+/// How much of a commit's first line gets into the log, in characters.
+const MAX_SUMMARY: usize = 200;
 
 /// Makes the context of `order` in its destination, which is empty.
 pub(super) fn make(order: &Order, reporter: &Reporter) -> Result<Report, GitError> {
@@ -75,6 +77,9 @@ impl Maker<'_> {
         let mut rebuilt = false;
         loop {
             let mirror = self.store.mirror(&module.url, &module.commits)?;
+            if mirror.was_cached && module.depth == 0 {
+                self.reporter.log("All commits already cached");
+            }
             match self.files(module, &mirror) {
                 Ok((commit, nested)) => {
                     // The next ones may take long, and this mirror is not needed any more.
@@ -207,6 +212,12 @@ fn head_line(repository: &Repository, commit: Oid) -> Result<String, git2::Error
     let commit = repository.find_commit(commit)?;
     let id = commit.id().to_string();
     let short = id.get(..7).unwrap_or(&id);
-    let summary = String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default()).into_owned();
+    let summary = String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default());
+    // A stranger wrote this: no escape sequences, and no more than a line.
+    let summary: String = summary
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_SUMMARY)
+        .collect();
     Ok(format!("HEAD is now at {short} {summary}"))
 }

@@ -87,8 +87,7 @@ impl Fetch<'_> {
         if let Some(branch) = name.strip_prefix("refs/heads/") {
             return Some(format!("refs/remotes/origin/{branch}"));
         }
-        if self.url.is_github() {
-            let pull = name.strip_prefix("refs/pull/")?;
+        if let Some(pull) = name.strip_prefix("refs/pull/") {
             return Some(format!("refs/remotes/pull/{pull}"));
         }
         let request = name

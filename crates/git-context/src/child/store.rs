@@ -31,6 +31,8 @@ pub(super) struct Store<'a> {
 /// A mirror that has the commits asked for, and stays while this value lives.
 pub(super) struct Mirror {
     pub(super) repository: Repository,
+    /// Whether it had everything already.
+    pub(super) was_cached: bool,
     slot: Slot,
     identity: Identity,
     _reading: FileLock,
@@ -74,7 +76,6 @@ impl<'a> Store<'a> {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         if let Some(mirror) = self.read(url, commits).map_err(failed)? {
-            self.reporter.log("All commits already cached");
             return Ok(mirror);
         }
         let _writing = {
@@ -83,7 +84,6 @@ impl<'a> Store<'a> {
         };
         // Whoever held the lock may have fetched what is wanted here.
         if let Some(mirror) = self.read(url, commits).map_err(failed)? {
-            self.reporter.log("All commits already cached");
             return Ok(mirror);
         }
         self.fetched.set(true);
@@ -104,13 +104,17 @@ impl<'a> Store<'a> {
                 }
             }
         }
-        self.read(url, commits).map_err(failed)?.ok_or_else(|| {
+        match self.read(url, commits).map_err(failed)? {
+            Some(mirror) => Ok(Mirror {
+                was_cached: false,
+                ..mirror
+            }),
             // The fetch checked that each commit is there.
-            GitError::DamagedMirror {
+            None => Err(GitError::DamagedMirror {
                 repository: url.to_string(),
                 reason: "it cannot be read right after a fetch".to_owned(),
-            }
-        })
+            }),
+        }
     }
 
     /// Removes a mirror which turned out damaged, unless somebody else has done that already.
@@ -125,6 +129,7 @@ impl<'a> Store<'a> {
             slot,
             identity,
             _reading: reading,
+            ..
         } = mirror;
         // Who still reads cannot lock out the readers.
         drop((repository, reading));
@@ -156,6 +161,7 @@ impl<'a> Store<'a> {
         }
         Ok(Some(Mirror {
             identity: identity(&slot.mirror)?,
+            was_cached: true,
             repository,
             slot,
             _reading: reading,

@@ -69,6 +69,20 @@ async fn a_host_that_does_not_answer_is_the_networks_fault() {
 }
 
 #[tokio::test]
+async fn https_is_spoken_and_its_failures_are_told() {
+    let workshop = Workshop::new();
+    let server = Http::serve(&workshop.served());
+    // A server that speaks plain HTTP where TLS is expected.
+    let url = server.url("x").replace("http:", "https:");
+    let outcome = workshop.prepare(&url, &[NOWHERE]).await;
+    let failure = outcome.failure();
+    assert!(
+        failure.starts_with(&format!("Failed to fetch from {url}: SSL error")),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
 async fn a_commit_that_is_not_there_is_named_with_its_repository() {
     let workshop = Workshop::new();
     let source = Source::new(&workshop.served(), "repo");

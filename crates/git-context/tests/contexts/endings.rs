@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ocluster_git_context::{Cause, ChildCommand, GitError, Request, prepare};
 use tokio_util::sync::CancellationToken;
 
-use super::servers::{Daemon, Silent};
-use super::sources::Source;
+use super::servers::{Daemon, Silent, Slow};
+use super::sources::{Noise, Source};
 use super::workshop::{Workshop, is_empty, run};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -78,6 +78,58 @@ async fn a_cancel_ends_a_hanging_fetch_within_a_second_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_cancel_at_any_line_of_the_log_leaves_a_cache_that_works() {
+    let workshop = Workshop::new();
+    let lib = Source::new(&workshop.served(), "lib");
+    let lib_commit = lib.commit_file("l", "1");
+    let main = Source::new(&workshop.served(), "main");
+    let url_of_lib = "[submodule \"s\"]\n\tpath = s\n\turl = ../lib\n";
+    main.write("a", "1")
+        .write(".gitmodules", url_of_lib)
+        .git(&["add", "a", ".gitmodules"]);
+    main.git(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("160000,{lib_commit},s"),
+    ]);
+    main.git(&["commit", "-q", "-m", "with a submodule"]);
+    let commit = main.head();
+    let server = Daemon::serve(&workshop.served());
+    let url = server.url("main");
+    let mut lines = 0;
+    for stop_at in 0.. {
+        std::fs::remove_dir_all(workshop.cache()).ok();
+        let request = workshop.request(&url, &[&commit]);
+        let cancel = CancellationToken::new();
+        lines = 0;
+        let mut sink = |_: &[u8]| {
+            if lines == stop_at {
+                cancel.cancel();
+            }
+            lines += 1;
+        };
+        let result = prepare(&request, &marked("mark-lines"), &mut sink, &cancel).await;
+        if lines <= stop_at {
+            assert!(result.is_ok(), "{result:?}");
+            break;
+        }
+        // The last lines may come together with the result.
+        if result.is_err() {
+            assert_eq!(result, Err(GitError::Cancelled));
+            assert!(is_empty(&request.destination));
+        }
+        let outcome = workshop.prepare(&url, &[&commit]).await;
+        assert_eq!(
+            (outcome.text("a"), outcome.text("s/l")),
+            ("1".into(), "1".into())
+        );
+        assert!(!outcome.log.contains("corrupted"), "{}", outcome.log);
+    }
+    assert!(lines >= 6, "{lines}");
+}
+
+#[tokio::test]
 async fn a_job_cancelled_before_it_starts_does_nothing() {
     let workshop = Workshop::new();
     let request = workshop.request("git://127.0.0.1:1/x", &[COMMIT]);
@@ -116,6 +168,35 @@ async fn a_silent_server_is_given_up_by_name() {
         );
         assert_eq!(outcome.result.unwrap_err().cause(), Cause::Server);
     }
+}
+
+#[tokio::test]
+async fn a_slow_server_is_not_a_silent_one_and_the_log_tells_how_far_it_is() {
+    let workshop = Workshop::new();
+    let source = Source::new(&workshop.served(), "repo");
+    let mut noise = Noise(1);
+    for number in 0..40 {
+        source.write(&format!("f{number}"), &noise.letters(60_000));
+    }
+    let commit = source.commit("much");
+    let daemon = Daemon::serve(&workshop.served());
+    let server = Slow::before(&daemon, 32 * 1024, Duration::from_millis(60));
+    let mut request = workshop.request(&server.url("repo"), &[&commit]);
+    request.silence_limit = Duration::from_millis(1500);
+    let started = Instant::now();
+    let outcome = run(&request).await;
+    assert_eq!(outcome.commit(), commit);
+    assert!(
+        started.elapsed() > request.silence_limit,
+        "too quick to show anything"
+    );
+    assert!(
+        outcome.log.contains("Receiving objects: "),
+        "{}",
+        outcome.log
+    );
+    let lines = outcome.log.matches("Receiving objects: ").count();
+    assert!(lines < 20, "{lines} lines for 42 objects");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::servers::{Daemon, Http};
-use super::sources::{Source, listing, oracle, try_git};
+use super::sources::{Noise, Source, listing, oracle, try_git};
 use super::workshop::Workshop;
 
 #[tokio::test]
@@ -93,16 +93,7 @@ async fn files_are_what_git_checks_out() {
 async fn a_new_commit_is_fetched_on_top_of_what_is_there() {
     let workshop = Workshop::new();
     let source = Source::new(&workshop.served(), "repo");
-    let mut seed = 1_u64;
-    let noise: String = (0..200_000)
-        .map(|_| {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            char::from(b'a' + u8::try_from((seed >> 33) % 26).unwrap())
-        })
-        .collect();
-    let first = source.commit_file("big", &noise);
+    let first = source.commit_file("big", &Noise(1).letters(200_000));
     let server = Daemon::serve(&workshop.served());
     let url = server.url("repo");
     workshop.prepare(&url, &[&first]).await.commit();

@@ -254,6 +254,51 @@ impl Silent {
     }
 }
 
+/// A way to another server on which each piece of an answer takes its time.
+pub(crate) struct Slow {
+    port: u16,
+}
+
+impl Slow {
+    /// Passes on at most `piece` bytes of the answer, then rests for `pause`, and so on.
+    pub(crate) fn before(daemon: &Daemon, piece: usize, pause: Duration) -> Slow {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = daemon.port;
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(("127.0.0.1", target)).unwrap();
+                let (mut questions, mut asked) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || io::copy(&mut questions, &mut asked));
+                thread::spawn(move || pass_on(server, client, piece, pause));
+            }
+        });
+        Slow { port }
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("git://127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+fn pass_on(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    piece: usize,
+    pause: Duration,
+) -> io::Result<()> {
+    let mut bytes = vec![0; piece];
+    loop {
+        let length = from.read(&mut bytes)?;
+        if length == 0 {
+            return to.shutdown(std::net::Shutdown::Write);
+        }
+        to.write_all(&bytes[..length])?;
+        thread::sleep(pause);
+    }
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()

@@ -89,6 +89,22 @@ impl Source {
     }
 }
 
+/// Text that does not compress well, the same on each run.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    pub(crate) fn letters(&mut self, length: usize) -> String {
+        let mut next = || {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + u8::try_from((self.0 >> 33) % 26).unwrap())
+        };
+        (0..length).map(|_| next()).collect()
+    }
+}
+
 /// What a directory holds, in a form that compares: path, kind, whether executable, content or target. Leaves out `.git`
 /// at the top.
 pub(crate) fn listing(dir: &Path) -> Vec<String> {

@@ -7,7 +7,7 @@ use super::sources::{Source, git, listing};
 use super::workshop::Workshop;
 
 const FILES: usize = 10_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 #[tokio::test]
 async fn ten_thousand_files_take_about_as_long_as_git_takes() {

@@ -169,10 +169,9 @@ impl Model {
                 self.woken.retain(|woken| woken.0 != pop);
                 let takers = self.woken.iter().filter(|woken| woken.1 == worker).count();
                 let local = self.local(worker);
-                if was_woken && self.is_active(worker) && local.len() > takers {
-                    if !self.wake_one(worker) && takers == 0 {
-                        self.add(local[0]);
-                    }
+                let left = was_woken && self.is_active(worker) && local.len() > takers;
+                if left && !self.wake_one(worker) && takers == 0 {
+                    self.add(local[0]);
                 }
             }
             Event::Finished { job } => {

@@ -5,6 +5,8 @@
 //! lost or shortened store is never taken for an empty one; a running digest of the small index that is verified at
 //! every start.
 
+mod batch;
+mod opening;
 mod place;
 mod rows;
 mod store;

@@ -111,6 +111,17 @@ impl<'a> KeyParts<'a> {
     }
 }
 
+/// The texts a key is made of.
+pub(super) fn names<const N: usize>(key: &[u8]) -> Option<[String; N]> {
+    let mut parts = KeyParts::of(key)?;
+    let mut names = [const { String::new() }; N];
+    for name in &mut names {
+        *name = parts.text()?;
+    }
+    parts.end()?;
+    Some(names)
+}
+
 /// A value that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BadValue {

@@ -2,5 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod fuzz;
 mod lifecycle;
+mod limits;
+mod raw;
+mod sockets;
 mod support;
+mod wire;

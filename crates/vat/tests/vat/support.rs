@@ -278,12 +278,12 @@ impl Known {
 impl Restorer for Known {
     fn restore<'a>(
         &'a self,
-        peer: &'a PeerInfo,
+        connection: &'a Connection,
         id: &'a [u8],
     ) -> LocalBoxFuture<'a, Result<Client, RestoreError>> {
         async move {
             tokio::time::sleep(self.delay).await;
-            self.seen.borrow_mut().push(peer.clone());
+            self.seen.borrow_mut().push(connection.peer().clone());
             if self.fails {
                 return Err(RestoreError::Internal("the disk is full".to_owned()));
             }
@@ -349,6 +349,18 @@ pub(crate) fn serve_at(
     restorer: Rc<dyn Restorer>,
     limits: Limits,
 ) -> Serving {
+    let here = tokio::runtime::Handle::current();
+    serve_with_io(location, key, restorer, limits, here)
+}
+
+/// As [`serve_at`], accepting and shaking hands on another runtime.
+pub(crate) fn serve_with_io(
+    location: &Location,
+    key: Option<SecretKey>,
+    restorer: Rc<dyn Restorer>,
+    limits: Limits,
+    io: tokio::runtime::Handle,
+) -> Serving {
     let listener = Listener::bind(location).unwrap();
     let digest = key.as_ref().map_or(Digest::Insecure, SecretKey::digest);
     let address = Address::new(listener.local_location().clone(), digest);
@@ -360,7 +372,7 @@ pub(crate) fn serve_at(
         limits,
         restorer,
         stats: stats.clone(),
-        io: tokio::runtime::Handle::current(),
+        io,
     };
     let running = server.run(stop.clone());
     let done = tokio::task::spawn_local(async move { running.await.unwrap() });

@@ -204,8 +204,9 @@ impl Executor for DockerExecutor {
 impl Started {
     async fn wait_until_gone(self) {
         if let Some(sending) = self.sending {
-            // The thread notices at its next chunk that nobody reads any more. Its result no longer matters.
-            let _ = sending.thread.await;
+            // The thread stops at its next chunk. How it ends no longer matters.
+            drop(sending.abandon);
+            let _ = tokio::time::timeout(engine::REMOVAL_LIMIT, sending.thread).await;
         }
         if let Some(docker) = self.docker {
             engine::wait_until_removed(&docker, &self.containers).await;

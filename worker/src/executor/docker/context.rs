@@ -11,13 +11,16 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ignore::{Matched, Rules, Verdict};
 
@@ -31,6 +34,8 @@ const PENDING: usize = 4;
 pub(super) struct Sending {
     /// The thread that makes the stream; it ends with a sentence if something in the context cannot be sent.
     pub(super) thread: JoinHandle<Result<(), String>>,
+    /// Breaks the stream when dropped. The connection cannot be relied on for that: it may be stuck, with an engine that reads no more.
+    pub(super) abandon: DropGuard,
     sent: Arc<AtomicU64>,
 }
 
@@ -51,23 +56,37 @@ pub(super) fn send(
 ) {
     let (chunks, mut receiver) = mpsc::channel(PENDING);
     let sent = Arc::new(AtomicU64::new(0));
+    let abandoned = CancellationToken::new();
     let writer = ChunkWriter {
         chunks: chunks.clone(),
         buffer: BytesMut::new(),
         sent: Arc::clone(&sent),
+        abandoned: abandoned.clone(),
+        runtime: Handle::current(),
     };
+    let stop = abandoned.clone();
     let thread = tokio::task::spawn_blocking(move || {
         let result = Archive::new(root, rules, writer).write();
         if let Err(error) = &result {
             // A broken stream makes the engine drop what it has; a short one could pass for a whole context.
-            let _ = chunks.blocking_send(Err(io::Error::other(error.clone())));
+            let broken = chunks.send(Err(io::Error::other(error.clone())));
+            let _ = Handle::current().block_on(stop.run_until_cancelled(broken));
         }
         result
     });
-    (
-        Sending { thread, sent },
-        futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)),
-    )
+    let sending = Sending {
+        thread,
+        abandon: abandoned.clone().drop_guard(),
+        sent,
+    };
+    let stream = futures::stream::poll_fn(move |cx| match receiver.poll_recv(cx) {
+        // An early end must never pass for the whole context.
+        Poll::Ready(_) if abandoned.is_cancelled() => {
+            Poll::Ready(Some(Err(io::ErrorKind::BrokenPipe.into())))
+        }
+        other => other,
+    });
+    (sending, stream)
 }
 
 struct Archive {
@@ -233,15 +252,22 @@ struct ChunkWriter {
     chunks: mpsc::Sender<io::Result<Bytes>>,
     buffer: BytesMut,
     sent: Arc<AtomicU64>,
+    abandoned: CancellationToken,
+    runtime: Handle,
 }
 
 impl ChunkWriter {
     fn pass_on(&mut self) -> io::Result<()> {
         let chunk = self.buffer.split().freeze();
         self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        self.chunks
-            .blocking_send(Ok(chunk))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        let passed = self.runtime.block_on(
+            self.abandoned
+                .run_until_cancelled(self.chunks.send(Ok(chunk))),
+        );
+        match passed {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use tracing::warn;
 use super::config::{DockerConfig, EngineAddress};
 use crate::executor::Failure;
 
-/// How long a cancelled job waits for the engine to remove its containers. A healthy engine takes a fraction of a second.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a cancelled job waits for what it started to end. With a healthy engine that takes a fraction of a second.
+pub(super) const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
 
 /// How an engine is.
 #[derive(Clone, Debug, PartialEq, Eq)]

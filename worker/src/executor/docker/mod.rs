@@ -1,8 +1,8 @@
 //! Docker builds with the classic builder, driven through the engine's API.
 //!
-//! The job's context directory is sent as a tar stream ([`context`], less what `.dockerignore` names, [`ignore`]); what the engine
-//! answers is written to the job's log as `docker build` prints it ([`display`]). Nothing here starts a process, so that no socket
-//! can be inherited and a cancelled job has nothing to leave behind but containers, which the engine removes when its client goes away ([`engine`]).
+//! The job's context directory is sent as a tar stream (`context`, less what `.dockerignore` names, `ignore`); what the engine
+//! answers is written to the job's log as `docker build` prints it (`display`). Nothing here starts a process, so that no socket
+//! can be inherited and a cancelled job has nothing to leave behind but containers, which the engine removes when its client goes away (`engine`).
 
 mod build;
 mod config;
@@ -15,5 +15,5 @@ mod pattern;
 mod units;
 
 pub use build::DockerExecutor;
-pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull};
+pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull, PullError};
 pub use engine::EngineHealth;

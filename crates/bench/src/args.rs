@@ -1,0 +1,176 @@
+//! The command line of `ocluster-bench`, and the printing of what was measured.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duration};
+use serde::Serialize;
+
+use crate::idle::{self, Idle};
+use crate::latency::{self, Latency};
+
+/// Measure an OCluster scheduler through its public protocol.
+#[derive(Debug, Parser)]
+#[command(name = "ocluster-bench", version)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How to print the figures.
+    #[arg(long, global = true, value_name = "MODE", default_value = "human")]
+    output: OutputMode,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Memory of a scheduler per worker that is connected and waits. CAP is a pool's.
+    Idle {
+        #[command(flatten)]
+        cap: CapArgs,
+
+        /// Process id of the scheduler, whose memory is read from /proc.
+        #[arg(long)]
+        pid: u32,
+
+        /// Number of workers, each with a key and a connection of its own.
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        workers: u32,
+
+        /// Fail if a worker costs this many KiB or more.
+        #[arg(long, value_name = "KIB")]
+        threshold: Option<f64>,
+    },
+    /// Time of a job that does nothing, from its submission to its result and the end of its log. CAP is a client's; a worker of
+    /// the pool must allow test jobs.
+    Latency {
+        #[command(flatten)]
+        cap: CapArgs,
+
+        /// The pool to submit to.
+        #[arg(long, value_name = "ID")]
+        pool: String,
+
+        /// Number of jobs, one after the other.
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        jobs: u32,
+
+        /// Fail if the median is this or more.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        threshold: Option<Duration>,
+    },
+}
+
+/// A figure and whether it is good enough.
+#[derive(Serialize)]
+struct Report<T> {
+    #[serde(flatten)]
+    figures: T,
+    threshold: Option<f64>,
+    passed: bool,
+}
+
+impl Args {
+    /// The logging options, to be put in force first.
+    #[must_use]
+    pub fn log(&self) -> &LogArgs {
+        &self.log
+    }
+
+    /// Measures and prints.
+    ///
+    /// # Errors
+    /// Whatever kept it from measuring.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Idle {
+                cap,
+                pid,
+                workers,
+                threshold,
+            } => {
+                let figures = idle::measure(&cap.load()?, pid, workers).await?;
+                let passed = threshold.is_none_or(|most| figures.kib_per_worker < most);
+                print(
+                    self.output,
+                    Report {
+                        figures,
+                        threshold,
+                        passed,
+                    },
+                    describe_idle,
+                )
+            }
+            Command::Latency {
+                cap,
+                pool,
+                jobs,
+                threshold,
+            } => {
+                let figures = latency::measure(&cap.load()?, &pool, jobs).await?;
+                let threshold = threshold.map(|most| most.as_secs_f64() * 1000.0);
+                let passed = threshold.is_none_or(|most| figures.median_ms < most);
+                print(
+                    self.output,
+                    Report {
+                        figures,
+                        threshold,
+                        passed,
+                    },
+                    describe_latency,
+                )
+            }
+        }
+    }
+}
+
+fn print<T: Serialize>(
+    mode: OutputMode,
+    report: Report<T>,
+    describe: impl FnOnce(&T, Option<f64>) -> String,
+) -> anyhow::Result<ExitCode> {
+    let passed = report.passed;
+    match mode {
+        OutputMode::Human => output::line(describe(&report.figures, report.threshold)),
+        OutputMode::Json => output::json(report),
+    }
+    .context("cannot print the figures")?;
+    Ok(if passed {
+        ExitCode::Success
+    } else {
+        ExitCode::Failed
+    })
+}
+
+fn describe_idle(idle: &Idle, threshold: Option<f64>) -> String {
+    format!(
+        "{} idle workers: {:.1} KiB of scheduler memory each{} ({} KiB before, {} KiB with them; connected in {:.2} s)",
+        idle.workers,
+        idle.kib_per_worker,
+        below(threshold, "KiB"),
+        idle.rss_before_kib,
+        idle.rss_with_kib,
+        idle.connect_seconds,
+    )
+}
+
+fn describe_latency(latency: &Latency, threshold: Option<f64>) -> String {
+    format!(
+        "{} no-op jobs, one at a time: median {:.3} ms{}, p90 {:.3} ms, p99 {:.3} ms, longest {:.3} ms",
+        latency.jobs,
+        latency.median_ms,
+        below(threshold, "ms"),
+        latency.p90_ms,
+        latency.p99_ms,
+        latency.max_ms,
+    )
+}
+
+fn below(threshold: Option<f64>, unit: &str) -> String {
+    threshold.map_or_else(String::new, |most| {
+        format!(" (must be below {most} {unit})")
+    })
+}

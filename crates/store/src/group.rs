@@ -1,0 +1,72 @@
+//! The writer's thread: takes what is queued, writes it as one batch with one flush, and tells everybody.
+//!
+//! It must never acknowledge before the flush, and never write after an error.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use crate::writer::{Ack, Message, Shared};
+use crate::{Change, Store};
+
+/// The writer's thread: one group, one flush, many acknowledgements.
+pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared: &Shared) {
+    let mut group = Group::default();
+    while let Ok(first) = receiver.recv() {
+        let mut next = Some(first);
+        let mut closing = false;
+        while let Some(message) = next.take() {
+            match message {
+                Message::Changes {
+                    changes,
+                    weight,
+                    ack,
+                } => group.add(changes, weight, ack),
+                Message::Query(question) => {
+                    group.write(store, shared);
+                    question(store);
+                }
+                Message::Close => closing = true,
+            }
+            if !closing && group.changes.len() < shared.config.max_group {
+                next = receiver.try_recv().ok();
+            }
+        }
+        group.write(store, shared);
+        if closing {
+            return;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    changes: Vec<Change>,
+    acks: Vec<Ack>,
+    weight: usize,
+}
+
+impl Group {
+    fn add(&mut self, changes: Vec<Change>, weight: usize, ack: Option<Ack>) {
+        self.changes.extend(changes);
+        self.acks.extend(ack);
+        self.weight += weight;
+    }
+
+    fn write(&mut self, store: &dyn Store, shared: &Shared) {
+        let result = if self.changes.is_empty() {
+            shared.refusal()
+        } else {
+            shared.refusal().and_then(|()| store.apply(&self.changes))
+        };
+        if let Err(error) = &result {
+            shared.stop(error);
+        }
+        shared.waiting.fetch_sub(self.weight, Ordering::SeqCst);
+        self.weight = 0;
+        self.changes.clear();
+        for ack in self.acks.drain(..) {
+            // Whoever committed may have stopped waiting.
+            let _unheard = ack.send(result.clone());
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One suite of stories, run on every adapter. A new adapter is done when it passes here.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{client, ended, hint, job, rate, recorded, worker};
+use ocluster_store::{
+    Cause, Change, Hint, JobId, JobState, KnownWorker, MemoryStore, Snapshot, Store,
+};
+
+/// Runs every story on a store of its own.
+fn suite(make: &dyn Fn() -> Box<dyn Store>) {
+    a_new_store_is_empty(make().as_ref());
+    workers_are_known_with_their_pause_until_forgotten(make().as_ref());
+    hints_keep_their_last_day(make().as_ref());
+    old_hints_are_neither_loaded_nor_kept(make().as_ref());
+    hints_that_move_in_one_batch_are_not_lost(make().as_ref());
+    rates_are_set_and_dropped(make().as_ref());
+    a_removed_client_takes_its_refs_and_rates_along(make().as_ref());
+    names_of_any_kind_come_back(make().as_ref());
+    a_batch_takes_effect_in_order(make().as_ref());
+    job_records_are_found_by_id_and_replaced(make().as_ref());
+    jobs_are_listed_newest_first_page_by_page(make().as_ref());
+    only_open_jobs_are_loaded(make().as_ref());
+    ended_jobs_are_pruned_by_age_and_number(make().as_ref());
+    job_ids_are_never_taken_back(make().as_ref());
+}
+
+#[test]
+fn memory_conforms() {
+    suite(&|| Box::new(MemoryStore::new()));
+}
+
+#[test]
+fn sled_conforms() {
+    // The directories live as long as the test.
+    let root = tempfile::tempdir().unwrap();
+    let next = std::cell::Cell::new(0);
+    suite(&|| {
+        next.set(next.get() + 1);
+        Box::new(common::open(&root.path().join(next.get().to_string())))
+    });
+}
+
+fn load(store: &dyn Store) -> Snapshot {
+    store.load(0).unwrap()
+}
+
+fn a_new_store_is_empty(store: &dyn Store) {
+    let found = load(store);
+    let expected = Snapshot {
+        next_job_id: JobId::new(1),
+        ..Snapshot::default()
+    };
+    assert_eq!(found, expected);
+    assert_eq!(store.job(JobId::new(1)).unwrap(), None);
+    assert_eq!(store.jobs(None, 10).unwrap(), []);
+    assert_eq!(store.health(), Ok(()));
+}
+
+fn workers_are_known_with_their_pause_until_forgotten(store: &dyn Store) {
+    store
+        .apply(&[
+            worker("b", "w2", false),
+            worker("a", "w1", true),
+            worker("b", "w1", false),
+        ])
+        .unwrap();
+    store.apply(&[worker("b", "w2", true)]).unwrap();
+    let known = |pool: &str, name: &str, paused| KnownWorker {
+        pool: pool.to_owned(),
+        name: name.to_owned(),
+        paused,
+    };
+    assert_eq!(
+        load(store).workers,
+        [
+            known("a", "w1", true),
+            known("b", "w1", false),
+            known("b", "w2", true)
+        ]
+    );
+    let forget = Change::WorkerForgotten {
+        pool: "b".to_owned(),
+        name: "w1".to_owned(),
+    };
+    store.apply(std::slice::from_ref(&forget)).unwrap();
+    store.apply(&[forget]).unwrap();
+    assert_eq!(
+        load(store).workers,
+        [known("a", "w1", true), known("b", "w2", true)]
+    );
+}
+
+fn days(store: &dyn Store, min_day: u32) -> Vec<(String, String, u32)> {
+    let hints = store.load(min_day).unwrap().hints;
+    hints
+        .into_iter()
+        .map(
+            |Hint {
+                 hint, worker, day, ..
+             }| (hint, worker, day),
+        )
+        .collect()
+}
+
+fn found(hint: &str, worker: &str, day: u32) -> (String, String, u32) {
+    (hint.to_owned(), worker.to_owned(), day)
+}
+
+fn hints_keep_their_last_day(store: &dyn Store) {
+    store
+        .apply(&[hint("h", "w1", 5), hint("h", "w2", 6)])
+        .unwrap();
+    store.apply(&[hint("h", "w1", 5)]).unwrap();
+    store.apply(&[hint("h", "w1", 9)]).unwrap();
+    assert_eq!(days(store, 0), [found("h", "w1", 9), found("h", "w2", 6)]);
+    let drop = Change::HintDropped {
+        pool: "p".to_owned(),
+        hint: "h".to_owned(),
+        worker: "w2".to_owned(),
+    };
+    store.apply(&[drop]).unwrap();
+    assert_eq!(days(store, 0), [found("h", "w1", 9)]);
+}
+
+fn old_hints_are_neither_loaded_nor_kept(store: &dyn Store) {
+    let cached: Vec<_> = (0..300)
+        .map(|day| hint(&format!("h{day:03}"), "w", day))
+        .collect();
+    store.apply(&cached).unwrap();
+    // One of the old ones was used again since.
+    store.apply(&[hint("h007", "w", 299)]).unwrap();
+    assert_eq!(
+        days(store, 299),
+        [found("h007", "w", 299), found("h299", "w", 299)]
+    );
+    store
+        .apply(&[Change::HintsDroppedBefore { day: 298 }])
+        .unwrap();
+    assert_eq!(
+        days(store, 0),
+        [
+            found("h007", "w", 299),
+            found("h298", "w", 298),
+            found("h299", "w", 299)
+        ]
+    );
+}
+
+fn hints_that_move_in_one_batch_are_not_lost(store: &dyn Store) {
+    store.apply(&[hint("old", "w", 1)]).unwrap();
+    store
+        .apply(&[
+            hint("old", "w", 9),
+            hint("new", "w", 2),
+            Change::HintsDroppedBefore { day: 5 },
+            hint("new", "w", 3),
+        ])
+        .unwrap();
+    assert_eq!(days(store, 0), [found("new", "w", 3), found("old", "w", 9)]);
+    store
+        .apply(&[Change::HintsDroppedBefore { day: 9 }])
+        .unwrap();
+    assert_eq!(days(store, 0), [found("old", "w", 9)]);
+}
+
+fn rates(store: &dyn Store) -> Vec<(String, String, f64)> {
+    let rates = load(store).rates;
+    rates
+        .into_iter()
+        .map(|r| (r.pool, r.client, r.rate))
+        .collect()
+}
+
+fn rates_are_set_and_dropped(store: &dyn Store) {
+    store
+        .apply(&[rate("p", "bob", 2.0), rate("p", "alice", 0.1 + 0.2)])
+        .unwrap();
+    store.apply(&[rate("p", "bob", 4.5)]).unwrap();
+    let alice = ("p".to_owned(), "alice".to_owned(), 0.1 + 0.2);
+    let bob = ("p".to_owned(), "bob".to_owned(), 4.5);
+    assert_eq!(rates(store), [alice, bob.clone()]);
+    let drop = Change::RateDropped {
+        pool: "p".to_owned(),
+        client: "alice".to_owned(),
+    };
+    store.apply(&[drop]).unwrap();
+    assert_eq!(rates(store), [bob]);
+}
+
+fn a_removed_client_takes_its_refs_and_rates_along(store: &dyn Store) {
+    store
+        .apply(&[
+            client("alice", 1),
+            client("alice", 2),
+            client("bob", 3),
+            rate("p", "alice", 1.0),
+            rate("q", "alice", 2.0),
+            rate("q", "bob", 3.0),
+            recorded(job(7)),
+        ])
+        .unwrap();
+    let remove = Change::ClientRemoved {
+        client: "alice".to_owned(),
+    };
+    // Also what the same batch has just added.
+    store
+        .apply(&[client("alice", 4), rate("r", "alice", 1.0), remove.clone()])
+        .unwrap();
+    let left = load(store);
+    assert_eq!(left.clients.len(), 1);
+    assert_eq!(
+        (left.clients[0].client.as_str(), left.clients[0].hash),
+        ("bob", [3; 32])
+    );
+    assert_eq!(left.clients[0].created_day, 20_000);
+    assert_eq!(rates(store), [("q".to_owned(), "bob".to_owned(), 3.0)]);
+    assert!(
+        store.job(JobId::new(7)).unwrap().is_some(),
+        "its jobs' records stay"
+    );
+    // The same name can come back with another secret.
+    store.apply(&[remove, client("alice", 9)]).unwrap();
+    assert_eq!(load(store).clients.len(), 2);
+}
+
+fn names_of_any_kind_come_back(store: &dyn Store) {
+    let odd = ["", "\0", "a\0b", "é/ü", "a", "aa", "\u{10ffff}", "w"];
+    let mut batch = Vec::new();
+    for pool in odd {
+        for name in odd {
+            batch.push(worker(pool, name, false));
+            batch.push(rate(pool, name, 1.0));
+        }
+    }
+    let long = "x".repeat(100_000);
+    batch.push(hint(&long, "w", 1));
+    store.apply(&batch).unwrap();
+    let found = load(store);
+    assert_eq!(found.workers.len(), odd.len() * odd.len());
+    assert_eq!(found.rates.len(), odd.len() * odd.len());
+    assert_eq!(found.hints[0].hint, long);
+    assert!(
+        found
+            .workers
+            .iter()
+            .any(|w| w.pool == "a\0b" && w.name == "\0")
+    );
+}
+
+fn a_batch_takes_effect_in_order(store: &dyn Store) {
+    store
+        .apply(&[
+            worker("p", "w", true),
+            Change::WorkerForgotten {
+                pool: "p".to_owned(),
+                name: "w".to_owned(),
+            },
+            worker("p", "w", false),
+            recorded(job(1)),
+            Change::JobDropped { id: JobId::new(1) },
+        ])
+        .unwrap();
+    let found = load(store);
+    assert_eq!(found.workers.len(), 1);
+    assert!(!found.workers[0].paused);
+    assert_eq!(found.open_jobs, []);
+    store.apply(&[]).unwrap();
+}
+
+fn job_records_are_found_by_id_and_replaced(store: &dyn Store) {
+    let mut record = job(5);
+    store.apply(&[recorded(record.clone())]).unwrap();
+    assert_eq!(store.job(record.id).unwrap(), Some(record.clone()));
+    record.state = JobState::Running;
+    record.worker = Some("w1".to_owned());
+    record.attempt = 1;
+    record.times.started = Some(6000);
+    store.apply(&[recorded(record.clone())]).unwrap();
+    assert_eq!(store.job(record.id).unwrap(), Some(record.clone()));
+    record.state = JobState::Failed;
+    record.cause = Some(Cause {
+        code: "exit".to_owned(),
+        sentence: "the build exited with 2".to_owned(),
+    });
+    record.times.ended = Some(7000);
+    record.log_length = 1 << 40;
+    store.apply(&[recorded(record.clone())]).unwrap();
+    assert_eq!(store.job(record.id).unwrap(), Some(record.clone()));
+    assert_eq!(store.jobs(None, 10).unwrap(), [record.clone()]);
+    store
+        .apply(&[Change::JobDropped { id: record.id }])
+        .unwrap();
+    assert_eq!(store.job(record.id).unwrap(), None);
+    assert_eq!(store.jobs(None, 10).unwrap(), []);
+}
+
+fn jobs_are_listed_newest_first_page_by_page(store: &dyn Store) {
+    // Ended and open ones mixed, and ids whose bytes would sort wrongly as text.
+    let ids = [1, 2, 255, 256, 257, 65_536, 1 << 40];
+    for id in ids {
+        let record = if id % 2 == 0 {
+            job(id)
+        } else {
+            ended(id, id * 1000 + 1)
+        };
+        store.apply(&[recorded(record)]).unwrap();
+    }
+    let list = |before: Option<u64>, limit| -> Vec<u64> {
+        let records = store.jobs(before.map(JobId::new), limit).unwrap();
+        records.iter().map(|record| record.id.get()).collect()
+    };
+    assert_eq!(list(None, 100), [1 << 40, 65_536, 257, 256, 255, 2, 1]);
+    assert_eq!(list(None, 3), [1 << 40, 65_536, 257]);
+    assert_eq!(list(Some(257), 3), [256, 255, 2]);
+    assert_eq!(list(Some(2), 3), [1]);
+    assert!(list(Some(1), 3).is_empty());
+    assert!(list(None, 0).is_empty());
+}
+
+fn only_open_jobs_are_loaded(store: &dyn Store) {
+    store
+        .apply(&[recorded(job(3)), recorded(ended(1, 1500)), recorded(job(2))])
+        .unwrap();
+    let open: Vec<u64> = load(store).open_jobs.iter().map(|j| j.id.get()).collect();
+    assert_eq!(open, [2, 3]);
+    store.apply(&[recorded(ended(2, 9000))]).unwrap();
+    let open: Vec<u64> = load(store).open_jobs.iter().map(|j| j.id.get()).collect();
+    assert_eq!(open, [3]);
+}
+
+fn ended_jobs_are_pruned_by_age_and_number(store: &dyn Store) {
+    // Job 1 ran long: it was submitted first and ended last.
+    store.apply(&[recorded(ended(1, 90_000))]).unwrap();
+    for id in 2..=9 {
+        store
+            .apply(&[recorded(ended(id, id * 1000 + 500))])
+            .unwrap();
+    }
+    store.apply(&[recorded(job(10))]).unwrap();
+    let left = |store: &dyn Store| -> Vec<u64> {
+        let records = store.jobs(None, 100).unwrap();
+        records.iter().map(|record| record.id.get()).collect()
+    };
+    assert_eq!(store.prune_jobs(100, 4500).unwrap(), 2);
+    assert_eq!(left(store), [10, 9, 8, 7, 6, 5, 4, 1]);
+    assert_eq!(store.prune_jobs(3, 0).unwrap(), 4);
+    assert_eq!(
+        left(store),
+        [10, 9, 8, 7],
+        "open jobs are not counted and stay"
+    );
+    assert_eq!(store.prune_jobs(0, u64::MAX).unwrap(), 3);
+    assert_eq!(left(store), [10]);
+    assert_eq!(store.prune_jobs(0, u64::MAX).unwrap(), 0);
+}
+
+fn job_ids_are_never_taken_back(store: &dyn Store) {
+    store
+        .apply(&[Change::JobIdsReserved { next: 5000 }])
+        .unwrap();
+    store
+        .apply(&[Change::JobIdsReserved { next: 300 }])
+        .unwrap();
+    assert_eq!(load(store).next_job_id, JobId::new(5000));
+}

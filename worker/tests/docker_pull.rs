@@ -1,0 +1,202 @@
+//! When base images are pulled, with a real registry on this machine.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod docker_support;
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::query_parameters::{
+    PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+};
+use docker_support::{BASE, Job, PATIENCE, engine};
+use futures::StreamExt;
+use ocluster_worker::executor::{DockerConfig, DockerExecutor, Outcome, Pull};
+use tempfile::TempDir;
+
+/// A registry that ends with the test.
+struct Registry {
+    _directory: TempDir,
+    process: Child,
+    address: String,
+}
+
+impl Registry {
+    async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
+        let configuration = directory.path().join("config.yml");
+        let storage = directory.path().join("storage");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            storage.display()
+        );
+        std::fs::write(&configuration, text).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("cannot run `docker-registry`: install the package of that name, or set OCLUSTER_SKIP_DOCKER=1");
+        let mut registry = Self {
+            _directory: directory,
+            process,
+            address,
+        };
+        let start = Instant::now();
+        while TcpStream::connect(&registry.address).is_err() {
+            assert!(
+                registry.process.try_wait().unwrap().is_none() && start.elapsed() < PATIENCE,
+                "the registry does not start"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        registry
+    }
+
+    fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Builds an image that knows its version, and returns its name in the engine.
+async fn versioned_image(executor: &DockerExecutor, version: &str) -> String {
+    let (outcome, log) = Job::fresh(&format!("RUN echo {version} > /version"))
+        .run(executor)
+        .await;
+    assert!(matches!(outcome, Outcome::Succeeded { .. }), "{log}");
+    log.trim_end()
+        .rsplit_once("Successfully built ")
+        .unwrap()
+        .1
+        .to_owned()
+}
+
+async fn tag(docker: &Docker, image: &str, repository: &str) {
+    let options = TagImageOptionsBuilder::new()
+        .repo(repository)
+        .tag("latest")
+        .build();
+    docker.tag_image(image, Some(options)).await.unwrap();
+}
+
+async fn push(docker: &Docker, repository: &str) {
+    let options = PushImageOptionsBuilder::new().tag("latest").build();
+    let messages: Vec<_> = docker
+        .push_image(repository, Some(options), None)
+        .collect()
+        .await;
+    messages
+        .into_iter()
+        .for_each(|message| drop(message.unwrap()));
+}
+
+/// What a build from the repository finds in its base image, or its log if it fails.
+async fn version_seen(pull: Pull, repository: &str) -> Result<(String, String), String> {
+    let (executor, _) = engine().await;
+    let executor = DockerExecutor::new(DockerConfig {
+        pull,
+        ..executor.config().clone()
+    });
+    let job = Job::new(format!(
+        "FROM {repository}:latest\nCOPY nonce /nonce\nRUN echo version $(cat /version)\n"
+    ))
+    .with_file("nonce", docker_support::nonce());
+    match job.run(&executor).await {
+        (Outcome::Succeeded { .. }, log) => {
+            let version = log
+                .rsplit_once("\nversion ")
+                .unwrap()
+                .1
+                .split_once('\n')
+                .unwrap()
+                .0
+                .to_owned();
+            Ok((version, log))
+        }
+        (_, log) => Err(log),
+    }
+}
+
+#[tokio::test]
+async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
+    needs_docker!("always_asks_the_registry_and_missing_does_only_if_it_must");
+    let (executor, docker) = engine().await;
+    let mut registry = Registry::start().await;
+    let repository = format!("{}/team/base", registry.address);
+    let old = versioned_image(&executor, "old").await;
+    let new = versioned_image(&executor, "new").await;
+    tag(&docker, &new, &repository).await;
+    push(&docker, &repository).await;
+    // The registry has moved on; this machine still has the old image under that name.
+    tag(&docker, &old, &repository).await;
+
+    assert_eq!(
+        version_seen(Pull::Missing, &repository).await.unwrap().0,
+        "old"
+    );
+    let (version, log) = version_seen(Pull::Always, &repository).await.unwrap();
+    assert_eq!(version, "new");
+    assert!(
+        log.contains("latest: Pulling from team/base\n") && log.contains("\nStatus: "),
+        "{log}"
+    );
+
+    // An image that is missing is pulled in either case, and without progress bars in the log.
+    docker
+        .remove_image(
+            &format!("{repository}:latest"),
+            None::<RemoveImageOptions>,
+            None,
+        )
+        .await
+        .unwrap();
+    docker
+        .remove_image(&new, None::<RemoveImageOptions>, None)
+        .await
+        .ok();
+    let (version, log) = version_seen(Pull::Missing, &repository).await.unwrap();
+    assert_eq!(version, "new");
+    assert!(log.contains("latest: Pulling from team/base\n"), "{log}");
+    assert!(!log.contains("[=") && !log.contains("Downloading"), "{log}");
+
+    // Without the registry, only `missing` can work.
+    registry.stop();
+    assert_eq!(
+        version_seen(Pull::Missing, &repository).await.unwrap().0,
+        "new"
+    );
+    let log = version_seen(Pull::Always, &repository).await.unwrap_err();
+    assert!(log.contains("connection refused"), "{log}");
+    docker
+        .remove_image(
+            &format!("{repository}:latest"),
+            None::<RemoveImageOptions>,
+            None,
+        )
+        .await
+        .unwrap();
+    assert!(docker.inspect_image(BASE).await.is_ok());
+}

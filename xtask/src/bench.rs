@@ -1,0 +1,79 @@
+//! `cargo xtask bench`: the project's figures, each with the threshold it must stay below, on release builds.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use ocluster_tests::{Cluster, ClusterOptions, Programs, Story, WorkerOptions};
+
+use crate::codegen::workspace;
+use crate::needs;
+use crate::test::{build, timed};
+
+/// Scheduler memory for an idle worker, in KiB.
+const KIB_PER_WORKER: &str = "48";
+/// The median of a no-op job, end to end.
+const NO_OP_MEDIAN: &str = "2ms";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Number of idle workers.
+    #[arg(long, default_value_t = 500)]
+    workers: u32,
+    /// Number of no-op jobs.
+    #[arg(long, default_value_t = 1000)]
+    jobs: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    needs::provide(&needs::for_bench(), &[])?;
+    timed(
+        "building the programs for release",
+        build(&["build", "--release", "--workspace", "--bins"]),
+    )?;
+    let programs = release_directory()?;
+    let bench = programs.join("ocluster-bench");
+    let mut missed = Vec::new();
+    Story::tell_with(Programs::at(programs)?, |story| {
+        let mut cluster = Cluster::start_with(story, ClusterOptions::pools(&["idle", "work"]))?;
+        let scheduler = cluster.scheduler()?.pid().to_string();
+        let mut idle = Command::new(&bench);
+        idle.args(["idle", "--pid", &scheduler, "--threshold", KIB_PER_WORKER]);
+        idle.args(["--workers", &options.workers.to_string()]);
+        idle.arg(cluster.secret("pool-idle.cap"));
+        measure("memory of an idle worker", idle, &mut missed);
+
+        let _worker = cluster.add_worker_with(
+            WorkerOptions::named("bench")
+                .pool("work")
+                .capacity(1)
+                .test_jobs(),
+        )?;
+        let client = cluster.add_client("bench")?;
+        let mut latency = Command::new(&bench);
+        latency.args(["latency", "--pool", "work", "--threshold", NO_OP_MEDIAN]);
+        latency.args(["--jobs", &options.jobs.to_string()]);
+        latency.arg(client.cap());
+        measure("time of a no-op job", latency, &mut missed);
+        Ok(())
+    })?;
+    if !missed.is_empty() {
+        bail!("not below the threshold: {}", missed.join(", "));
+    }
+    Ok(())
+}
+
+fn measure(what: &'static str, command: Command, missed: &mut Vec<&'static str>) {
+    if timed(what, command).is_err() {
+        missed.push(what);
+    }
+}
+
+/// Where cargo puts the programs of the release profile: beside this program's own profile.
+fn release_directory() -> Result<std::path::PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || workspace().map(|root| root.join("target")),
+        |directory| Ok(directory.into()),
+    )?;
+    Ok(target.join("release"))
+}

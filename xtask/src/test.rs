@@ -1,0 +1,131 @@
+//! `cargo xtask test`: every test, on real programs and a real Docker engine.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use ocluster_tests::{BIN_DIR_VARIABLE, SKIP_REPORT, SKIP_VARIABLE, check_interrupt};
+
+use crate::codegen::workspace;
+use crate::needs;
+use crate::surroundings::Surroundings;
+
+/// The real parts that can be left out.
+const PARTS: [&str; 4] = ["docker", "dockerd", "netns", "registry"];
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, or registry. Said loudly.
+    #[arg(long, value_name = "PART", value_parser = PARTS)]
+    skip: Vec<String>,
+    /// Passed to `cargo test`: a filter, or `-- --nocapture`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    needs::provide(&needs::for_tests(), &options.skip)?;
+    let without_docker = options.skip.iter().any(|part| part == "docker");
+    let surroundings = if without_docker {
+        None
+    } else {
+        Some(Surroundings::prepare()?)
+    };
+    let report = tempfile::NamedTempFile::new()?;
+
+    timed(
+        "building every program and test",
+        build(&["build", "--workspace"]),
+    )?;
+    timed(
+        "building the tests",
+        build(&["test", "--workspace", "--no-run"]),
+    )?;
+    let mut command = build(&["test", "--workspace", "--no-fail-fast"]);
+    command.args(&options.rest);
+    command
+        .env(BIN_DIR_VARIABLE, program_directory()?)
+        .env(SKIP_VARIABLE, options.skip.join(","));
+    command.env(SKIP_REPORT, report.path());
+    if let Some(surroundings) = &surroundings {
+        surroundings.export(&mut command);
+    }
+    let outcome = timed("running the tests", command);
+
+    let left_out = fs::read_to_string(report.path())?;
+    if !options.skip.is_empty() {
+        println!(
+            "\n!!! asked to skip {}: {} tests did NOT run:",
+            options.skip.join(", "),
+            left_out.lines().count()
+        );
+        print!("{left_out}");
+    }
+    outcome
+}
+
+/// The directory into which cargo puts the programs of the profile that this one has.
+pub(crate) fn program_directory() -> Result<PathBuf> {
+    Ok(env::current_exe()?
+        .parent()
+        .context("a program without a directory")?
+        .to_owned())
+}
+
+/// A cargo command in the workspace.
+pub(crate) fn build(words: &[&str]) -> Command {
+    let mut command = needs::cargo();
+    command.args(words);
+    command
+}
+
+/// Runs `command` with its output where ours goes, and says what is done and how long it took.
+pub(crate) fn timed(what: &str, mut command: Command) -> Result<()> {
+    println!("==> {what}");
+    let start = Instant::now();
+    let status = command
+        .current_dir(workspace()?)
+        .status()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    check_interrupt()?;
+    println!("==> {what}: {} s", start.elapsed().as_secs());
+    if !status.success() {
+        bail!("{what} failed ({status})");
+    }
+    ensure!(status.success());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_ci_script_runs_every_step_and_lets_none_fail_in_silence() {
+        let script = fs::read_to_string(workspace().unwrap().join(".ci/run")).unwrap();
+        for step in [
+            "cargo fmt --all --check",
+            "cargo clippy --workspace --all-targets --locked -- -D warnings",
+            "cargo doc --workspace --no-deps --locked",
+            "cargo xtask codegen --check",
+            "cargo deny check bans licenses sources",
+            "cargo xtask test",
+            "cargo xtask demo",
+        ] {
+            assert!(
+                script
+                    .lines()
+                    .any(|line| line.trim_start().starts_with("step ") && line.contains(step)),
+                "{step}"
+            );
+        }
+        assert!(script.contains("set -euo pipefail"));
+        assert!(!script.contains("|| true"));
+    }
+}
