@@ -393,7 +393,7 @@ mod tests {
             assert_ne!(changed, default, "the change is none");
             changed
         };
-        let cases: [(&str, Change); 12] = [
+        let cases: [(&str, Change); 13] = [
             ("--limit-handshake=1s", |l| {
                 l.handshake_timeout = Duration::from_secs(1);
             }),
@@ -404,6 +404,7 @@ mod tests {
                 l.outgoing_high_water = 1 << 20;
             }),
             ("--limit-calls=5", |l| l.max_calls_in_flight = 5),
+            ("--limit-withdrawn-calls=13", |l| l.max_withdrawn_calls = 13),
             ("--limit-capabilities=6", |l| l.max_exports = 6),
             ("--limit-stranger-time=7s", |l| {
                 l.before_sturdy_ref.deadline = Duration::from_secs(7);

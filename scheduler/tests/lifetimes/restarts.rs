@@ -1,11 +1,13 @@
 //! A scheduler that stops and starts again in the same directories.
 
+use std::path::Path;
+
 use ocluster_joblog::{End, LogConfig, LogStore};
 use ocluster_store::{JobState, SledOptions, SledStore, Store as _};
 
 use crate::support::client::{read_at, result, whole_log};
 use crate::support::site::{Site, set_active, show, workers};
-use crate::support::story;
+use crate::support::{eventually, story};
 
 use super::access::{add, list};
 
@@ -101,6 +103,66 @@ fn a_graceful_stop_tells_every_peer() {
         assert_eq!(outcome.await, Err(format!("Disconnected: {goodbye}")));
         // The worker's job is nobody's any more.
         given.build.released.cancelled().await;
+    });
+}
+
+/// Copies what is on disk of a scheduler that goes on running: what would be left if the power failed now.
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_job_that_ran_when_the_power_failed_is_lost_too() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let mut worker = scheduler.worker("w").await;
+        let job = scheduler.client().await.submit("example");
+        let _given = worker.next().await;
+        read_at(&job.job, 0).await.unwrap();
+        let mut copies = 0;
+        let (mut after, state) =
+            eventually("the job's record and its log are on disk", async || {
+                copies += 1;
+                let mut after = Site::new();
+                let state = after.path().join(format!("state-{copies}"));
+                copy_dir(&site.path().join("state"), &state);
+                let log = std::fs::read_dir(state.join("logs")).unwrap().count();
+                // A copy made in the middle of a write need not be one that can be opened.
+                let store = SledStore::open(&state, SledOptions::default()).ok()?;
+                let open = store.load(0).ok()?.open_jobs.len();
+                drop(store);
+                after.config().state_dir.clone_from(&state);
+                (open == 1 && log > 0).then_some((after, state))
+            })
+            .await;
+        after.config().key_file = None;
+        after.start().await.stop().await;
+
+        let store = SledStore::open(&state, SledOptions::default()).unwrap();
+        assert!(store.load(0).unwrap().open_jobs.is_empty());
+        let records = store.jobs(None, 10).unwrap();
+        let [lost] = records.as_slice() else {
+            panic!("one job was submitted: {records:?}");
+        };
+        assert_eq!(lost.state, JobState::Lost);
+        assert_eq!(lost.cause.as_ref().unwrap().code, "scheduler-restarted");
+        let logs = LogStore::open(&state.join("logs"), LogConfig::default()).unwrap();
+        let log = logs.reader(lost.id.get()).await.unwrap();
+        assert!(
+            matches!(log.end(), Some(End::Broken { reason }) if reason.starts_with("Disconnected: ")),
+            "{:?}",
+            log.end()
+        );
     });
 }
 

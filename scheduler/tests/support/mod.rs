@@ -39,10 +39,7 @@ pub(crate) fn story<F: Future<Output = ()>>(test: F) {
 }
 
 /// Looks again and again until `look` finds something.
-pub(crate) async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let search = async {
         loop {
             if let Some(found) = look().await {
