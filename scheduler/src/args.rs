@@ -383,6 +383,68 @@ mod tests {
     }
 
     #[test]
+    fn every_limit_can_be_set_and_reaches_its_place() {
+        type Change = fn(&mut Limits);
+        let limits = |line: &str| config(&format!("--pools=a {line}")).unwrap().limits;
+        let default = limits("");
+        let with = |change: Change| {
+            let mut changed = default.clone();
+            change(&mut changed);
+            assert_ne!(changed, default, "the change is none");
+            changed
+        };
+        let cases: [(&str, Change); 13] = [
+            ("--limit-handshake=1s", |l| {
+                l.handshake_timeout = Duration::from_secs(1);
+            }),
+            ("--limit-message=1M", |l| l.max_message_bytes = 1 << 20),
+            ("--limit-received=2M", |l| l.max_bytes_in_flight = 2 << 20),
+            ("--limit-waiting=4M", |l| {
+                l.max_outgoing_bytes = 4 << 20;
+                l.outgoing_high_water = 1 << 20;
+            }),
+            ("--limit-calls=5", |l| l.max_calls_in_flight = 5),
+            ("--limit-withdrawn-calls=13", |l| l.max_withdrawn_calls = 13),
+            ("--limit-capabilities=6", |l| l.max_exports = 6),
+            ("--limit-stranger-time=7s", |l| {
+                l.before_sturdy_ref.deadline = Duration::from_secs(7);
+            }),
+            ("--limit-stranger-message=8k", |l| {
+                l.before_sturdy_ref.max_message_bytes = 8 << 10;
+            }),
+            ("--limit-stranger-received=9k", |l| {
+                l.before_sturdy_ref.max_bytes_in_flight = 9 << 10;
+            }),
+            ("--limit-stranger-calls=10", |l| {
+                l.before_sturdy_ref.max_calls_in_flight = 10;
+            }),
+            ("--limit-strangers=11", |l| {
+                l.before_sturdy_ref.max_connections = 11;
+            }),
+            ("--limit-strangers-per-host=12", |l| {
+                l.before_sturdy_ref.max_connections_per_ip = 12;
+            }),
+        ];
+        for (flag, change) in cases {
+            assert_eq!(limits(flag), with(change), "{flag}");
+        }
+        // Every flag there is has its case.
+        let command = <Args as clap::CommandFactory>::command();
+        let mut flags: Vec<&str> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .filter(|flag| flag.starts_with("limit-"))
+            .collect();
+        let mut covered: Vec<&str> = cases
+            .iter()
+            .filter_map(|(flag, _)| flag.strip_prefix("--")?.split('=').next())
+            .collect();
+        flags.sort_unstable();
+        covered.sort_unstable();
+        assert_eq!(flags, covered);
+    }
+
+    #[test]
     fn an_empty_key_file_means_a_new_key_each_time() {
         let line = "ocluster-scheduler --capnp-secret-key-file= --capnp-listen-address=tcp:127.0.0.1:0 --state-dir=s --pools=a";
         let args: Args =

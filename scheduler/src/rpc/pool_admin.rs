@@ -59,7 +59,9 @@ impl pool_admin::Server for PoolAdminServer {
     ) -> capnp::Result<()> {
         let now = self.scheduler.now();
         let state = self.scheduler.look(|cluster| cluster.show(&self.pool, now));
-        results.get().set_state(state.unwrap_or_default());
+        // Upstream's text ends with a line feed, which its admin tool takes off again.
+        let text = format!("{}\n", state.unwrap_or_default());
+        results.get().set_state(&text);
         Ok(())
     }
 
