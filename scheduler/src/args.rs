@@ -78,6 +78,10 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size, help_heading = "Keeping")]
     log_keep_size: u64,
 
+    /// Memory for the descriptions of queued jobs; when it is used up, new jobs are refused.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size, help_heading = "Keeping")]
+    max_queued: u64,
+
     /// Number of finished jobs whose records are kept.
     #[arg(
         long,
@@ -138,6 +142,10 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     limit_capabilities: usize,
 
+    /// Time for the last bytes to leave when the connection is closed.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    limit_goodbye: Duration,
+
     /// Time to present a valid capability.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     limit_stranger_time: Duration,
@@ -194,6 +202,7 @@ impl Args {
             ping_interval: self.worker_ping,
             ping_timeout: self.worker_timeout,
             max_log_bytes: self.log_max_size,
+            max_queued_bytes: bytes(self.max_queued),
             retention: Retention {
                 log_age: Some(self.log_keep).filter(|age| !age.is_zero()),
                 log_bytes: Some(self.log_keep_size).filter(|size| *size > 0),
@@ -226,7 +235,7 @@ impl LimitArgs {
                 max_connections: self.limit_strangers,
                 max_connections_per_ip: self.limit_strangers_per_host,
             },
-            ..Limits::default()
+            close_timeout: self.limit_goodbye,
         }
     }
 }
@@ -393,7 +402,7 @@ mod tests {
             assert_ne!(changed, default, "the change is none");
             changed
         };
-        let cases: [(&str, Change); 13] = [
+        let cases: [(&str, Change); 14] = [
             ("--limit-handshake=1s", |l| {
                 l.handshake_timeout = Duration::from_secs(1);
             }),
@@ -406,6 +415,9 @@ mod tests {
             ("--limit-calls=5", |l| l.max_calls_in_flight = 5),
             ("--limit-withdrawn-calls=13", |l| l.max_withdrawn_calls = 13),
             ("--limit-capabilities=6", |l| l.max_exports = 6),
+            ("--limit-goodbye=14s", |l| {
+                l.close_timeout = Duration::from_secs(14);
+            }),
             ("--limit-stranger-time=7s", |l| {
                 l.before_sturdy_ref.deadline = Duration::from_secs(7);
             }),

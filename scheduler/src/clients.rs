@@ -43,6 +43,20 @@ impl Clients {
         true
     }
 
+    /// Takes one secret away, and the client with its last one.
+    pub(crate) fn remove_secret(&self, hash: &SecretHash) {
+        let mut tables = self.tables.borrow_mut();
+        let Some(client) = tables.by_hash.remove(hash) else {
+            return;
+        };
+        if let Some(hashes) = tables.by_id.get_mut(&client) {
+            hashes.remove(hash);
+            if hashes.is_empty() {
+                tables.by_id.remove(&client);
+            }
+        }
+    }
+
     /// Whose secret this is.
     pub(crate) fn owner(&self, hash: &SecretHash) -> Option<ClientId> {
         self.tables.borrow().by_hash.get(hash).cloned()
@@ -62,6 +76,18 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_goes_with_its_last_secret() {
+        let clients = Clients::default();
+        let alice = ClientId::from("alice");
+        clients.add(&alice, [1; 32]);
+        clients.add(&alice, [2; 32]);
+        clients.remove_secret(&[1; 32]);
+        assert!(clients.is_registered(&alice));
+        clients.remove_secret(&[2; 32]);
+        assert!(!clients.is_registered(&alice));
+    }
 
     #[test]
     fn removing_a_client_takes_all_its_secrets_and_nobody_elses() {

@@ -37,6 +37,8 @@ pub struct Config {
     pub ping_timeout: Duration,
     /// The largest log that is kept of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
+    /// How much memory the descriptions of queued jobs may take, in bytes.
+    pub max_queued_bytes: usize,
     /// What is kept for how long.
     pub retention: Retention,
     /// Log lines counted so far.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use ocluster_scheduling::ClientId;
+use ocluster_vat::SturdyRef;
 use tracing::{info, warn};
 
 use crate::rpc::ClientAccess;
@@ -22,14 +23,15 @@ pub(crate) async fn ensure(
     names: &[String],
 ) -> anyhow::Result<()> {
     for name in names {
+        let client = ClientId::from(name.as_str());
         let file = secrets_dir.join(format!("submit-{name}.cap"));
         if file
             .try_exists()
             .with_context(|| format!("cannot look for {}", file.display()))?
         {
+            check(scheduler, &client, &file);
             continue;
         }
-        let client = ClientId::from(name.as_str());
         if scheduler.clients().is_registered(&client) {
             warn!(
                 "Client \"{client}\" is registered, but \"{}\" is missing: adding a new secret. The old one stays valid; \
@@ -42,4 +44,17 @@ pub(crate) async fn ensure(
         info!("Wrote capability reference to \"{}\"", file.display());
     }
     Ok(())
+}
+
+/// Says so if the file does not give the client access: it is from another key or state directory, or the client was removed.
+fn check(scheduler: &Scheduler, client: &ClientId, file: &Path) {
+    let owner = SturdyRef::load(file)
+        .ok()
+        .and_then(|sturdy_ref| scheduler.clients().owner(&sturdy_ref.id.hash()));
+    if owner.as_ref() != Some(client) {
+        warn!(
+            "\"{}\" gives no access: remove it to have a new one made for client \"{client}\"",
+            file.display()
+        );
+    }
 }

@@ -10,26 +10,25 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures::channel::oneshot;
 use ocluster_api::cluster_capnp::{self, job_descr};
 use ocluster_api::{Descriptor, DescriptorError};
-use ocluster_joblog::{End, LogReader, LogWriter};
-use ocluster_scheduling::{ClientId, Hint, JobId, PoolName};
+use ocluster_joblog::LogReader;
+use ocluster_scheduling::{ClientId, Hint, JobId, PoolName, WorkerName};
 use ocluster_store::{Cause, JobKind, JobRecord, JobState};
 use ocluster_vat::{RpcError, broken_cap, error as rpc_error, guarded_client, promised_cap};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+use crate::follow::follow;
 use crate::rpc::JobServer;
 use crate::state::Scheduler;
-use crate::tail::{self, TailEnd};
 use crate::worker_session::WorkerSession;
 
-/// How long a worker that has reported the result may take to hand over the rest of the log.
-const LOG_GRACE: Duration = Duration::from_secs(60);
+/// The longest text from outside that is kept, in bytes: hints, kinds, outputs.
+pub(crate) const MAX_TEXT: usize = 64 * 1024;
 
 /// A job the scheduler has accepted.
 pub(crate) struct Job {
@@ -50,6 +49,7 @@ pub(crate) struct Job {
 enum Phase {
     Queued {
         descriptor: Descriptor,
+        _charge: Charge,
         /// Keeps the promise that clients hold until a worker takes the job.
         promise: Option<oneshot::Sender<capnp::Result<cluster_capnp::job::Client>>>,
     },
@@ -64,9 +64,17 @@ pub(crate) struct Run {
     worker: Rc<WorkerSession>,
     started_ms: u64,
     log: LogReader,
-    outcome: OnceCell<Result<String, RpcError>>,
+    end: OnceCell<RunEnd>,
     over: Notify,
     cancel: CancellationToken,
+    lost_on_the_way: CancellationToken,
+}
+
+/// How and when a job on a worker ended.
+struct RunEnd {
+    outcome: Result<String, RpcError>,
+    state: JobState,
+    at_ms: u64,
 }
 
 impl Run {
@@ -75,22 +83,76 @@ impl Run {
         &self.log
     }
 
+    /// The worker that has the job.
+    pub(crate) fn worker_name(&self) -> &WorkerName {
+        &self.worker.name
+    }
+
     /// Waits for the job to end.
     pub(crate) async fn outcome(&self) -> Result<String, RpcError> {
         loop {
             // Registered before the look, so that an end in between is not missed.
             let over = self.over.notified();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome.clone();
+            if let Some(end) = self.end.get() {
+                return end.outcome.clone();
             }
             over.await;
         }
+    }
+
+    /// The job has ended, and whoever waits for that is told. Only the first end counts.
+    pub(crate) fn end(&self, outcome: Result<String, RpcError>, state: JobState, at_ms: u64) {
+        self.end.get_or_init(|| RunEnd {
+            outcome,
+            state,
+            at_ms,
+        });
+        self.over.notify_waiters();
     }
 
     /// Tells the worker to stop the job. Nothing happens if it is over, or was told before.
     pub(crate) fn cancel(&self) {
         self.cancel.cancel();
     }
+
+    /// Whether the worker was told to stop the job.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Waits for somebody to cancel the job.
+    pub(crate) async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// The worker gave its request up in the very moment it was given the job: it will never know of it.
+    pub(crate) fn lose_on_the_way(&self) {
+        self.lost_on_the_way.cancel();
+    }
+
+    /// Waits for the job to be lost on its way to the worker.
+    pub(crate) async fn never_reached_the_worker(&self) {
+        self.lost_on_the_way.cancelled().await;
+    }
+
+    /// A lost connection says whose it was: the text goes to people who never heard of this connection.
+    pub(crate) fn explain_loss(&self, error: RpcError) -> RpcError {
+        match error {
+            RpcError::Disconnected(reason) => RpcError::Disconnected(format!(
+                "{reason} (the scheduler lost the worker \"{}\" while it ran this job)",
+                self.worker.name
+            )),
+            other => other,
+        }
+    }
+}
+
+/// A job on its way to a worker.
+pub(crate) struct Given {
+    /// What the worker is to do.
+    pub(crate) descriptor: Descriptor,
+    /// What becomes of it.
+    pub(crate) run: Rc<Run>,
 }
 
 /// What a client said of a job it submits.
@@ -110,11 +172,14 @@ impl Job {
         id: JobId,
         submitted: &Submitted<'_>,
         now_ms: u64,
+        queued_bytes: &Rc<Cell<usize>>,
     ) -> Result<Rc<Self>, DescriptorError> {
-        let hint = submitted.descr.get_cache_hint()?.to_string();
-        let hint = Hint::from(hint.map_err(capnp::Error::from)?);
+        let hint = submitted.descr.get_cache_hint()?;
+        check_length("cache hint", hint.len())?;
+        let hint = Hint::from(hint.to_string().map_err(capnp::Error::from)?);
         let kind = kind_of(submitted.descr)?;
         let descriptor = Descriptor::copy_of(submitted.descr)?;
+        let charge = Charge::new(queued_bytes, descriptor.size_in_bytes());
         Ok(Rc::new(Self {
             id,
             pool: submitted.pool.clone(),
@@ -125,6 +190,7 @@ impl Job {
             queued_ms: now_ms,
             phase: RefCell::new(Phase::Queued {
                 descriptor,
+                _charge: charge,
                 promise: None,
             }),
             held_by_ticket: RefCell::new(None),
@@ -181,12 +247,19 @@ impl Job {
 
     /// The job is no longer queued and will never run: whoever waits for it is told why.
     pub(crate) fn broken_in_queue(&self, scheduler: &Scheduler) {
-        let reason = self.cancel_reason.get();
+        let (code, reason) = if scheduler.is_stopping() {
+            (
+                "scheduler-stopped",
+                "The scheduler was stopped while this job was queued",
+            )
+        } else {
+            (cause_code(JobState::Cancelled), self.cancel_reason.get())
+        };
         let mut record = self.record_of_submission();
         record.state = JobState::Cancelled;
         record.times.ended = Some(scheduler.now_ms());
         record.cause = Some(Cause {
-            code: cause_code(JobState::Cancelled).to_owned(),
+            code: code.to_owned(),
             sentence: reason.to_owned(),
         });
         scheduler.records().write_job(record);
@@ -210,7 +283,7 @@ impl Job {
         scheduler: &Rc<Scheduler>,
         worker: Rc<WorkerSession>,
         worker_job: cluster_capnp::job::Client,
-    ) -> Option<Descriptor> {
+    ) -> Option<Given> {
         let writer = match scheduler.logs().create(self.id.0) {
             Ok(writer) => writer,
             Err(error) => {
@@ -224,9 +297,10 @@ impl Job {
             worker,
             started_ms: scheduler.now_ms(),
             log: writer.reader(),
-            outcome: OnceCell::new(),
+            end: OnceCell::new(),
             over: Notify::new(),
             cancel: CancellationToken::new(),
+            lost_on_the_way: CancellationToken::new(),
         });
         let job: cluster_capnp::job::Client = guarded_client(
             Rc::new(JobServer::new(run.clone())),
@@ -236,6 +310,7 @@ impl Job {
         let Phase::Queued {
             descriptor,
             promise,
+            ..
         } = before
         else {
             self.phase.replace(before);
@@ -246,17 +321,16 @@ impl Job {
             Some(promise) => drop(promise.send(Ok(job))),
             None => drop(self.held_by_ticket.replace(Some(job))),
         }
-        scheduler
-            .records()
-            .write_job(self.record(&run, JobState::Running, None));
-        tokio::task::spawn_local(follow(
+        scheduler.records().write_job(self.record(&run));
+        let following = follow(
             scheduler.clone(),
             self.clone(),
-            run,
+            run.clone(),
             worker_job,
             writer,
-        ));
-        Some(descriptor)
+        );
+        scheduler.tasks().spawn_local(following);
+        Some(Given { descriptor, run })
     }
 
     /// The record of the job while it is queued.
@@ -273,23 +347,26 @@ impl Job {
         record
     }
 
-    fn record(&self, run: &Run, state: JobState, ended_ms: Option<u64>) -> JobRecord {
+    /// The record of the job on a worker, running or over.
+    pub(crate) fn record(&self, run: &Run) -> JobRecord {
         let mut record = self.record_of_submission();
-        record.state = state;
+        record.state = JobState::Running;
         record.worker = Some(run.worker.name.as_str().to_owned());
         record.attempt = 1;
         record.times.started = Some(run.started_ms);
-        record.times.ended = ended_ms;
         record.log_length = run.log.length();
-        match run.outcome.get() {
-            Some(Ok(output)) => record.output.clone_from(output),
-            Some(Err(error)) => {
-                record.cause = Some(Cause {
-                    code: cause_code(state).to_owned(),
-                    sentence: error.reason().to_owned(),
-                });
+        if let Some(end) = run.end.get() {
+            record.state = end.state;
+            record.times.ended = Some(end.at_ms);
+            match &end.outcome {
+                Ok(output) => cut(output).clone_into(&mut record.output),
+                Err(error) => {
+                    record.cause = Some(Cause {
+                        code: cause_code(end.state).to_owned(),
+                        sentence: cut(error.reason()).to_owned(),
+                    });
+                }
             }
-            None => {}
         }
         record
     }
@@ -304,84 +381,9 @@ impl Drop for CancelOnRelease {
     }
 }
 
-/// Follows a job on its worker until both its result and its log are here.
-async fn follow(
-    scheduler: Rc<Scheduler>,
-    job: Rc<Job>,
-    run: Rc<Run>,
-    worker_job: cluster_capnp::job::Client,
-    mut log: LogWriter,
-) {
-    let mut result = worker_job.result_request().send().promise;
-    let mut tail = Box::pin(tail::copy(&worker_job, &mut log));
-    let mut tail_end = None;
-    let mut told_to_cancel = false;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut result => break outcome,
-            end = &mut tail, if tail_end.is_none() => tail_end = Some(end),
-            () = run.cancel.cancelled(), if !told_to_cancel => {
-                told_to_cancel = true;
-                // The answer says nothing: the result will tell.
-                tokio::task::spawn_local(worker_job.cancel_request().send().promise);
-            }
-        }
-    };
-    let outcome = outcome
-        .and_then(|response| Ok(response.get()?.get_output()?.to_string()?))
-        .map_err(|error| explain_loss(&run.worker, error.into()));
-    let state = match &outcome {
-        Ok(_) => JobState::Passed,
-        Err(RpcError::Disconnected(_)) => JobState::Lost,
-        Err(error) if told_to_cancel || error.reason() == "Build cancelled" => JobState::Cancelled,
-        Err(_) => JobState::Failed,
-    };
-    info!(job = %job.id, worker = %run.worker.name, state = state.name(), "Job ended");
-    if run.outcome.set(outcome).is_err() {
-        warn!(job = %job.id, "A job ended twice");
-    }
-    run.over.notify_waiters();
-    scheduler.job_finished(job.id);
-
-    let end = match tail_end {
-        Some(end) => end,
-        None => tokio::time::timeout(LOG_GRACE, &mut tail)
-            .await
-            .unwrap_or_else(|_| {
-                TailEnd::Worker(RpcError::Failed(
-                    "the worker did not complete the log in time".into(),
-                ))
-            }),
-    };
-    drop(tail);
-    let end = match end {
-        TailEnd::Complete => End::Closed,
-        TailEnd::Worker(error) => End::Broken {
-            reason: explain_loss(&run.worker, error).to_string(),
-        },
-        TailEnd::Disk(error) => End::Broken {
-            reason: RpcError::Failed(format!("The rest of this log could not be kept: {error}"))
-                .to_string(),
-        },
-    };
-    if let Err(error) = log.finish(end).await {
-        warn!(job = %job.id, %error, "Cannot complete this job's log");
-    }
-    let ended = Some(scheduler.now_ms());
-    scheduler
-        .records()
-        .write_job(job.record(&run, state, ended));
-}
-
-/// A lost connection says whose it was: the text goes to people who never heard of this connection.
-fn explain_loss(worker: &WorkerSession, error: RpcError) -> RpcError {
-    match error {
-        RpcError::Disconnected(reason) => RpcError::Disconnected(format!(
-            "{reason} (the scheduler lost the worker \"{}\" while it ran this job)",
-            worker.name
-        )),
-        other => other,
-    }
+/// The first 64 KiB of a text from outside: records are kept in memory while they wait for the disk.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 fn cause_code(state: JobState) -> &'static str {
@@ -389,6 +391,36 @@ fn cause_code(state: JobState) -> &'static str {
         JobState::Lost => "worker-lost",
         JobState::Cancelled => "cancelled",
         _ => "build-failed",
+    }
+}
+
+fn check_length(what: &str, length: usize) -> capnp::Result<()> {
+    if length > MAX_TEXT {
+        let reason = format!("its {what} has {length} bytes, and {MAX_TEXT} are allowed");
+        return Err(rpc_error::failed(reason));
+    }
+    Ok(())
+}
+
+/// A job's share of the memory that queued descriptions take, given back when dropped.
+struct Charge {
+    total: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(total: &Rc<Cell<usize>>, bytes: usize) -> Self {
+        total.set(total.get() + bytes);
+        Self {
+            total: total.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
     }
 }
 

@@ -24,6 +24,7 @@ pub mod run;
 mod clients;
 mod clock;
 mod default_clients;
+mod follow;
 mod housekeeping;
 mod http;
 mod job;

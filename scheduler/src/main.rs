@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             return ocluster_cli::ExitCode::Usage.into();
         }
     };
+    ocluster_cli::raise_file_limit();
     ocluster_cli::run(async |interrupt| {
         match ocluster_scheduler::run(config, interrupt.token().clone(), |_| {}).await {
             Ok(()) => ocluster_cli::ExitCode::Success,

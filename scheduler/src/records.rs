@@ -18,19 +18,26 @@ impl Records {
 
     /// Queues changes to be written soon, in order.
     ///
-    /// An error is logged and shows in `/health`; what is running goes on, because it does not depend on the store.
-    pub(crate) fn write(&self, changes: Vec<Change>) {
+    /// What is running goes on whatever happens here, because it does not depend on the store.
+    ///
+    /// # Errors
+    /// Why they were not taken, which is logged as well.
+    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         if changes.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.store.submit(changes) {
-            error!(%error, "Cannot write down a change");
+        match self.store.submit(changes) {
+            Ok(_pressure) => Ok(()),
+            Err(error) => {
+                error!(%error, "Cannot write down a change");
+                Err(error)
+            }
         }
     }
 
-    /// Queues the record of a job.
+    /// Queues the record of a job. A record that cannot be written is missing; the log says so.
     pub(crate) fn write_job(&self, record: JobRecord) {
-        self.write(vec![Change::JobRecorded(Box::new(record))]);
+        let _ = self.write(vec![Change::JobRecorded(Box::new(record))]);
     }
 
     /// Writes changes and waits for them, and all before them, to be on disk.

@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
 use ocluster_store::{
-    Cause, Change, JobIds, JobState, SledOptions, SledStore, Snapshot, Store as _, Writer,
-    WriterConfig, day_of_ms,
+    Cause, Change, JobIds, JobState, SledOptions, SledStore, Snapshot, Store as _, StoreError,
+    Writer, WriterConfig, day_of_ms,
 };
 use ocluster_vat::{
     Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef,
@@ -138,7 +138,7 @@ async fn serve(
         logs,
     } = prepared;
     let records = Records::new(writer.handle());
-    close_abandoned_jobs(&records, &logs, &snapshot).await;
+    close_abandoned_jobs(&records, &logs, &snapshot).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
     let scheduler = Rc::new(Scheduler::new(
         cluster(&config, &snapshot),
@@ -147,6 +147,7 @@ async fn serve(
         job_ids,
         logs.clone(),
         Box::new(SystemClock),
+        config.max_queued_bytes,
     ));
 
     let listener = Listener::bind(&config.listen)?;
@@ -202,7 +203,8 @@ async fn serve(
         stats: stats.clone(),
         io: io.clone(),
     };
-    let mut served = tokio::task::spawn_local(server.run(shutdown.clone()));
+    let serving = CancellationToken::new();
+    let mut served = tokio::task::spawn_local(server.run(serving.clone()));
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
@@ -221,6 +223,8 @@ async fn serve(
     }
     info!("Stopping");
     housekeeping.abort();
+    scheduler.begin_stopping();
+    serving.cancel();
     let stopped = async {
         // Connections get their goodbye; after that nothing new comes in, and what was decided goes to disk.
         match served.await {
@@ -228,6 +232,7 @@ async fn serve(
             Ok(Err(error)) => warn!(%error, "The server ended badly"),
             Err(error) => warn!(%error, "The server crashed"),
         }
+        scheduler.tasks().wait().await;
         logs.close().await;
         writer.close().await
     };
@@ -265,7 +270,11 @@ fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
 }
 
 /// Jobs that were open when the last run of the scheduler ended: their clients and workers have lost them.
-async fn close_abandoned_jobs(records: &Records, logs: &LogStore, snapshot: &Snapshot) {
+async fn close_abandoned_jobs(
+    records: &Records,
+    logs: &LogStore,
+    snapshot: &Snapshot,
+) -> Result<(), StoreError> {
     let reason = "Disconnected: the scheduler was restarted while this job ran";
     for log in logs.break_unfinished(reason).await {
         info!(
@@ -277,15 +286,24 @@ async fn close_abandoned_jobs(records: &Records, logs: &LogStore, snapshot: &Sna
     let now = SystemClock.now_ms();
     let changes = snapshot.open_jobs.iter().map(|job| {
         let mut job = job.clone();
-        job.state = JobState::Lost;
         job.times.ended = Some(now);
+        let sentence = match job.state {
+            JobState::Queued => "The scheduler was restarted while this job was queued",
+            _ => "The scheduler was restarted while this job ran",
+        };
+        job.state = JobState::Lost;
         job.cause = Some(Cause {
             code: "scheduler-restarted".to_owned(),
-            sentence: "The scheduler was restarted while this job ran.".to_owned(),
+            sentence: sentence.to_owned(),
         });
         Change::JobRecorded(Box::new(job))
     });
-    records.write(changes.collect());
+    let changes: Vec<Change> = changes.collect();
+    // In pieces, each waited for: there may be more than the store takes at once.
+    for piece in changes.chunks(4096) {
+        records.commit(piece.to_vec()).await?;
+    }
+    Ok(())
 }
 
 /// The secrets of the services that exist as long as the scheduler runs.

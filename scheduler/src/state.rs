@@ -8,25 +8,26 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use ocluster_api::DescriptorError;
 use ocluster_api::cluster_capnp::{self, worker};
-use ocluster_api::{Descriptor, DescriptorError};
 use ocluster_joblog::LogStore;
 use ocluster_scheduling::{
     Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId, WorkerName,
 };
-use ocluster_store::{Change, JobIds};
+use ocluster_store::{Change, JobIds, StoreError};
 use ocluster_vat::{Connection, error as rpc_error};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::job::{Job, Submitted};
+use crate::job::{Given, Job, Submitted};
 use crate::records::{self, Records};
 use crate::worker_session::WorkerSession;
 
 /// The answer to a worker's `pop`: a job, or the end of its registration.
-pub(crate) type PopAnswer = capnp::Result<Descriptor>;
+pub(crate) type PopAnswer = capnp::Result<Given>;
 
 /// All of the scheduler's state. Lives on the vat thread.
 pub(crate) struct Scheduler {
@@ -44,6 +45,15 @@ pub(crate) struct Scheduler {
     next_pop: Cell<u64>,
     /// Woken whenever a worker joins.
     joined: Notify,
+    /// The tasks that follow running jobs.
+    tasks: TaskTracker,
+    /// Memory that the descriptions of queued jobs take, in bytes, and how much they may take.
+    queued_bytes: Rc<Cell<usize>>,
+    max_queued_bytes: usize,
+    /// Set when nothing is to be given out any more.
+    stopping: Cell<bool>,
+    /// Why the last changes could not even be queued for the store.
+    unwritten: RefCell<Option<StoreError>>,
     busy: Cell<bool>,
     wakes: RefCell<VecDeque<PopId>>,
     posted: RefCell<VecDeque<Event>>,
@@ -66,10 +76,26 @@ pub(crate) enum SubmitError {
     Description(#[from] DescriptorError),
     /// No number could be had for the job.
     #[error("The scheduler cannot take new jobs: {0}")]
-    Store(#[from] ocluster_store::StoreError),
+    Store(#[from] StoreError),
+    /// Too many, or too large, jobs wait already.
+    #[error(
+        "The queued jobs take {held} bytes, which is as much as the scheduler may hold: try again later"
+    )]
+    Full { held: usize },
     /// The core said no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// Why a change that is to survive a restart was not made, or may not survive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// The core said no; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was made, but may be forgotten at the next restart.
+    #[error("The change is in force, but could not be written down: {0}")]
+    Unwritten(#[from] StoreError),
 }
 
 impl Scheduler {
@@ -80,6 +106,7 @@ impl Scheduler {
         job_ids: JobIds,
         logs: LogStore,
         clock: Box<dyn Clock>,
+        max_queued_bytes: usize,
     ) -> Self {
         Self {
             cluster: RefCell::new(cluster),
@@ -94,6 +121,11 @@ impl Scheduler {
             next_worker: Cell::new(0),
             next_pop: Cell::new(0),
             joined: Notify::new(),
+            tasks: TaskTracker::new(),
+            queued_bytes: Rc::default(),
+            max_queued_bytes,
+            stopping: Cell::new(false),
+            unwritten: RefCell::default(),
             busy: Cell::new(false),
             wakes: RefCell::default(),
             posted: RefCell::default(),
@@ -110,6 +142,22 @@ impl Scheduler {
 
     pub(crate) fn logs(&self) -> &LogStore {
         &self.logs
+    }
+
+    /// Where the tasks that follow running jobs are started.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// From now on nothing is given out, and what ends does so because the scheduler stops.
+    pub(crate) fn begin_stopping(&self) {
+        self.stopping.set(true);
+        self.tasks.close();
+    }
+
+    /// Whether the scheduler is about to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -156,19 +204,36 @@ impl Scheduler {
         for effect in effects.list {
             self.perform(effect, &mut changes);
         }
-        self.records.write(changes);
+        if let Err(error) = self.records.write(changes) {
+            self.unwritten.replace(Some(error));
+        }
         effects.outcome
     }
 
-    /// Runs woken requests and posted events until there are none.
+    /// As [`Scheduler::handle`], for a change that is to survive a restart: waits until it is on disk.
+    ///
+    /// The change itself is made when this is first polled, and stays made if the wait is given up.
+    ///
+    /// # Errors
+    /// The core's refusal, or that the change is made but may be forgotten at the next restart.
+    pub(crate) async fn handle_durably(self: &Rc<Self>, event: Event) -> Result<(), ChangeError> {
+        self.unwritten.take();
+        self.handle(event)?;
+        match self.unwritten.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(self.records.flushed().await?),
+        }
+    }
+
+    /// Runs posted events and woken requests until there are none. What has ended comes first, so that nothing is given to it.
     fn settle(self: &Rc<Self>) {
         loop {
             // Taken out in statements of their own, so that nothing is borrowed during the step.
-            let woken = self.wakes.borrow_mut().pop_front();
-            let event = match woken {
-                Some(pop) => Event::PopResumed { pop },
-                None => match self.posted.borrow_mut().pop_front() {
-                    Some(event) => event,
+            let posted = self.posted.borrow_mut().pop_front();
+            let event = match posted {
+                Some(event) => event,
+                None => match self.wakes.borrow_mut().pop_front() {
+                    Some(pop) => Event::PopResumed { pop },
                     None => return,
                 },
             };
@@ -211,18 +276,30 @@ impl Scheduler {
         }
     }
 
-    fn give(self: &Rc<Self>, pop: PopId, job: JobId, worker: WorkerId) {
+    fn give(self: &Rc<Self>, pop: PopId, id: JobId, worker: WorkerId) {
         let session = self.workers.borrow().get(&worker).cloned();
-        let found = self.jobs.borrow().get(&job).cloned();
-        let (Some(waiting), Some(job), Some(session)) = (self.take_pop(pop), found, session) else {
-            self.post(Event::Finished { job });
-            return;
-        };
-        let id = job.id;
-        match job.start(self, session, waiting.job) {
-            // If the caller went away this very moment, its job capability goes too, and the job ends as lost.
-            Some(descriptor) => drop(waiting.answer.send(Ok(descriptor))),
-            None => self.job_finished(id),
+        let job = self.jobs.borrow().get(&id).cloned();
+        let waiting = self.take_pop(pop);
+        match (job, waiting, session) {
+            (Some(job), Some(waiting), Some(session)) if !self.stopping.get() => {
+                match job.start(self, session, waiting.job) {
+                    // If the caller goes away before it looks, the drop of its request says so.
+                    Some(given) => {
+                        if let Err(Ok(given)) = waiting.answer.send(Ok(given)) {
+                            given.run.lose_on_the_way();
+                        }
+                    }
+                    None => self.job_finished(id),
+                }
+            }
+            (job, ..) => {
+                // The worker left in this very moment, or nothing is given out any more.
+                if let Some(job) = job {
+                    job.set_cancel_reason("Worker disconnected");
+                    job.broken_in_queue(self);
+                }
+                self.job_finished(id);
+            }
         }
     }
 
@@ -241,8 +318,16 @@ impl Scheduler {
         submitted: &Submitted<'_>,
     ) -> Result<Rc<Job>, SubmitError> {
         self.check_pool(&submitted.pool)?;
+        if let Err(error) = &*self.records.store().health().borrow() {
+            return Err(error.clone().into());
+        }
+        if self.queued_bytes.get() >= self.max_queued_bytes {
+            return Err(SubmitError::Full {
+                held: self.queued_bytes.get(),
+            });
+        }
         let id = JobId(self.job_ids.borrow_mut().next_id()?.get());
-        let job = Job::new(id, submitted, self.now_ms())?;
+        let job = Job::new(id, submitted, self.now_ms(), &self.queued_bytes)?;
         self.jobs.borrow_mut().insert(id, job.clone());
         // Before the event, which may lead to the next state at once.
         self.records.write_job(job.record_of_submission());
@@ -255,7 +340,8 @@ impl Scheduler {
         });
         if let Err(refusal) = queued {
             self.jobs.borrow_mut().remove(&id);
-            self.records.write(vec![Change::JobDropped {
+            // Unless it cannot be written, when the record was not either.
+            let _ = self.records.write(vec![Change::JobDropped {
                 id: job.record_of_submission().id,
             }]);
             return Err(refusal.into());
@@ -400,6 +486,9 @@ impl AskedPop {
 
 impl Drop for AskedPop {
     fn drop(&mut self) {
+        if let Ok(Ok(given)) = self.answer.try_recv() {
+            given.run.lose_on_the_way();
+        }
         if self.scheduler.take_pop(self.pop).is_some() {
             self.scheduler.post(Event::PopWithdrawn { pop: self.pop });
         }

@@ -144,6 +144,22 @@ impl<'a> Worker<'a> {
         entries.flatten().map(|entry| entry.path()).collect()
     }
 
+    /// The logs that it keeps for jobs.
+    #[must_use]
+    pub fn spooled_logs(&self) -> Vec<PathBuf> {
+        let mut logs = Vec::new();
+        let mut directories = vec![self.state_directory().join("spool")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => directories.push(entry.path()),
+                    _ => logs.push(entry.path()),
+                }
+            }
+        }
+        logs
+    }
+
     /// Where it keeps its state.
     #[must_use]
     pub fn state_directory(&self) -> PathBuf {

@@ -49,6 +49,24 @@ fn a_client_that_is_killed_in_the_middle_cancels_its_job() -> Result<()> {
 }
 
 #[test]
+fn a_job_that_is_over_leaves_no_files_on_its_worker() -> Result<()> {
+    Story::tell(&["docker"], |story| {
+        let mut cluster = Cluster::start(story)?;
+        let worker = cluster.add_worker("w1")?;
+        let alice = cluster.add_client("alice")?;
+        let base = story.base_image()?;
+        let good = Dockerfile::from(&base).step("RUN echo one");
+        alice.submit(&Submission::of(&good))?.success()?;
+        let bad = Dockerfile::from(&base).step("RUN false");
+        alice.submit(&Submission::of(&bad))?.exits_with(1)?;
+        wait_for("the worker's files to be gone", SOON, || {
+            let left = (worker.temporary_files(), worker.spooled_logs());
+            Ok((left == (Vec::new(), Vec::new())).then_some(()))
+        })
+    })
+}
+
+#[test]
 fn a_job_that_is_cancelled_while_it_waits_never_runs() -> Result<()> {
     Story::tell(&["docker"], |story| {
         // Given a busy worker, and a job that waits for it,

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     };
     // Counted for the worker's own metrics.
     let _log_counts = args.log().start();
+    ocluster_cli::raise_file_limit();
     ocluster_cli::run(async |interrupt| {
         let run =
             async { ocluster_worker::run(args.into_config()?, interrupt.token().clone()).await };

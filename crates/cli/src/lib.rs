@@ -40,5 +40,5 @@ pub use log_counts::{LogCount, LogCounts};
 pub use logging::LogArgs;
 pub use ocaml_string::ocaml_string;
 pub use output::OutputMode;
-pub use runtime::{Interrupt, Signal, run};
+pub use runtime::{Interrupt, Signal, raise_file_limit, run};
 pub use table::Table;

@@ -64,6 +64,20 @@ impl Interrupt {
     }
 }
 
+/// Raises the number of files this process may have open to what it may ask for: a scheduler has one for each connection and each log
+/// that is read, and the usual 1,024 are few. A system that refuses leaves things as they are.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "Cannot raise the number of open files");
+    }
+}
+
 /// Runs `program` to its end on this thread, in a runtime where local tasks can be spawned.
 pub fn run<F>(program: impl FnOnce(Interrupt) -> F) -> ExitCode
 where

@@ -41,14 +41,16 @@ impl ClientAccess {
         let id = ServiceId::random()?;
         let hash = id.hash();
         self.scheduler.clients().add(client, hash);
-        self.scheduler
-            .records()
-            .commit(vec![Change::ClientAdded {
-                hash,
-                client: client.as_str().to_owned(),
-                created_day: day_of_ms(self.scheduler.now_ms()),
-            }])
-            .await?;
+        let written = self.scheduler.records().commit(vec![Change::ClientAdded {
+            hash,
+            client: client.as_str().to_owned(),
+            created_day: day_of_ms(self.scheduler.now_ms()),
+        }]);
+        if let Err(error) = written.await {
+            // A secret that nobody was told must not keep the name.
+            self.scheduler.clients().remove_secret(&hash);
+            return Err(error.into());
+        }
         info!("Created new submission endpoint for client \"{client}\"");
         Ok(id)
     }

@@ -8,7 +8,7 @@ use ocluster_vat::error as rpc_error;
 
 use super::progress::Reporter;
 use super::update;
-use crate::state::Scheduler;
+use crate::state::{ChangeError, Scheduler};
 
 /// One pool's administration.
 pub(crate) struct PoolAdminServer {
@@ -23,14 +23,8 @@ impl PoolAdminServer {
 
     /// Makes a change that is to survive a restart, and waits until it does.
     async fn change(&self, event: Event) -> capnp::Result<()> {
-        self.scheduler
-            .handle(event)
-            .map_err(|refusal| rpc_error::failed(words(&refusal)))?;
-        self.scheduler
-            .records()
-            .flushed()
-            .await
-            .map_err(|error| rpc_error::failed(error.to_string()))
+        let changed = self.scheduler.handle_durably(event).await;
+        changed.map_err(|error| rpc_error::failed(words(&error)))
     }
 
     fn set_admin_pause(&self, name: &WorkerName, active: bool, auto_create: bool) -> Event {
@@ -43,10 +37,12 @@ impl PoolAdminServer {
     }
 }
 
-/// A refusal in the words that upstream's admin tool prints, and scripts look for.
-fn words(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::StillConnected(name) => format!("Worker \"{name}\" is still connected!"),
+/// What went wrong, in the words that upstream's admin tool prints, and scripts look for.
+fn words(error: &ChangeError) -> String {
+    match error {
+        ChangeError::Refused(Refusal::StillConnected(name)) => {
+            format!("Worker \"{name}\" is still connected!")
+        }
         other => other.to_string(),
     }
 }
@@ -150,16 +146,11 @@ impl pool_admin::Server for PoolAdminServer {
         let name = WorkerName::from(params.get()?.get_worker()?.to_str()?);
         let pool = self.pool.clone();
         let unknown = format!("Worker \"{name}\" not known in this pool");
-        let forgotten = self.scheduler.handle(Event::Forgotten { pool, name });
-        match forgotten {
-            Err(Refusal::UnknownWorker) => Err(rpc_error::failed(unknown)),
+        let forgotten = Event::Forgotten { pool, name };
+        match self.scheduler.handle_durably(forgotten).await {
+            Ok(()) => Ok(()),
+            Err(ChangeError::Refused(Refusal::UnknownWorker)) => Err(rpc_error::failed(unknown)),
             Err(other) => Err(rpc_error::failed(words(&other))),
-            Ok(()) => self
-                .scheduler
-                .records()
-                .flushed()
-                .await
-                .map_err(|error| rpc_error::failed(error.to_string())),
         }
     }
 

@@ -36,8 +36,8 @@ impl queue::Server for QueueServer {
             .scheduler
             .ask(self.session.id, params.get_job()?)
             .map_err(|_| rpc_error::failed("Worker disconnected"))?;
-        let descriptor = asked.answer().await?;
-        results.get().set_descr(descriptor.message().get()?)
+        let given = asked.answer().await?;
+        results.get().set_descr(given.descriptor.message().get()?)
     }
 
     async fn set_active(

@@ -9,6 +9,7 @@ use ocluster_vat::{Connection, error as rpc_error, guarded_client};
 use tracing::{info, warn};
 
 use super::queue::{LeaveOnRelease, QueueServer};
+use crate::job::MAX_TEXT;
 use crate::state::Scheduler;
 use crate::worker_session::WorkerSession;
 
@@ -52,19 +53,21 @@ impl RegistrationServer {
         while let Some(rival) = self.scheduler.worker(&self.pool, name) {
             let ping = rival.object();
             let ping = ocluster_vat::ping(&ping);
-            match tokio::time::timeout(RIVAL_PING, ping).await {
-                Ok(Ok(())) => {
-                    warn!(pool = %self.pool, "Worker \"{name}\" already registered!");
-                    return Err(rpc_error::failed("Worker already registered!"));
-                }
-                Ok(Err(_)) | Err(_) => {
-                    warn!(pool = %self.pool, "Worker \"{name}\" does not answer, and another one takes its place");
-                    self.scheduler.worker_left(&rival);
-                    rival
-                        .connection
-                        .disconnect("another worker of the same name took the place of this one");
-                }
+            let answered = tokio::time::timeout(RIVAL_PING, ping).await;
+            // An answer may be queued behind much else; any byte is a sign of life.
+            let alive = match answered {
+                Ok(answer) => answer.is_ok(),
+                Err(_) => rival.connection.last_received() < RIVAL_PING,
+            };
+            if alive {
+                warn!(pool = %self.pool, "Worker \"{name}\" already registered!");
+                return Err(rpc_error::failed("Worker already registered!"));
             }
+            warn!(pool = %self.pool, "Worker \"{name}\" does not answer, and another one takes its place");
+            self.scheduler.worker_left(&rival);
+            rival
+                .connection
+                .disconnect("another worker of the same name took the place of this one");
         }
         Ok(())
     }
@@ -113,7 +116,14 @@ impl registration::Server for RegistrationServer {
         if !params.has_worker() {
             return Err(rpc_error::failed("Missing worker argument!"));
         }
-        let name = WorkerName::from(params.get_name()?.to_str()?);
+        let name = params.get_name()?.to_str()?;
+        if name.len() > MAX_TEXT {
+            return Err(rpc_error::failed(format!(
+                "The worker's name has {} bytes, and {MAX_TEXT} are allowed",
+                name.len()
+            )));
+        }
+        let name = WorkerName::from(name);
         let capacity = u32::try_from(params.get_capacity()).unwrap_or(0);
         let cap = params.get_worker()?;
         self.make_way(&name).await?;

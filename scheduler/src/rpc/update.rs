@@ -48,6 +48,11 @@ pub(super) async fn update(
             break;
         }
     }
+    if session.left.is_cancelled() {
+        return Err(rpc_error::failed(
+            "The worker left before it could be updated",
+        ));
+    }
     reporter.report("Restarting").await;
     info!(%pool, "Updating worker \"{name}\"");
     match session.cap.self_update_request().send().promise.await {

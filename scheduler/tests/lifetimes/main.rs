@@ -1,7 +1,7 @@
 //! What becomes of jobs, whoever lets go of what and whenever: the scheduler as its workers, clients and admins see it.
 //!
 //! Layout: `upstream_suite` has OCluster's own integration tests, one for one; `cancellation` is the table of what cancels a job;
-//! `operations` is what an admin does; `access` is who may submit; `logs` is about following them; `restarts` and `liveness` are
+//! `operations` is what an admin does; `access` is who may submit; `logs` is about following them; `bounds` is what is refused; `restarts` and `liveness` are
 //! about schedulers that stop and workers that hang.
 
 #![allow(
@@ -12,6 +12,7 @@
 )]
 
 mod access;
+mod bounds;
 mod cancellation;
 mod liveness;
 mod logs;

@@ -54,6 +54,7 @@ impl Site {
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(60),
             max_log_bytes: 0,
+            max_queued_bytes: usize::MAX,
             retention: Retention {
                 log_age: None,
                 log_bytes: None,

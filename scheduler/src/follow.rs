@@ -1,0 +1,90 @@
+//! Following a job on its worker: waits for its result, copies its log, passes a cancel on, and writes down how it ended.
+//!
+//! What clients are told depends on nothing here that waits for a disk: the result is theirs as soon as the worker has given it.
+
+use std::rc::Rc;
+
+use ocluster_api::cluster_capnp::job;
+use ocluster_joblog::{End, LogWriter};
+use ocluster_store::JobState;
+use ocluster_vat::RpcError;
+use tracing::{info, warn};
+
+use crate::job::{Job, Run};
+use crate::state::Scheduler;
+use crate::tail::{self, TailEnd};
+
+/// Follows a job until both its result and its log are here.
+pub(crate) async fn follow(
+    scheduler: Rc<Scheduler>,
+    job: Rc<Job>,
+    run: Rc<Run>,
+    worker_job: job::Client,
+    log: LogWriter,
+) {
+    let ended = async {
+        let outcome = outcome(&run, &worker_job).await;
+        let state = state_after(&run, &outcome);
+        info!(job = %job.id, worker = %run.worker_name(), state = state.name(), "Job ended");
+        run.end(outcome, state, scheduler.now_ms());
+        scheduler.records().write_job(job.record(&run));
+        scheduler.job_finished(job.id);
+    };
+    tokio::join!(ended, keep_log(&job, &run, &worker_job, log));
+    // Once more, with the length of the whole log.
+    scheduler.records().write_job(job.record(&run));
+}
+
+/// Copies the job's log, and ends the copy as the worker's own log ends.
+async fn keep_log(job: &Job, run: &Run, worker_job: &job::Client, mut log: LogWriter) {
+    let end = match tail::copy(worker_job, run, &mut log).await {
+        TailEnd::Complete => End::Closed,
+        TailEnd::Worker(error) => End::Broken {
+            reason: run.explain_loss(error).to_string(),
+        },
+        TailEnd::Disk(error) => End::Broken {
+            reason: RpcError::Failed(format!("The rest of this log could not be kept: {error}"))
+                .to_string(),
+        },
+    };
+    if let Err(error) = log.finish(end).await {
+        warn!(job = %job.id, %error, "Cannot complete this job's log");
+    }
+}
+
+/// Waits for the job's result. A cancel is passed on to the worker once.
+async fn outcome(run: &Run, worker_job: &job::Client) -> Result<String, RpcError> {
+    let result = worker_job.result_request().send().promise;
+    tokio::pin!(result);
+    let mut told_to_cancel = false;
+    let response = loop {
+        tokio::select! {
+            response = &mut result => break response,
+            () = run.cancelled(), if !told_to_cancel => {
+                told_to_cancel = true;
+                // The answer says nothing: the result will tell.
+                tokio::task::spawn_local(worker_job.cancel_request().send().promise);
+            }
+            () = run.never_reached_the_worker() => {
+                return Err(RpcError::Disconnected(format!(
+                    "the worker \"{}\" withdrew its request as it was given this job",
+                    run.worker_name()
+                )));
+            }
+        }
+    };
+    response
+        .and_then(|response| Ok(response.get()?.get_output()?.to_string()?))
+        .map_err(|error| run.explain_loss(error.into()))
+}
+
+fn state_after(run: &Run, outcome: &Result<String, RpcError>) -> JobState {
+    match outcome {
+        Ok(_) => JobState::Passed,
+        Err(RpcError::Disconnected(_)) => JobState::Lost,
+        Err(error) if run.is_cancelled() || error.reason() == "Build cancelled" => {
+            JobState::Cancelled
+        }
+        Err(_) => JobState::Failed,
+    }
+}
