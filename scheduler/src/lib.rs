@@ -1,8 +1,9 @@
 //! The scheduler: holds pools of queued jobs, hands them to the workers that dial in, and keeps every job's log and record.
 //!
-//! Layout: [`run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
-//! events and performs effects. `job` is one job's life from submission to result, `worker_session` one worker's stay,
-//! `clients` who may submit, `rpc/` the interfaces that peers see, `http` and `metrics` what Prometheus sees.
+//! Layout: [`mod@run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
+//! events and performs effects. `job` is one job's life from submission to result, `follow` and `tail` what is learned from its worker,
+//! `worker_session` one worker's stay, `clients` who may submit, `rpc/` the interfaces that peers see, `http` and `metrics` what
+//! Prometheus sees.
 //!
 //! All of it lives on one thread, the vat thread, and never blocks it: disks are reached through the store's writer and the log
 //! store, which have threads of their own. There are no locks here, and no decision about scheduling either.
