@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use ocluster_cli::{CapArgs, LogArgs};
 
-use crate::agent::Config;
+use crate::agent::{Config, PRUNE_RETRY};
+use crate::disk_care::{DiskLimit, FreePercent, ImagesSize};
 use crate::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Pull};
 
 /// Take jobs from a pool and run them.
@@ -33,6 +34,14 @@ pub struct Args {
     /// engine does not have.
     #[arg(long, value_name = "WHEN", default_value_t = Pull::Always)]
     docker_pull: Pull,
+
+    /// Prune Docker when less than this share of the space or of the inodes below its root directory is free: 0 to 100.
+    #[arg(long, value_name = "PCT")]
+    prune_threshold: Option<FreePercent>,
+
+    /// Prune Docker when its images take more than this many GB. Not used with --prune-threshold.
+    #[arg(long, value_name = "GB")]
+    docker_max_df_size: Option<ImagesSize>,
 
     /// Also run custom jobs of the kind "test", which sleep, print, fail or hang as told. For trying a cluster out.
     #[arg(long)]
@@ -63,6 +72,10 @@ impl Args {
             engine: EngineAddress::from_environment()?,
             ..DockerConfig::default()
         };
+        let disk_limit = match (self.prune_threshold, self.docker_max_df_size) {
+            (Some(free), _) => Some(DiskLimit::Free(free)),
+            (None, size) => size.map(DiskLimit::Images),
+        };
         Ok(Config {
             cap: self
                 .cap
@@ -76,6 +89,8 @@ impl Args {
                 test_kind: self.allow_test_jobs,
                 ..Executors::default()
             },
+            disk_limit,
+            prune_retry: PRUNE_RETRY,
             max_log_bytes: self.log_max_size,
             git_child: None,
         })
