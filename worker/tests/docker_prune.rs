@@ -114,7 +114,7 @@ async fn open_gate(docker: &Docker, container: &str) {
 async fn a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back() {
     needs_docker!("a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back");
     // Given an engine on a small disk with plenty of room, a worker that asks for jobs,
-    let disk = SmallDisk::mount(400);
+    let disk = SmallDisk::mount(128);
     let engine = PrivateEngine::start_on(disk.path()).await;
     let docker = engine.docker();
     assert_eq!(engine.executor().root_dir().await.unwrap(), disk.path());
@@ -127,8 +127,8 @@ async fn a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back() {
     )
     .start(engine.executor());
     let container = build.rest_of_line(" ---> Running in ").await;
-    // and an image that nobody uses and that takes half of the disk.
-    let big = Job::fresh("RUN dd if=/dev/zero of=/big bs=1M count=200");
+    // and an image that nobody uses and that takes a third of the disk.
+    let big = Job::fresh("RUN dd if=/dev/zero of=/big bs=1M count=45");
     let (outcome, log) = big.run(&engine.executor()).await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{log}");
     let (_, image) = log.trim_end().rsplit_once("Successfully built ").unwrap();
