@@ -96,3 +96,45 @@ impl Args {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
+        let words = [
+            "ocluster-worker",
+            "capnp://insecure@127.0.0.1:9000/c2VjcmV0",
+            "--name=w",
+            "--state-dir=/nonexistent",
+        ];
+        ocluster_cli::args::parse_from(words.iter().chain(flags))
+    }
+
+    fn disk_limit(flags: &[&str]) -> Option<DiskLimit> {
+        parse(flags).unwrap().into_config().unwrap().disk_limit
+    }
+
+    #[test]
+    fn the_threshold_comes_before_the_size_of_images() {
+        let free = Some(DiskLimit::Free("20".parse().unwrap()));
+        let size = Some(DiskLimit::Images(ImagesSize::from_bytes(5_000_000_000)));
+        assert_eq!(disk_limit(&[]), None);
+        assert_eq!(disk_limit(&["--prune-threshold=20"]), free);
+        assert_eq!(disk_limit(&["--docker-max-df-size=5"]), size);
+        let both = ["--docker-max-df-size=5", "--prune-threshold=20"];
+        assert_eq!(disk_limit(&both), free);
+    }
+
+    #[test]
+    fn a_threshold_that_is_no_share_is_a_mistake_in_the_command_line() {
+        for flag in ["--prune-threshold=101", "--prune-threshold=-1"] {
+            let ended = parse(&[flag]).unwrap_err();
+            let ocluster_cli::args::Ended::Mistake(text) = &ended else {
+                panic!("{ended:?}")
+            };
+            let reason = "prune_threshold must be in the range 0 to 100";
+            assert!(text.contains(reason), "{text}");
+        }
+    }
+}
