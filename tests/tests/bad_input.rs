@@ -334,7 +334,10 @@ fn a_worker_with_senseless_flags_does_not_start() -> Result<()> {
         for (flag, words) in [
             ("--capacity=many", "capacity"),
             ("--docker-pull=sometimes", "docker-pull"),
-            ("--prune-threshold=101", "prune"),
+            (
+                "--prune-threshold=101",
+                "prune_threshold must be in the range 0 to 100",
+            ),
         ] {
             let mut worker = story.programs.command("ocluster-worker");
             worker

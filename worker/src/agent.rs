@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
+use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
 use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
@@ -24,6 +25,10 @@ use crate::trouble::Trouble;
 
 /// How long running jobs may take to stop when the worker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a worker waits after a prune that did not make enough room. Somebody has to look at it then; the next try only finds out
+/// that they did.
+pub const PRUNE_RETRY: Duration = Duration::from_secs(600);
 
 /// How to run a worker.
 #[derive(Clone, Debug)]
@@ -38,6 +43,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What it can do.
     pub executors: Executors,
+    /// When to prune the Docker engine of [`Executors::docker`], if ever.
+    pub disk_limit: Option<DiskLimit>,
+    /// How long to stay inactive after a prune that did not make enough room, before the next try: [`PRUNE_RETRY`].
+    pub prune_retry: Duration,
     /// The largest log of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
     /// The program that runs the git child, if it is not this one.
@@ -51,6 +60,7 @@ pub(crate) struct Agent {
     pub(crate) slots: Slots,
     pub(crate) spool: LogStore,
     pub(crate) runner: Arc<Runner>,
+    pub(crate) disk_care: Option<DiskCare<Host>>,
     pub(crate) pool: tokio::runtime::Handle,
     pub(crate) next_job: Cell<u64>,
     /// Fires when all running jobs are to stop.
@@ -102,6 +112,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         slots: Slots::new(config.capacity),
         spool,
         runner,
+        disk_care: disk_care(&config, pool.handle()),
         pool: pool.handle().clone(),
         next_job: Cell::new(1),
         stop_jobs: CancellationToken::new(),
@@ -112,6 +123,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     stop(&agent).await;
     pool.shutdown_background();
     Ok(())
+}
+
+/// What takes care of the Docker engine's disk, if there is an engine and a limit.
+fn disk_care(config: &Config, pool: &tokio::runtime::Handle) -> Option<DiskCare<Host>> {
+    let docker = config.executors.docker.clone()?;
+    let Some(limit) = config.disk_limit else {
+        info!(
+            "Docker is never pruned, as there is neither --prune-threshold nor --docker-max-df-size"
+        );
+        return None;
+    };
+    let host = Host::new(docker, pool.clone());
+    Some(DiskCare::new(limit, config.prune_retry, host))
 }
 
 async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {

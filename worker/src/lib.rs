@@ -2,7 +2,7 @@
 //!
 //! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `job` is what
 //! the scheduler sees of a job, and `runner` what happens to it here: build context, [`executor`], last log line. `slots` counts
-//! what runs, `state_dir` owns the files.
+//! what runs, `state_dir` owns the files, [`disk_care`] prunes Docker when its disk fills up.
 //!
 //! Two kinds of threads: everything that speaks to the scheduler lives on the vat thread; jobs run on a pool of ordinary threads and
 //! report through channels. A job's trouble, a panic included, is that job's alone.
@@ -19,6 +19,7 @@
 
 pub mod agent;
 pub mod args;
+pub mod disk_care;
 pub mod executor;
 
 mod backoff;
@@ -29,5 +30,5 @@ mod slots;
 mod state_dir;
 mod trouble;
 
-pub use agent::{Config, run};
+pub use agent::{Config, PRUNE_RETRY, run};
 pub use runner::GIT_CHILD;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
+use crate::disk_care::Place;
 use crate::job::{self, Offered};
 use crate::runner;
 use crate::slots::Slot;
@@ -93,7 +94,10 @@ async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, R
 /// one broken worker does not fail the whole queue.
 async fn work(agent: &Rc<Agent>, queue: &queue::Client) -> RpcError {
     loop {
-        let slot = agent.slots.take().await;
+        let slot = match ready(agent, queue).await {
+            Ok(slot) => slot,
+            Err(error) => return error,
+        };
         if let Some(wait) = agent.trouble.wait() {
             warn!(
                 "Jobs fail because of this machine: waiting {} s before the next one",
@@ -104,6 +108,42 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client) -> RpcError {
         if let Err(error) = take_job(agent, queue, slot).await {
             return error;
         }
+    }
+}
+
+/// Waits until another job may run here: there is a slot, and room for what it may leave in Docker.
+async fn ready(agent: &Agent, queue: &queue::Client) -> Result<Slot, RpcError> {
+    let slot = agent.slots.take().await;
+    let Some(care) = &agent.disk_care else {
+        return Ok(slot);
+    };
+    let Some(shortage) = care.shortage().await else {
+        return Ok(slot);
+    };
+    // It would be waited for as if it were a job's.
+    drop(slot);
+    care.make_room(shortage, &Pool { agent, queue }).await?;
+    Ok(agent.slots.take().await)
+}
+
+/// The worker's place in the pool, as the disk's care sees it.
+struct Pool<'a> {
+    agent: &'a Agent,
+    queue: &'a queue::Client,
+}
+
+impl Place for Pool<'_> {
+    type Lost = RpcError;
+
+    async fn set_active(&self, active: bool) -> Result<(), RpcError> {
+        let mut request = self.queue.set_active_request();
+        request.get().set_active(active);
+        request.send().promise.await?;
+        Ok(())
+    }
+
+    async fn jobs_done(&self) {
+        self.agent.slots.all_free().await;
     }
 }
 

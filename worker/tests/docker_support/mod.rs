@@ -16,6 +16,7 @@
 )]
 
 pub mod fake;
+pub mod pool;
 pub mod private;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! It lives in a PID namespace, so that its end is the end of everything it ever started, and in a network namespace, because an
 //! engine without a bridge removes the machine's `docker0`, which another engine uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,22 @@ impl PrivateEngine {
     /// Starts an engine without networks, and waits until it answers.
     pub async fn start() -> Self {
         let directory = TempDir::new().unwrap();
+        let data = directory.path().join("data");
+        Self::start_with(directory, &data).await
+    }
+
+    /// Starts one with its data in a directory of the caller's.
+    pub async fn start_on(data: &Path) -> Self {
+        Self::start_with(TempDir::new().unwrap(), data).await
+    }
+
+    async fn start_with(directory: TempDir, data: &Path) -> Self {
         let path = |name: &str| directory.path().join(name).display().to_string();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let process = Command::new("unshare")
             .args(["--pid", "--net", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "dockerd"])
             .arg(format!("--host=unix://{}", path("docker.sock")))
-            .arg(format!("--data-root={}", path("data")))
+            .arg(format!("--data-root={}", data.display()))
             .arg(format!("--exec-root={}", path("exec")))
             .arg(format!("--pidfile={}", path("pid")))
             .args([
