@@ -10,7 +10,8 @@ use ocluster_store::JobState;
 use ocluster_vat::RpcError;
 use tracing::{info, warn};
 
-use crate::job::{Job, Run};
+use crate::job::Job;
+use crate::job_run::Run;
 use crate::state::Scheduler;
 use crate::tail::{self, TailEnd};
 

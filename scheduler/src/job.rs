@@ -8,22 +8,19 @@
 //!
 //! Clients never talk to the worker: `log` and `result` are answered from here, so they go on working when the worker is gone.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures::channel::oneshot;
 use ocluster_api::cluster_capnp::{self, job_descr};
 use ocluster_api::{Descriptor, DescriptorError};
-use ocluster_joblog::LogReader;
-use ocluster_scheduling::{ClientId, Hint, JobId, PoolName, WorkerName};
+use ocluster_scheduling::{ClientId, Hint, JobId, PoolName};
 use ocluster_store::{Cause, JobKind, JobRecord, JobState};
-use ocluster_vat::{RpcError, broken_cap, error as rpc_error, guarded_client, promised_cap};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use ocluster_vat::{broken_cap, error as rpc_error, promised_cap};
 use tracing::warn;
 
 use crate::follow::follow;
-use crate::rpc::JobServer;
+use crate::job_run::{Run, cause_code};
 use crate::state::Scheduler;
 use crate::worker_session::WorkerSession;
 
@@ -57,94 +54,6 @@ enum Phase {
     Taken(Rc<Run>),
     /// It was cancelled before a worker took it.
     Broken(capnp::Error),
-}
-
-/// A job on a worker, and what is known of it afterwards.
-pub(crate) struct Run {
-    worker: Rc<WorkerSession>,
-    started_ms: u64,
-    log: LogReader,
-    end: OnceCell<RunEnd>,
-    over: Notify,
-    cancel: CancellationToken,
-    lost_on_the_way: CancellationToken,
-}
-
-/// How and when a job on a worker ended.
-struct RunEnd {
-    outcome: Result<String, RpcError>,
-    state: JobState,
-    at_ms: u64,
-}
-
-impl Run {
-    /// The job's log.
-    pub(crate) fn log(&self) -> &LogReader {
-        &self.log
-    }
-
-    /// The worker that has the job.
-    pub(crate) fn worker_name(&self) -> &WorkerName {
-        &self.worker.name
-    }
-
-    /// Waits for the job to end.
-    pub(crate) async fn outcome(&self) -> Result<String, RpcError> {
-        loop {
-            // Registered before the look, so that an end in between is not missed.
-            let over = self.over.notified();
-            if let Some(end) = self.end.get() {
-                return end.outcome.clone();
-            }
-            over.await;
-        }
-    }
-
-    /// The job has ended, and whoever waits for that is told. Only the first end counts.
-    pub(crate) fn end(&self, outcome: Result<String, RpcError>, state: JobState, at_ms: u64) {
-        self.end.get_or_init(|| RunEnd {
-            outcome,
-            state,
-            at_ms,
-        });
-        self.over.notify_waiters();
-    }
-
-    /// Tells the worker to stop the job. Nothing happens if it is over, or was told before.
-    pub(crate) fn cancel(&self) {
-        self.cancel.cancel();
-    }
-
-    /// Whether the worker was told to stop the job.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
-    /// Waits for somebody to cancel the job.
-    pub(crate) async fn cancelled(&self) {
-        self.cancel.cancelled().await;
-    }
-
-    /// The worker gave its request up in the very moment it was given the job: it will never know of it.
-    pub(crate) fn lose_on_the_way(&self) {
-        self.lost_on_the_way.cancel();
-    }
-
-    /// Waits for the job to be lost on its way to the worker.
-    pub(crate) async fn never_reached_the_worker(&self) {
-        self.lost_on_the_way.cancelled().await;
-    }
-
-    /// A lost connection says whose it was: the text goes to people who never heard of this connection.
-    pub(crate) fn explain_loss(&self, error: RpcError) -> RpcError {
-        match error {
-            RpcError::Disconnected(reason) => RpcError::Disconnected(format!(
-                "{reason} (the scheduler lost the worker \"{}\" while it ran this job)",
-                self.worker.name
-            )),
-            other => other,
-        }
-    }
 }
 
 /// A job on its way to a worker.
@@ -293,19 +202,8 @@ impl Job {
                 return None;
             }
         };
-        let run = Rc::new(Run {
-            worker,
-            started_ms: scheduler.now_ms(),
-            log: writer.reader(),
-            end: OnceCell::new(),
-            over: Notify::new(),
-            cancel: CancellationToken::new(),
-            lost_on_the_way: CancellationToken::new(),
-        });
-        let job: cluster_capnp::job::Client = guarded_client(
-            Rc::new(JobServer::new(run.clone())),
-            CancelOnRelease(run.clone()),
-        );
+        let run = Run::new(worker, scheduler.now_ms(), writer.reader());
+        let job = run.capability();
         let before = self.phase.replace(Phase::Taken(run.clone()));
         let Phase::Queued {
             descriptor,
@@ -350,47 +248,8 @@ impl Job {
     /// The record of the job on a worker, running or over.
     pub(crate) fn record(&self, run: &Run) -> JobRecord {
         let mut record = self.record_of_submission();
-        record.state = JobState::Running;
-        record.worker = Some(run.worker.name.as_str().to_owned());
-        record.attempt = 1;
-        record.times.started = Some(run.started_ms);
-        record.log_length = run.log.length();
-        if let Some(end) = run.end.get() {
-            record.state = end.state;
-            record.times.ended = Some(end.at_ms);
-            match &end.outcome {
-                Ok(output) => cut(output).clone_into(&mut record.output),
-                Err(error) => {
-                    record.cause = Some(Cause {
-                        code: cause_code(end.state).to_owned(),
-                        sentence: cut(error.reason()).to_owned(),
-                    });
-                }
-            }
-        }
+        run.note_in(&mut record);
         record
-    }
-}
-
-/// What all references to a running job share: when the last one goes, the job is cancelled.
-struct CancelOnRelease(Rc<Run>);
-
-impl Drop for CancelOnRelease {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-/// The first 64 KiB of a text from outside: records are kept in memory while they wait for the disk.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
-}
-
-fn cause_code(state: JobState) -> &'static str {
-    match state {
-        JobState::Lost => "worker-lost",
-        JobState::Cancelled => "cancelled",
-        _ => "build-failed",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scheduler: holds pools of queued jobs, hands them to the workers that dial in, and keeps every job's log and record.
 //!
 //! Layout: [`mod@run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
-//! events and performs effects. `job` is one job's life from submission to result, `follow` and `tail` what is learned from its worker,
+//! events and performs effects. `job` is one job's life in the queue, `job_run` on its worker, `follow` and `tail` what is learned from there,
 //! `worker_session` one worker's stay, `clients` who may submit, `rpc/` the interfaces that peers see, `http` and `metrics` what
 //! Prometheus sees.
 //!
@@ -22,6 +22,7 @@ pub mod args;
 pub mod config;
 pub mod run;
 
+mod asked_pop;
 mod clients;
 mod clock;
 mod default_clients;
@@ -29,6 +30,7 @@ mod follow;
 mod housekeeping;
 mod http;
 mod job;
+mod job_run;
 mod metrics;
 mod records;
 mod restorer;

@@ -20,14 +20,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use crate::asked_pop::{AskedPop, PopAnswer};
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::job::{Given, Job, Submitted};
+use crate::job::{Job, Submitted};
 use crate::records::{self, Records};
 use crate::worker_session::WorkerSession;
-
-/// The answer to a worker's `pop`: a job, or the end of its registration.
-pub(crate) type PopAnswer = capnp::Result<Given>;
 
 /// All of the scheduler's state. Lives on the vat thread.
 pub(crate) struct Scheduler {
@@ -454,43 +452,17 @@ impl Scheduler {
         self.pops
             .borrow_mut()
             .insert(pop, WaitingPop { job, answer });
-        let asked = AskedPop {
-            scheduler: self.clone(),
-            pop,
-            answer: receiver,
-        };
+        let asked = AskedPop::new(self.clone(), pop, receiver);
         self.handle(Event::Asked { worker, pop })?;
         Ok(asked)
     }
 
+    /// Nobody waits for this answer any more. Says whether anybody did.
+    pub(crate) fn forget_pop(&self, pop: PopId) -> bool {
+        self.take_pop(pop).is_some()
+    }
+
     fn take_pop(&self, pop: PopId) -> Option<WaitingPop> {
         self.pops.borrow_mut().remove(&pop)
-    }
-}
-
-/// A request for a job that waits for its answer. Dropping it withdraws the request.
-pub(crate) struct AskedPop {
-    scheduler: Rc<Scheduler>,
-    pop: PopId,
-    answer: oneshot::Receiver<PopAnswer>,
-}
-
-impl AskedPop {
-    /// Waits for the answer.
-    pub(crate) async fn answer(mut self) -> PopAnswer {
-        (&mut self.answer)
-            .await
-            .unwrap_or_else(|_| Err(rpc_error::failed("Worker disconnected")))
-    }
-}
-
-impl Drop for AskedPop {
-    fn drop(&mut self) {
-        if let Ok(Ok(given)) = self.answer.try_recv() {
-            given.run.lose_on_the_way();
-        }
-        if self.scheduler.take_pop(self.pop).is_some() {
-            self.scheduler.post(Event::PopWithdrawn { pop: self.pop });
-        }
     }
 }

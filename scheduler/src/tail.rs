@@ -9,7 +9,7 @@ use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::{LogWriter, WriteError};
 use ocluster_vat::RpcError;
 
-use crate::job::Run;
+use crate::job_run::Run;
 
 /// How long a worker that has reported the result may be silent about the rest of the log.
 const LOG_GRACE: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::ReadError;
 use ocluster_vat::error as rpc_error;
 
-use crate::job::Run;
+use crate::job_run::Run;
 
 /// The largest piece of a log in one answer, in bytes.
 const LOG_CHUNK: usize = 128 * 1024;
