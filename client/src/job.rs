@@ -35,6 +35,15 @@ impl Job {
         Self { ticket, job }
     }
 
+    /// Waits until the scheduler has the job. Cancelling the wait does nothing to the job.
+    ///
+    /// # Errors
+    /// When it does not: the job was refused, or the connection was lost.
+    pub async fn accepted(&self) -> Result<(), RpcError> {
+        self.ticket.job_request().send().promise.await?;
+        Ok(())
+    }
+
     /// Waits until a worker has taken the job. Cancelling the wait does nothing to the job.
     ///
     /// # Errors

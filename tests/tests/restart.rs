@@ -119,7 +119,8 @@ fn a_removed_client_stays_removed_and_an_unpaused_worker_unpaused() -> Result<()
 }
 
 #[test]
-fn jobs_in_flight_end_with_a_clear_word_when_the_scheduler_dies() -> Result<()> {
+fn when_the_scheduler_dies_running_jobs_end_with_a_clear_word_and_waiting_ones_are_submitted_again()
+-> Result<()> {
     Story::tell(&["docker"], |story| {
         // Given one job that runs and one that waits,
         let mut cluster = Cluster::start(story)?;
@@ -133,22 +134,29 @@ fn jobs_in_flight_end_with_a_clear_word_when_the_scheduler_dies() -> Result<()> 
         })?;
         // when the scheduler is killed,
         cluster.kill_scheduler()?;
-        // then both clients are told that the connection is lost,
-        for job in [&mut running, &mut waiting] {
-            let status = job.wait_exit(SOON)?;
-            ensure!(status.code() == Some(1), "the client ended with {status}");
-            ensure!(
-                job.log().contains("Disconnected: "),
-                "the client said:\n{}",
-                job.log()
-            );
-        }
+        // then the client of the running job is told that it is lost, and the other one will submit its job again,
+        let status = running.wait_exit(SOON)?;
+        ensure!(status.code() == Some(1), "the client ended with {status}");
+        ensure!(
+            running.log().contains("Error tailing logs: Disconnected: "),
+            "the client said:\n{}",
+            running.log()
+        );
+        waiting.wait_for_log("while the job was queued. Will submit it again in ")?;
         // the build, which nobody wants any more, is stopped,
         story.engine()?.wait_until_gone(&dockerfile)?;
         // and the worker is there for the next scheduler.
         cluster.restart_scheduler()?;
         cluster.wait_until_registered("w1", 0)?;
         ensure!(worker.process().is_running()?);
+        // which the waiting client finds by itself.
+        story.engine()?.open_gate(&dockerfile)?;
+        let status = waiting.wait_exit(SOON)?;
+        ensure!(
+            status.code() == Some(0),
+            "the client ended with {status}:\n{}",
+            waiting.log()
+        );
         let next = Dockerfile::from(&story.base_image()?).step("RUN echo next");
         alice.submit(&Submission::of(&next))?.success()?;
         Ok(())

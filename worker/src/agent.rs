@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ocluster_cli::Backoff;
 use ocluster_git_context::ChildCommand;
 use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_vat::{Stats, SturdyRef, Vat};
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backoff::Backoff;
 use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
 use crate::runner::{GIT_CHILD, Runner};

@@ -22,7 +22,6 @@ pub mod args;
 pub mod disk_care;
 pub mod executor;
 
-mod backoff;
 mod job;
 mod runner;
 mod session;

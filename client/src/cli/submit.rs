@@ -1,12 +1,15 @@
 //! The one thing the program does: submit a job, follow it, say how it ended.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use ocluster_api::JobSpec;
 use ocluster_cli::{
-    ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string, output,
+    Backoff, ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string,
+    output,
 };
-use ocluster_vat::{DialOptions, RpcError, Stats, SturdyRef, Vat};
+use ocluster_vat::{Connection, DialOptions, RpcError, Stats, SturdyRef, Vat};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 
@@ -31,6 +34,8 @@ pub(crate) async fn run(command: &Command, interrupt: &Interrupt) -> Result<Exit
     result
 }
 
+/// Submits the job and follows it to its end. While it waits for a worker it is nowhere but in the scheduler's queue, so a connection
+/// that is lost then is made anew and the job submitted again, as OCurrent does; once a worker has it, the loss is final.
 async fn submit(
     args: &JobArgs,
     spec: &JobSpec,
@@ -38,27 +43,80 @@ async fn submit(
     cap: &SturdyRef,
     interrupt: &Interrupt,
 ) -> Result<ExitCode, Failure> {
-    let dialling = DialOptions::default();
-    let client = tokio::select! {
-        connection = connect(vat, cap, &dialling) => Client::over(connection?, cap),
+    let options = DialOptions::default();
+    let mut client = tokio::select! {
+        connection = connect(vat, cap, &options) => Client::over(connection?, cap),
         signal = interrupt.wait() => return Ok(signal.exit_code()),
     };
-    let job = client
-        .submit(&args.pool, spec, args.urgent)
-        .map_err(|error| Failure::failed(format!("the job cannot be sent: {error}")))?;
-    tokio::select! {
-        result = follow(&job, args.output) => result,
-        signal = interrupt.wait() => Ok(cancelled(&job, signal).await),
+    if args.output == OutputMode::Human {
+        output::line("Tailing log:")?;
+    }
+    loop {
+        let job = client
+            .submit(&args.pool, spec, args.urgent)
+            .map_err(|error| Failure::failed(format!("the job cannot be sent: {error}")))?;
+        let followed = tokio::select! {
+            followed = follow(&job, args.output) => followed?,
+            signal = interrupt.wait() => return Ok(cancelled(&job, signal).await),
+        };
+        client = match followed {
+            Followed::Ended(code) => return Ok(code),
+            Followed::LostInQueue(error) => tokio::select! {
+                connection = reconnect(vat, cap, &options, error.to_string()) => Client::over(connection, cap),
+                signal = interrupt.wait() => return Ok(signal.exit_code()),
+            },
+        };
     }
 }
 
-async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
-    match mode {
-        OutputMode::Human => {
-            or_cancel(job, output::line("Tailing log:")).await?;
-            tail(job, &mut tokio::io::stdout(), mode).await?;
+/// Connects again, however long that takes.
+async fn reconnect(vat: &Vat, cap: &SturdyRef, options: &DialOptions, lost: String) -> Connection {
+    let mut backoff = Backoff::new();
+    let mut reason = lost;
+    loop {
+        let wait = backoff.after(Duration::ZERO);
+        output::complain(format!(
+            "Lost connection to scheduler ({reason}) while the job was queued. Will submit it again in {:.1}s…",
+            wait.as_secs_f64()
+        ));
+        tokio::time::sleep(wait).await;
+        match connect(vat, cap, options).await {
+            Ok(connection) => return connection,
+            Err(error) => reason = error.to_string(),
         }
-        OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode).await?,
+    }
+}
+
+/// How following a job ended, if nothing failed.
+enum Followed {
+    /// The job has ended.
+    Ended(ExitCode),
+    /// The connection was lost while the job was in the scheduler's queue.
+    LostInQueue(RpcError),
+}
+
+/// How far a job is known to have come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Sent,
+    Queued,
+    Taken,
+}
+
+async fn follow(job: &Job, mode: OutputMode) -> Result<Followed, Failure> {
+    let stage = Cell::new(Stage::Sent);
+    let tail = async {
+        match mode {
+            OutputMode::Human => tail(job, &mut tokio::io::stdout(), mode, &stage).await,
+            OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode, &stage).await,
+        }
+    };
+    let lost = tokio::select! {
+        lost = tail => lost?,
+        never = watch_stage(job, &stage) => match never {},
+    };
+    if let Some(error) = lost {
+        return Ok(Followed::LostInQueue(error));
     }
     let result = job.result().await;
     let code = if result.is_ok() {
@@ -67,18 +125,36 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<ExitCode, Failure> {
         ExitCode::Failed
     };
     print_result(result, mode)?;
-    Ok(code)
+    Ok(Followed::Ended(code))
 }
 
-/// Writes the log. If nobody reads it any more, nobody wants the job.
+/// Takes note of how far the job has come, as long as it is polled.
+async fn watch_stage(job: &Job, stage: &Cell<Stage>) -> Infallible {
+    if job.accepted().await.is_ok() {
+        stage.set(Stage::Queued);
+        if job.started().await.is_ok() {
+            stage.set(Stage::Taken);
+        }
+    }
+    std::future::pending().await
+}
+
+/// Writes the log. If nobody reads it any more, nobody wants the job. Gives the loss of the connection if that can be mended.
 async fn tail(
     job: &Job,
     writer: &mut (impl AsyncWrite + Unpin),
     mode: OutputMode,
-) -> Result<(), Failure> {
+    stage: &Cell<Stage>,
+) -> Result<Option<RpcError>, Failure> {
     match job.follow_into(writer).await {
-        Ok(_) => Ok(()),
-        Err(FollowError::Write(error)) => or_cancel(job, Err(error)).await,
+        Ok(_) => Ok(None),
+        Err(FollowError::Write(error)) => {
+            cancel(job).await;
+            Err(error.into())
+        }
+        Err(FollowError::Log(error)) if error.is_disconnected() && stage.get() == Stage::Queued => {
+            Ok(Some(error))
+        }
         Err(FollowError::Log(error)) => {
             drop(tokio::time::timeout(RESULT_GRACE, job.result()).await);
             let failure = Failure::failed(format!("Error tailing logs: {error}"));
@@ -88,13 +164,6 @@ async fn tail(
             Err(failure)
         }
     }
-}
-
-async fn or_cancel(job: &Job, written: std::io::Result<()>) -> Result<(), Failure> {
-    if written.is_err() {
-        cancel(job).await;
-    }
-    Ok(written?)
 }
 
 #[derive(Serialize)]

@@ -14,6 +14,7 @@
 )]
 
 pub mod args;
+mod backoff;
 mod cap;
 mod connect;
 mod duration;
@@ -31,6 +32,7 @@ mod table;
 pub mod testing;
 mod usage;
 
+pub use backoff::Backoff;
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
 pub use connect::{connect, hang_up};
 pub use duration::{DurationError, parse_duration};

@@ -1,4 +1,4 @@
-//! How long to wait before connecting again: soon at first, then less and less often, never in step with other workers.
+//! How long to wait before connecting again: soon at first, then less and less often, never in step with others.
 
 use std::time::Duration;
 
@@ -12,18 +12,27 @@ const LONGEST: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(30);
 
 /// The waits between attempts.
-pub(crate) struct Backoff {
+#[derive(Debug)]
+pub struct Backoff {
     next: Duration,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Backoff {
-    pub(crate) fn new() -> Self {
+    /// Before the first attempt.
+    #[must_use]
+    pub fn new() -> Self {
         Self { next: FIRST }
     }
 
     /// The wait after an attempt that lasted for `lasted`, its connection included. Between half and one and a half of a value that
     /// doubles from attempt to attempt up to ten seconds.
-    pub(crate) fn after(&mut self, lasted: Duration) -> Duration {
+    pub fn after(&mut self, lasted: Duration) -> Duration {
         if lasted >= STABLE {
             self.next = FIRST;
         }
