@@ -53,7 +53,9 @@ impl Job {
         // an answer was seen never to return.
         let response = self.ticket.job_request().send().promise.await?;
         let job = response.get()?.get_job()?;
-        Ok(job.client.when_resolved().await?)
+        job.client.when_resolved().await?;
+        // A lost connection settles the promise, too: only a job that answers has been taken.
+        ocluster_vat::ping(&job.client).await
     }
 
     /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The

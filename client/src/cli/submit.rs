@@ -9,7 +9,7 @@ use ocluster_cli::{
     Backoff, ExitCode, Failure, Interrupt, OutputMode, Signal, connect, hang_up, ocaml_string,
     output,
 };
-use ocluster_vat::{Connection, DialOptions, RpcError, Stats, SturdyRef, Vat};
+use ocluster_vat::{Connection, DialOptions, Digest, RpcError, Stats, SturdyRef, Vat};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 
@@ -22,6 +22,9 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long the result is waited for after the log broke off. A scheduler that cannot serve the log cannot give a result either;
 /// hearing so before hanging up spares OCluster's own scheduler a race between its answer and our leaving.
 const RESULT_GRACE: Duration = Duration::from_secs(1);
+
+/// How often in a row a connection may be lost before the scheduler has answered the submission. It may be the submission that ends it.
+const MAX_UNANSWERED: u32 = 3;
 
 /// Runs the command to its end, or until `interrupt`.
 pub(crate) async fn run(command: &Command, interrupt: &Interrupt) -> Result<ExitCode, Failure> {
@@ -51,20 +54,27 @@ async fn submit(
     if args.output == OutputMode::Human {
         output::line("Tailing log:")?;
     }
+    // Whether a peer without a key is a scheduler at all shows in its first answer.
+    let proven = cap.address.digest != Digest::Insecure;
+    let mut unanswered = 0;
     loop {
+        let may_be_unanswered = proven && unanswered < MAX_UNANSWERED;
         let job = client
             .submit(&args.pool, spec, args.urgent)
             .map_err(|error| Failure::failed(format!("the job cannot be sent: {error}")))?;
         let followed = tokio::select! {
-            followed = follow(&job, args.output) => followed?,
+            followed = follow(&job, client.connection(), args.output, may_be_unanswered) => followed?,
             signal = interrupt.wait() => return Ok(cancelled(&job, signal).await),
         };
         client = match followed {
             Followed::Ended(code) => return Ok(code),
-            Followed::LostInQueue(error) => tokio::select! {
-                connection = reconnect(vat, cap, &options, error.to_string()) => Client::over(connection, cap),
-                signal = interrupt.wait() => return Ok(signal.exit_code()),
-            },
+            Followed::LostInQueue { error, answered } => {
+                unanswered = if answered { 0 } else { unanswered + 1 };
+                tokio::select! {
+                    connection = reconnect(vat, cap, &options, error.to_string()) => Client::over(connection, cap),
+                    signal = interrupt.wait() => return Ok(signal.exit_code()),
+                }
+            }
         };
     }
 }
@@ -91,8 +101,12 @@ async fn reconnect(vat: &Vat, cap: &SturdyRef, options: &DialOptions, lost: Stri
 enum Followed {
     /// The job has ended.
     Ended(ExitCode),
-    /// The connection was lost while the job was in the scheduler's queue.
-    LostInQueue(RpcError),
+    /// The connection was lost while the job was in the scheduler's queue, or on its way there.
+    LostInQueue {
+        error: RpcError,
+        /// Whether the scheduler had answered the submission.
+        answered: bool,
+    },
 }
 
 /// How far a job is known to have come.
@@ -103,20 +117,37 @@ enum Stage {
     Taken,
 }
 
-async fn follow(job: &Job, mode: OutputMode) -> Result<Followed, Failure> {
+async fn follow(
+    job: &Job,
+    connection: &Connection,
+    mode: OutputMode,
+    may_be_unanswered: bool,
+) -> Result<Followed, Failure> {
     let stage = Cell::new(Stage::Sent);
+    let can_be_sent_again = async || {
+        let in_queue = match stage.get() {
+            Stage::Sent => may_be_unanswered,
+            Stage::Queued => true,
+            Stage::Taken => false,
+        };
+        // If the connection holds, it was a worker that was lost.
+        in_queue && is_lost(connection).await
+    };
     let tail = async {
         match mode {
-            OutputMode::Human => tail(job, &mut tokio::io::stdout(), mode, &stage).await,
-            OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode, &stage).await,
+            OutputMode::Human => tail(job, &mut tokio::io::stdout(), mode, can_be_sent_again).await,
+            OutputMode::Json => tail(job, &mut tokio::io::stderr(), mode, can_be_sent_again).await,
         }
     };
     let lost = tokio::select! {
+        // The end of the log comes first: what is learned of the job together with it comes too late.
+        biased;
         lost = tail => lost?,
         never = watch_stage(job, &stage) => match never {},
     };
     if let Some(error) = lost {
-        return Ok(Followed::LostInQueue(error));
+        let answered = stage.get() != Stage::Sent;
+        return Ok(Followed::LostInQueue { error, answered });
     }
     let result = job.result().await;
     let code = if result.is_ok() {
@@ -126,6 +157,13 @@ async fn follow(job: &Job, mode: OutputMode) -> Result<Followed, Failure> {
     };
     print_result(result, mode)?;
     Ok(Followed::Ended(code))
+}
+
+/// Whether the connection is lost, which shows in its calls a little earlier than in itself.
+async fn is_lost(connection: &Connection) -> bool {
+    tokio::time::timeout(RESULT_GRACE, connection.closed())
+        .await
+        .is_ok()
 }
 
 /// Takes note of how far the job has come, as long as it is polled.
@@ -144,7 +182,7 @@ async fn tail(
     job: &Job,
     writer: &mut (impl AsyncWrite + Unpin),
     mode: OutputMode,
-    stage: &Cell<Stage>,
+    can_be_sent_again: impl AsyncFnOnce() -> bool,
 ) -> Result<Option<RpcError>, Failure> {
     match job.follow_into(writer).await {
         Ok(_) => Ok(None),
@@ -152,10 +190,10 @@ async fn tail(
             cancel(job).await;
             Err(error.into())
         }
-        Err(FollowError::Log(error)) if error.is_disconnected() && stage.get() == Stage::Queued => {
-            Ok(Some(error))
-        }
         Err(FollowError::Log(error)) => {
+            if error.is_disconnected() && can_be_sent_again().await {
+                return Ok(Some(error));
+            }
             drop(tokio::time::timeout(RESULT_GRACE, job.result()).await);
             let failure = Failure::failed(format!("Error tailing logs: {error}"));
             if mode == OutputMode::Json {
