@@ -403,7 +403,7 @@ impl Scheduler {
         info!(pool = %session.pool, "Worker \"{}\" left", session.name);
         self.post(Event::Left { worker: session.id });
         // With jobs still to end, the session stays until the last one has.
-        if *session.running().borrow() == 0 {
+        if session.is_idle() {
             self.workers.borrow_mut().remove(&session.id);
         }
     }

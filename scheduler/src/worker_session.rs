@@ -56,8 +56,21 @@ impl WorkerSession {
         self.running.send_replace(running);
     }
 
-    /// Follows the number of running jobs, also after the worker left.
-    pub(crate) fn running(&self) -> watch::Receiver<u32> {
-        self.running.subscribe()
+    /// Whether no job runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.running.borrow() == 0
+    }
+
+    /// Waits until no job runs, and tells each number on the way, the 0 included. Goes on when the worker leaves: its last jobs end, too.
+    pub(crate) async fn until_idle(&self, mut tell: impl AsyncFnMut(u32)) {
+        let mut running = self.running.subscribe();
+        loop {
+            let count = *running.borrow_and_update();
+            tell(count).await;
+            // The sender is ours, so that a change always comes.
+            if count == 0 || running.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -113,12 +113,7 @@ impl pool_admin::Server for PoolAdminServer {
     ) -> capnp::Result<()> {
         let params = params.get()?;
         let name = WorkerName::from(params.get_worker()?.to_str()?);
-        let reporter = Reporter(
-            params
-                .has_progress()
-                .then(|| params.get_progress())
-                .transpose()?,
-        );
+        let reporter = Reporter::new(params.has_progress(), params.get_progress())?;
         update::update(&self.scheduler, &self.pool, &name, &reporter).await
     }
 
@@ -162,12 +157,7 @@ impl pool_admin::Server for PoolAdminServer {
     ) -> capnp::Result<()> {
         let params = params.get()?;
         let name = WorkerName::from(params.get_worker()?.to_str()?);
-        let reporter = Reporter(
-            params
-                .has_progress()
-                .then(|| params.get_progress())
-                .transpose()?,
-        );
+        let reporter = Reporter::new(params.has_progress(), params.get_progress())?;
         let session = self.scheduler.worker(&self.pool, &name);
         self.change(self.set_admin_pause(&name, false, false))
             .await?;
@@ -175,16 +165,9 @@ impl pool_admin::Server for PoolAdminServer {
             reporter.report("Disconnected (nothing to drain)").await;
             return Ok(());
         };
-        let mut running = session.running();
-        loop {
-            let count = *running.borrow_and_update();
-            reporter.report(&format!("Running jobs: {count}")).await;
-            if count == 0 {
-                return Ok(());
-            }
-            if running.changed().await.is_err() {
-                return Ok(());
-            }
-        }
+        session
+            .until_idle(async |count| reporter.report(&format!("Running jobs: {count}")).await)
+            .await;
+        Ok(())
     }
 }

@@ -12,9 +12,20 @@ use tracing::debug;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A listener, if the admin gave one.
-pub(crate) struct Reporter(pub(crate) Option<progress::Client>);
+pub(crate) struct Reporter(Option<progress::Client>);
 
 impl Reporter {
+    /// Reports to the listener of a call's parameters, if there is one.
+    ///
+    /// # Errors
+    /// If the parameter is there and no capability.
+    pub(crate) fn new(
+        is_there: bool,
+        listener: capnp::Result<progress::Client>,
+    ) -> capnp::Result<Self> {
+        Ok(Self(if is_there { Some(listener?) } else { None }))
+    }
+
     /// Reports one line and waits for it to be received.
     pub(crate) async fn report(&self, status: &str) {
         let Some(listener) = &self.0 else { return };

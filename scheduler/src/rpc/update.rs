@@ -37,17 +37,13 @@ pub(super) async fn update(
         scheduler,
         session: &session,
     };
-    let mut running = session.running();
-    loop {
-        let count = *running.borrow_and_update();
-        if count == 0 {
-            break;
-        }
-        reporter.report(&format!("Running jobs: {count}")).await;
-        if running.changed().await.is_err() {
-            break;
-        }
-    }
+    session
+        .until_idle(async |count| {
+            if count > 0 {
+                reporter.report(&format!("Running jobs: {count}")).await;
+            }
+        })
+        .await;
     if session.left.is_cancelled() {
         return Err(rpc_error::failed(
             "The worker left before it could be updated",
