@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
+use crate::metrics::Metrics;
 use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
 use crate::slots::Slots;
@@ -49,6 +50,8 @@ pub struct Config {
     pub prune_retry: Duration,
     /// The largest log of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
+    /// What is counted, shared with the executors that count.
+    pub metrics: Metrics,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
 }

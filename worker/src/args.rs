@@ -10,6 +10,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 use crate::agent::{Config, PRUNE_RETRY};
 use crate::disk_care::{DiskLimit, FreePercent, ImagesSize};
 use crate::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Pull};
+use crate::metrics::Metrics;
 
 /// Take jobs from a pool and run them.
 #[derive(Debug, Parser)]
@@ -92,6 +93,7 @@ impl Args {
             disk_limit,
             prune_retry: PRUNE_RETRY,
             max_log_bytes: self.log_max_size,
+            metrics: Metrics::default(),
             git_child: None,
         })
     }

@@ -1,8 +1,9 @@
 //! The worker agent: joins a pool, takes jobs, runs them and streams their logs.
 //!
-//! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `job` is what
-//! the scheduler sees of a job, and `runner` what happens to it here: build context, [`executor`], last log line. `slots` counts
-//! what runs, `state_dir` owns the files, [`disk_care`] prunes Docker when its disk fills up.
+//! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `service` is
+//! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and `runner` what happens to it here:
+//! build context, [`executor`], last log line. `slots` counts what runs, `state_dir` owns the files, [`disk_care`] prunes Docker
+//! when its disk fills up, [`metrics`] counts all that.
 //!
 //! Two kinds of threads: everything that speaks to the scheduler lives on the vat thread; jobs run on a pool of ordinary threads and
 //! report through channels. A job's trouble, a panic included, is that job's alone.
@@ -21,13 +22,16 @@ pub mod agent;
 pub mod args;
 pub mod disk_care;
 pub mod executor;
+pub mod metrics;
 
 mod job;
 mod runner;
+mod service;
 mod session;
 mod slots;
 mod state_dir;
 mod trouble;
 
 pub use agent::{Config, PRUNE_RETRY, run};
+pub use metrics::Metrics;
 pub use runner::GIT_CHILD;

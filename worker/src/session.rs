@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use capnp::capability::FromClientHook as _;
 use ocluster_api::JobSpec;
-use ocluster_api::cluster_capnp::{job_descr, queue, registration, worker};
+use ocluster_api::cluster_capnp::{job_descr, queue, registration};
 use ocluster_vat::{Connection, DialOptions, RpcError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,6 +14,7 @@ use crate::agent::Agent;
 use crate::disk_care::Place;
 use crate::job::{self, Offered};
 use crate::runner;
+use crate::service::WorkerServer;
 use crate::slots::Slot;
 
 /// A scheduler that was silent for this long is asked for a sign of life.
@@ -24,11 +25,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(12);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to say goodbye for.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What the scheduler can ask of this worker. Everything else is answered with "unimplemented".
-struct WorkerServer;
-
-impl worker::Server for WorkerServer {}
 
 /// Connects, joins the pool and works until the connection is lost or `shutdown` fires.
 ///

@@ -46,6 +46,7 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         disk_limit: Some(limit),
         prune_retry: PRUNE_RETRY,
         max_log_bytes: 0,
+        metrics: ocluster_worker::Metrics::default(),
         git_child: None,
     })
 }

@@ -17,8 +17,8 @@ use futures::TryStreamExt as _;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::build::DockerExecutor;
 use super::engine;
+use super::executor::DockerExecutor;
 use crate::executor::Failure;
 
 /// How long an engine may add up the size of its images. A large one looks at every layer and container.

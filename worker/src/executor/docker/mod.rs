@@ -5,18 +5,19 @@
 //! can be inherited and a cancelled job has nothing to leave behind but containers, which the engine removes when its client goes away (`engine`).
 //! `housekeeping` is what the worker asks of the engine besides builds.
 
-mod build;
+mod classic;
 mod config;
 mod context;
 mod display;
 mod dockerfile;
 mod engine;
+mod executor;
 mod housekeeping;
 mod ignore;
 mod pattern;
 mod units;
 
-pub use build::DockerExecutor;
 pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull, PullError};
 pub use engine::EngineHealth;
+pub use executor::DockerExecutor;
 pub use housekeeping::Pruned;

@@ -1,11 +1,9 @@
-//! One Docker build: from the job's description to its outcome.
+//! A build with the engine's classic builder.
 //!
 //! The build lives exactly as long as its HTTP request. Dropping the request makes the engine kill and remove the step that runs;
-//! after a cancel this module waits until that has been done.
+//! after a cancel [`Started::wait_until_gone`] waits until that has been done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -13,86 +11,52 @@ use bollard::models::BuildInfo;
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bollard::{Docker, body_try_stream};
 use futures::StreamExt;
-use ocluster_api::{Action, DockerBuild};
+use ocluster_api::DockerBuild;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::config::{DockerConfig, Pull};
 use super::context::{self, Sending};
 use super::display;
-use super::dockerfile;
-use super::engine::{self, EngineHealth};
+use super::engine;
 use super::ignore::Rules;
-use crate::executor::{Cause, Executor, Failure, JobContext, Outcome};
+use crate::executor::{Cause, Failure, JobContext};
 
 /// A build may be silent for as long as it likes: what ends it is its own end, a cancel, or the connection's.
 const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 /// How many containers of one build are watched; the engine runs one at a time.
 const MAX_WATCHED: usize = 16;
 
-/// Runs Docker builds with the engine's classic builder.
-#[derive(Clone, Debug)]
-pub struct DockerExecutor {
-    config: DockerConfig,
-}
-
 /// What a build has started, for the case that it is cancelled.
 #[derive(Default)]
-struct Started {
+pub(super) struct Started {
     docker: Option<Docker>,
     sending: Option<Sending>,
     containers: BTreeSet<String>,
 }
 
-impl DockerExecutor {
-    /// An executor that uses the engine of `config`. The engine need not run yet.
-    #[must_use]
-    pub fn new(config: DockerConfig) -> Self {
-        Self { config }
-    }
+/// What to build, and how.
+pub(super) struct Classic<'a> {
+    pub(super) config: &'a DockerConfig,
+    pub(super) build: &'a DockerBuild,
+    /// The Dockerfile's path inside the context.
+    pub(super) dockerfile: &'a str,
+}
 
-    /// How it was set up.
-    #[must_use]
-    pub fn config(&self) -> &DockerConfig {
-        &self.config
-    }
-
-    /// Asks the engine whether it is there. Takes at most twice the configured answer time.
-    ///
-    /// # Errors
-    /// [`Cause::Engine`], with a sentence that names the engine and says what to do.
-    pub async fn health(&self) -> Result<EngineHealth, Failure> {
-        engine::health(&engine::connect(&self.config)?, &self.config.engine).await
-    }
-
-    async fn run(&self, job: JobContext<'_>, started: &mut Started) -> Result<(), Failure> {
-        let Action::Docker(build) = &job.spec.action else {
-            return Err(Failure::request(
-                "only Docker builds can be run by the Docker engine",
-            ));
-        };
-        refuse_what_is_not_offered(build, job)?;
-        let (path, rules) = prepare(job, build).await?;
-
-        let docker = started
-            .docker
-            .insert(engine::connect(&self.config)?)
-            .clone();
-        let health = engine::health(&docker, &self.config.engine).await?;
-        if build.squash && !health.experimental {
-            return Err(Failure::request(
-                "this worker's Docker engine cannot squash layers: submit the job without squash, \
-                 or enable the engine's experimental features",
-            ));
-        }
-
-        let docker = with_build_args(docker.with_timeout(NO_TIMEOUT), &build.build_args);
+impl Classic<'_> {
+    /// Builds, and gives the image's id.
+    pub(super) async fn run(
+        &self,
+        job: JobContext<'_>,
+        docker: Docker,
+        rules: Rules,
+        started: &mut Started,
+    ) -> Result<String, Failure> {
+        let docker = started.docker.insert(docker).clone();
+        let docker = with_build_args(docker.with_timeout(NO_TIMEOUT), &self.build.build_args);
         let (sending, tar) = context::send(job.context.to_owned(), rules);
         let sending = started.sending.insert(sending);
-        let mut answer = std::pin::pin!(docker.build_image(
-            self.options(build, &path),
-            None,
-            Some(body_try_stream(tar))
-        ));
+        let mut answer =
+            std::pin::pin!(docker.build_image(self.options(), None, Some(body_try_stream(tar))));
         let mut progress = Progress {
             announced: false,
             image: None,
@@ -105,21 +69,20 @@ impl DockerExecutor {
                 Err(error) => return Err(self.explain(job, sending, &mut progress, error).await),
             }
         }
-        match progress.image {
-            Some(_) => Ok(()),
-            None => Err(engine::lost(
+        progress.image.ok_or_else(|| {
+            engine::lost(
                 &self.config.engine,
                 "it ended its answer without naming an image",
-            )),
-        }
+            )
+        })
     }
 
-    fn options(&self, build: &DockerBuild, dockerfile: &str) -> BuildImageOptions {
+    fn options(&self) -> BuildImageOptions {
         let options = BuildImageOptionsBuilder::new()
-            .dockerfile(dockerfile)
+            .dockerfile(self.dockerfile)
             .rm(true)
             .forcerm(true)
-            .squash(build.squash)
+            .squash(self.build.squash)
             .version(BuilderVersion::BuilderV1);
         match self.config.pull {
             Pull::Always => options.pull("1"),
@@ -176,33 +139,9 @@ impl DockerExecutor {
     }
 }
 
-impl Executor for DockerExecutor {
-    fn execute<'a>(
-        &'a self,
-        job: JobContext<'a>,
-    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-        Box::pin(async move {
-            let mut started = Started::default();
-            match job
-                .cancel
-                .run_until_cancelled(self.run(job, &mut started))
-                .await
-            {
-                Some(Ok(())) => Outcome::Succeeded {
-                    output: String::new(),
-                },
-                Some(Err(failure)) => failure.into(),
-                None => {
-                    started.wait_until_gone().await;
-                    Outcome::Cancelled
-                }
-            }
-        })
-    }
-}
-
 impl Started {
-    async fn wait_until_gone(self) {
+    /// After a cancel: waits until what was started has ended.
+    pub(super) async fn wait_until_gone(self) {
         if let Some(sending) = self.sending {
             // The thread stops at its next chunk. How it ends no longer matters.
             drop(sending.abandon);
@@ -245,40 +184,6 @@ impl Progress<'_> {
             job.log.write(text).await;
         }
     }
-}
-
-fn refuse_what_is_not_offered(build: &DockerBuild, job: JobContext<'_>) -> Result<(), Failure> {
-    if build.push.is_some() {
-        return Err(Failure::request(
-            "this worker cannot push images yet: submit the job without a push target",
-        ));
-    }
-    if build.buildkit {
-        return Err(Failure::request(
-            "this worker cannot use BuildKit yet: submit the job without it",
-        ));
-    }
-    if !job.spec.secrets.is_empty() {
-        return Err(Failure::request(
-            "Docker builds on this worker cannot have secrets yet, as they need BuildKit: submit the job without secrets",
-        ));
-    }
-    Ok(())
-}
-
-/// Looks at the context, which takes as long as the disk takes, apart from the threads that others wait on.
-async fn prepare(job: JobContext<'_>, build: &DockerBuild) -> Result<(String, Rules), Failure> {
-    let (context, dockerfile) = (job.context.to_owned(), build.dockerfile.clone());
-    let prepared = tokio::task::spawn_blocking(move || {
-        let path = dockerfile::prepare(&context, &dockerfile)?;
-        let rules = Rules::of_context(&context, &path).map_err(Failure::request)?;
-        Ok((path, rules))
-    });
-    prepared.await.unwrap_or_else(|error| {
-        Err(Failure::setup(format!(
-            "cannot prepare the build context: {error}"
-        )))
-    })
 }
 
 /// Adds build arguments to each request of `docker`.

@@ -1,0 +1,124 @@
+//! The Docker executor: from a job's description to its outcome.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use ocluster_api::{Action, DockerBuild};
+
+use super::classic::{Classic, Started};
+use super::config::DockerConfig;
+use super::dockerfile;
+use super::engine::{self, EngineHealth};
+use super::ignore::Rules;
+use crate::executor::{Executor, Failure, JobContext, Outcome};
+
+/// Runs Docker builds.
+#[derive(Clone, Debug)]
+pub struct DockerExecutor {
+    config: DockerConfig,
+}
+
+impl DockerExecutor {
+    /// An executor that uses the engine of `config`. The engine need not run yet.
+    #[must_use]
+    pub fn new(config: DockerConfig) -> Self {
+        Self { config }
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub fn config(&self) -> &DockerConfig {
+        &self.config
+    }
+
+    /// Asks the engine whether it is there. Takes at most twice the configured answer time.
+    ///
+    /// # Errors
+    /// [`Cause::Engine`], with a sentence that names the engine and says what to do.
+    pub async fn health(&self) -> Result<EngineHealth, Failure> {
+        engine::health(&engine::connect(&self.config)?, &self.config.engine).await
+    }
+
+    async fn run(&self, job: JobContext<'_>, started: &mut Started) -> Result<String, Failure> {
+        let Action::Docker(build) = &job.spec.action else {
+            return Err(Failure::request(
+                "only Docker builds can be run by the Docker engine",
+            ));
+        };
+        refuse_what_is_not_offered(build, job)?;
+        let (path, rules) = prepare(job, build).await?;
+
+        let docker = engine::connect(&self.config)?;
+        let health = engine::health(&docker, &self.config.engine).await?;
+        if build.squash && !health.experimental {
+            return Err(Failure::request(
+                "this worker's Docker engine cannot squash layers: submit the job without squash, \
+                 or enable the engine's experimental features",
+            ));
+        }
+        let classic = Classic {
+            config: &self.config,
+            build,
+            dockerfile: &path,
+        };
+        let _image = classic.run(job, docker, rules, started).await?;
+        Ok(String::new())
+    }
+}
+
+impl Executor for DockerExecutor {
+    fn execute<'a>(
+        &'a self,
+        job: JobContext<'a>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(async move {
+            let mut started = Started::default();
+            match job
+                .cancel
+                .run_until_cancelled(self.run(job, &mut started))
+                .await
+            {
+                Some(Ok(output)) => Outcome::Succeeded { output },
+                Some(Err(failure)) => failure.into(),
+                None => {
+                    started.wait_until_gone().await;
+                    Outcome::Cancelled
+                }
+            }
+        })
+    }
+}
+
+fn refuse_what_is_not_offered(build: &DockerBuild, job: JobContext<'_>) -> Result<(), Failure> {
+    if build.push.is_some() {
+        return Err(Failure::request(
+            "this worker cannot push images yet: submit the job without a push target",
+        ));
+    }
+    if build.buildkit {
+        return Err(Failure::request(
+            "this worker cannot use BuildKit yet: submit the job without it",
+        ));
+    }
+    if !job.spec.secrets.is_empty() {
+        return Err(Failure::request(
+            "Docker builds on this worker cannot have secrets yet, as they need BuildKit: submit the job without secrets",
+        ));
+    }
+    Ok(())
+}
+
+/// Looks at the context, which takes as long as the disk takes, apart from the threads that others wait on.
+async fn prepare(job: JobContext<'_>, build: &DockerBuild) -> Result<(String, Rules), Failure> {
+    let (context, dockerfile) = (job.context.to_owned(), build.dockerfile.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let path = dockerfile::prepare(&context, &dockerfile)?;
+        let rules = Rules::of_context(&context, &path).map_err(Failure::request)?;
+        Ok((path, rules))
+    });
+    prepared.await.unwrap_or_else(|error| {
+        Err(Failure::setup(format!(
+            "cannot prepare the build context: {error}"
+        )))
+    })
+}
