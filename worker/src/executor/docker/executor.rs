@@ -46,8 +46,18 @@ impl DockerExecutor {
             ));
         };
         refuse_what_is_not_offered(build, job)?;
-        let (path, rules) = prepare(job, build).await?;
+        let _image = self.build(job, build, started).await?;
+        Ok(String::new())
+    }
 
+    /// Builds with the builder that the job asks for, and gives the image's id: `sha256:` and 64 digits.
+    async fn build(
+        &self,
+        job: JobContext<'_>,
+        build: &DockerBuild,
+        started: &mut Started,
+    ) -> Result<String, Failure> {
+        let (path, rules) = prepare(job, build).await?;
         let docker = engine::connect(&self.config)?;
         let health = engine::health(&docker, &self.config.engine).await?;
         if build.squash && !health.experimental {
@@ -61,8 +71,7 @@ impl DockerExecutor {
             build,
             dockerfile: &path,
         };
-        let _image = classic.run(job, docker, rules, started).await?;
-        Ok(String::new())
+        classic.run(job, docker, rules, started).await
     }
 }
 
