@@ -67,7 +67,7 @@ pub struct Args {
     hint_max_age: u32,
 
     /// Largest log that is kept of one job, in bytes (or with k, M, G); 0 for any size.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size, help_heading = "Keeping")]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = ocluster_cli::parse_size, help_heading = "Keeping")]
     log_max_size: u64,
 
     /// Remove logs of finished jobs after this time; 0s for never.
@@ -75,11 +75,11 @@ pub struct Args {
     log_keep: Duration,
 
     /// Remove the oldest logs when all take more than this; 0 for no bound.
-    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size, help_heading = "Keeping")]
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = ocluster_cli::parse_size, help_heading = "Keeping")]
     log_keep_size: u64,
 
     /// Memory for the descriptions of queued jobs; when it is used up, new jobs are refused.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size, help_heading = "Keeping")]
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = ocluster_cli::parse_size, help_heading = "Keeping")]
     max_queued: u64,
 
     /// Number of finished jobs whose records are kept.
@@ -119,15 +119,15 @@ struct LimitArgs {
     limit_handshake: Duration,
 
     /// Largest message.
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = ocluster_cli::parse_size)]
     limit_message: u64,
 
     /// Received messages held at once.
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = ocluster_cli::parse_size)]
     limit_received: u64,
 
     /// Answers waiting to be sent; above a quarter of it nothing more is read from the peer.
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = ocluster_cli::parse_size)]
     limit_waiting: u64,
 
     /// Calls begun and not finished.
@@ -151,11 +151,11 @@ struct LimitArgs {
     limit_stranger_time: Duration,
 
     /// Largest message before a valid capability was presented.
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = ocluster_cli::parse_size)]
     limit_stranger_message: u64,
 
     /// Received messages held at once before a valid capability was presented.
-    #[arg(long, value_name = "SIZE", default_value = "256k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "256k", value_parser = ocluster_cli::parse_size)]
     limit_stranger_received: u64,
 
     /// Calls begun and not finished before a valid capability was presented.
@@ -295,25 +295,6 @@ fn scheduling(text: &str) -> Result<(Option<String>, Policy), String> {
     Ok((pool, policy))
 }
 
-/// Bytes, or thousands, millions and so on of 1024 with k, M, G, T.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a size in bytes, such as 1048576, 64k, 20M or 1G".to_owned();
-    let (digits, shift) = match text.strip_suffix(['k', 'K', 'M', 'G', 'T']) {
-        Some(digits) => {
-            let shift = match text.as_bytes().last() {
-                Some(b'k' | b'K') => 10,
-                Some(b'M') => 20,
-                Some(b'G') => 30,
-                _ => 40,
-            };
-            (digits, shift)
-        }
-        None => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,15 +361,6 @@ mod tests {
             "127.0.0.1:9090"
         );
         assert!(address("--listen-prometheus=here").is_err());
-    }
-
-    #[test]
-    fn sizes_have_binary_units() {
-        assert_eq!(size("0"), Ok(0));
-        assert_eq!(size("64k"), Ok(65536));
-        assert_eq!(size("1G"), Ok(1 << 30));
-        assert!(size("1GB").is_err());
-        assert!(size("99999999999T").is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command line of `ocluster-worker`.
 
+mod docker;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 
 use crate::agent::{Config, PRUNE_RETRY};
 use crate::disk_care::{DiskLimit, FreePercent, ImagesSize};
-use crate::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Pull};
+use crate::executor::{DockerExecutor, Executors};
 use crate::metrics::Metrics;
 
 /// Take jobs from a pool and run them.
@@ -31,11 +33,6 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     state_dir: PathBuf,
 
-    /// When to pull the base images of Docker builds: "always" asks the registry each time, "missing" only for images that the
-    /// engine does not have.
-    #[arg(long, value_name = "WHEN", default_value_t = Pull::Always)]
-    docker_pull: Pull,
-
     /// Prune Docker when less than this share of the space or of the inodes below its root directory is free: 0 to 100.
     #[arg(long, value_name = "PCT")]
     prune_threshold: Option<FreePercent>,
@@ -48,9 +45,12 @@ pub struct Args {
     #[arg(long)]
     allow_test_jobs: bool,
 
-    /// Largest log that is kept of one job, in bytes; 0 for any size.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    /// Largest log that is kept of one job, in bytes (or with k, M, G); 0 for any size.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = ocluster_cli::parse_size)]
     log_max_size: u64,
+
+    #[command(flatten)]
+    docker: docker::DockerArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -68,11 +68,7 @@ impl Args {
     /// # Errors
     /// If the capability file is not one, or the environment asks for an engine that cannot be used.
     pub fn into_config(self) -> anyhow::Result<Config> {
-        let docker = DockerConfig {
-            pull: self.docker_pull,
-            engine: EngineAddress::from_environment()?,
-            ..DockerConfig::default()
-        };
+        let docker = self.docker.into_config()?;
         let disk_limit = match (self.prune_threshold, self.docker_max_df_size) {
             (Some(free), _) => Some(DiskLimit::Free(free)),
             (None, size) => size.map(DiskLimit::Images),

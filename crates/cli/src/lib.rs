@@ -27,6 +27,7 @@ mod ocaml_string;
 pub mod output;
 mod progress;
 mod runtime;
+mod size;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -43,4 +44,5 @@ pub use logging::LogArgs;
 pub use ocaml_string::ocaml_string;
 pub use output::OutputMode;
 pub use runtime::{Interrupt, Signal, raise_file_limit, run};
+pub use size::{SizeError, parse_size};
 pub use table::Table;

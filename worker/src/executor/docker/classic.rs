@@ -3,7 +3,7 @@
 //! The build lives exactly as long as its HTTP request. Dropping the request makes the engine kill and remove the step that runs;
 //! after a cancel [`Started::wait_until_gone`] waits until that has been done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -12,8 +12,8 @@ use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, Bui
 use bollard::{Docker, body_try_stream};
 use futures::StreamExt;
 use ocluster_api::DockerBuild;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::build_args;
 use super::config::{DockerConfig, Pull};
 use super::context::{self, Sending};
 use super::display;
@@ -52,7 +52,9 @@ impl Classic<'_> {
         started: &mut Started,
     ) -> Result<String, Failure> {
         let docker = started.docker.insert(docker).clone();
-        let docker = with_build_args(docker.with_timeout(NO_TIMEOUT), &self.build.build_args);
+        let parameters = build_args::parameter(&self.build.build_args)
+            + &self.config.limits.classic_parameters();
+        let docker = with_parameters(docker.with_timeout(NO_TIMEOUT), parameters);
         let (sending, tar) = context::send(job.context.to_owned(), rules);
         let sending = started.sending.insert(sending);
         let mut answer =
@@ -126,16 +128,7 @@ impl Classic<'_> {
             }
         };
         job.log.line(&message).await;
-        // The user cannot help a full disk: the job may do better on another worker.
-        let cause = if message.contains("no space left on device") {
-            Cause::Engine
-        } else {
-            cause
-        };
-        Failure {
-            cause,
-            message: display::exit_message(&message),
-        }
+        engine::failed_build(cause, &message, display::exit_message(&message))
     }
 }
 
@@ -186,57 +179,21 @@ impl Progress<'_> {
     }
 }
 
-/// Adds build arguments to each request of `docker`.
-///
-/// A name without a value takes the worker's own, as the Docker command line does, and is sent as null if there is none. The client
-/// library knows no nulls, and so the parameter is added here.
-fn with_build_args(docker: Docker, arguments: &[String]) -> Docker {
-    if arguments.is_empty() {
+/// Adds `parameters` to each request of `docker`: the client library knows no nulls among build arguments, and no large numbers.
+fn with_parameters(docker: Docker, parameters: String) -> Docker {
+    if parameters.is_empty() {
         return docker;
     }
-    let json = build_args_json(arguments, |name| std::env::var(name).ok());
-    let parameter = format!(
-        "&buildargs={}",
-        utf8_percent_encode(&json, NON_ALPHANUMERIC)
-    );
     docker.with_request_modifier(move |mut request| {
-        if let Ok(uri) = format!("{}{parameter}", request.uri()).parse() {
+        if let Ok(uri) = format!("{}{parameters}", request.uri()).parse() {
             *request.uri_mut() = uri;
         }
         request
     })
 }
 
-fn build_args_json(arguments: &[String], environment: impl Fn(&str) -> Option<String>) -> String {
-    let values: BTreeMap<&str, Option<String>> = arguments
-        .iter()
-        .map(|argument| match argument.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (argument.as_str(), environment(argument)),
-        })
-        .collect();
-    serde_json::json!(values).to_string()
-}
-
 /// The client library wants more after a last line end that arrives apart from its message. Nothing is missing then; whether the
 /// build ended well is told by the image's name.
 fn is_late_line_end(error: &Error) -> bool {
     matches!(error, Error::IOError { err } if err.to_string() == "bytes remaining on stream")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn build_arguments_take_their_values_as_the_docker_command_does() {
-        let arguments = ["A=1", "B=x=y", "EMPTY=", "FROM_ENV", "UNSET", "A=2"].map(str::to_owned);
-        let json = build_args_json(&arguments, |name| {
-            (name == "FROM_ENV").then(|| "worker's".to_owned())
-        });
-        assert_eq!(
-            json,
-            r#"{"A":"2","B":"x=y","EMPTY":"","FROM_ENV":"worker's","UNSET":null}"#
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! What an operator decides about Docker builds: which engine, and when base images are pulled.
+//! What an operator decides about Docker builds: which engine, when base images are pulled, and what a build may take.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
+
+use super::limits::BuildLimits;
 
 /// How Docker builds are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct DockerConfig {
     pub engine: EngineAddress,
     /// How long the engine may take to answer a ping before it counts as away. At least a second.
     pub answer_timeout: Duration,
+    /// What a build may take of the machine.
+    pub limits: BuildLimits,
 }
 
 impl Default for DockerConfig {
@@ -24,6 +28,7 @@ impl Default for DockerConfig {
             pull: Pull::default(),
             engine: EngineAddress::default(),
             answer_timeout: Duration::from_secs(10),
+            limits: BuildLimits::default(),
         }
     }
 }

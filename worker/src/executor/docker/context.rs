@@ -3,11 +3,10 @@
 //! Entries look as `docker build` makes them: modes, times and links as they are, everything owned by root. Sockets and devices are
 //! left out. The stream ends early, and the thread that makes it with it, as soon as nobody reads it any more.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +14,14 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ignore::{Matched, Rules, Verdict};
+use super::ignore::Rules;
+use super::walk;
 
 /// How much is handed to the connection at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -66,7 +65,7 @@ pub(super) fn send(
     };
     let stop = abandoned.clone();
     let thread = tokio::task::spawn_blocking(move || {
-        let result = Archive::new(root, rules, writer).write();
+        let result = Archive::new(root, writer).write(&rules);
         if let Err(error) = &result {
             // A broken stream makes the engine drop what it has; a short one could pass for a whole context.
             let broken = chunks.send(Err(io::Error::other(error.clone())));
@@ -91,49 +90,27 @@ pub(super) fn send(
 
 struct Archive {
     root: PathBuf,
-    rules: Rules,
     tar: Builder<ChunkWriter>,
 }
 
 impl Archive {
-    fn new(root: PathBuf, rules: Rules, writer: ChunkWriter) -> Self {
+    fn new(root: PathBuf, writer: ChunkWriter) -> Self {
         Self {
             root,
-            rules,
             tar: Builder::new(writer),
         }
     }
 
-    fn write(mut self) -> Result<(), String> {
-        self.add_directory(OsStr::new(""), &Matched::default())?;
+    fn write(mut self, rules: &Rules) -> Result<(), String> {
+        let root = self.root.clone();
+        walk::walk(&root, rules, &mut |path, metadata| {
+            self.add_entry(path, metadata)
+                .map_err(|error| walk::cannot_send(path, &error))
+        })?;
         self.tar
             .into_inner()
             .and_then(|mut writer| writer.flush())
-            .map_err(|error| cannot_send(Path::new("."), &error))
-    }
-
-    /// Adds what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
-    fn add_directory(&mut self, directory: &OsStr, matched: &Matched) -> Result<(), String> {
-        let explain = |error: io::Error| cannot_send(Path::new(directory), &error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.root.join(directory)).map_err(explain)? {
-            names.push(entry.map_err(explain)?.file_name());
-        }
-        names.sort_unstable();
-        for name in names {
-            let path = join(directory, &name);
-            let metadata = fs::symlink_metadata(self.root.join(&path))
-                .map_err(|error| cannot_send(Path::new(&path), &error))?;
-            let (verdict, matched) = self.rules.decide(&path, metadata.is_dir(), matched);
-            if verdict == Verdict::Send {
-                self.add_entry(Path::new(&path), &metadata)
-                    .map_err(|error| cannot_send(Path::new(&path), &error))?;
-            }
-            if metadata.is_dir() && verdict != Verdict::Skip {
-                self.add_directory(&path, &matched)?;
-            }
-        }
-        Ok(())
+            .map_err(|error| walk::cannot_send(Path::new("."), &error))
     }
 
     fn add_entry(&mut self, path: &Path, metadata: &Metadata) -> io::Result<()> {
@@ -144,19 +121,8 @@ impl Archive {
         let name = path.as_os_str().as_bytes();
         let kind = metadata.file_type();
         if kind.is_file() {
-            let file = File::options()
-                .read(true)
-                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-                .open(self.root.join(path))?;
-            self.append(
-                header,
-                name,
-                None,
-                Exactly {
-                    file,
-                    left: metadata.len(),
-                },
-            )
+            let file = walk::open(&self.root.join(path), metadata.len())?;
+            self.append(header, name, None, file)
         } else if kind.is_dir() {
             self.append(header, name, None, io::empty())
         } else if kind.is_symlink() {
@@ -214,40 +180,6 @@ impl Archive {
     }
 }
 
-fn join(directory: &OsStr, name: &OsStr) -> OsString {
-    if directory.is_empty() {
-        return name.to_owned();
-    }
-    OsString::from_vec([directory.as_bytes(), b"/", name.as_bytes()].concat())
-}
-
-fn cannot_send(path: &Path, error: &io::Error) -> String {
-    format!("cannot send {path:?} of the build context to the Docker engine: {error}")
-}
-
-/// A file of a size that was promised already.
-struct Exactly {
-    file: File,
-    left: u64,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Ok(0);
-        }
-        let count = (&self.file).take(self.left).read(buffer)?;
-        if count == 0 && !buffer.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it shrank while it was being sent",
-            ));
-        }
-        self.left -= count as u64;
-        Ok(count)
-    }
-}
-
 struct ChunkWriter {
     chunks: mpsc::Sender<io::Result<Bytes>>,
     buffer: BytesMut,
@@ -292,6 +224,8 @@ impl Write for ChunkWriter {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ffi::OsStr;
+    use std::fs::File;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 

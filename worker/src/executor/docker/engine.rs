@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::config::{DockerConfig, EngineAddress};
-use crate::executor::Failure;
+use crate::executor::{Cause, Failure};
 
 /// How long a cancelled job waits for what it started to end. With a healthy engine that takes a fraction of a second.
 pub(super) const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
@@ -71,6 +71,17 @@ pub(super) fn lost(engine: &EngineAddress, reason: &str) -> Failure {
     ))
 }
 
+/// A build that the engine ended with `error`, because of `cause` as far as the engine's answer tells.
+pub(super) fn failed_build(cause: Cause, error: &str, message: String) -> Failure {
+    // The user cannot help a full disk: the job may do better on another worker.
+    let cause = if error.contains("no space left on device") {
+        Cause::Engine
+    } else {
+        cause
+    };
+    Failure { cause, message }
+}
+
 /// The innermost cause: what wraps it only repeats that an HTTP client failed.
 pub(super) fn reason(error: &Error) -> String {
     match error {
@@ -78,7 +89,12 @@ pub(super) fn reason(error: &Error) -> String {
         Error::RequestTimeoutError => return "it does not answer in time".to_owned(),
         _ => {}
     }
-    let mut innermost: &dyn std::error::Error = error;
+    innermost(error)
+}
+
+/// What the error behind all others says.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

@@ -5,11 +5,13 @@ use std::pin::Pin;
 
 use ocluster_api::{Action, DockerBuild};
 
-use super::classic::{Classic, Started};
+use super::buildkit::{Buildkit, Secrets};
+use super::classic::Classic;
 use super::config::DockerConfig;
 use super::dockerfile;
 use super::engine::{self, EngineHealth};
 use super::ignore::Rules;
+use super::started::Started;
 use crate::executor::{Executor, Failure, JobContext, Outcome};
 
 /// Runs Docker builds.
@@ -45,11 +47,35 @@ impl DockerExecutor {
                 "only Docker builds can be run by the Docker engine",
             ));
         };
-        refuse_what_is_not_offered(build, job)?;
-        let (path, rules) = prepare(job, build).await?;
+        refuse_what_is_not_offered(build)?;
+        let _image = self.build(job, build, started).await?;
+        Ok(String::new())
+    }
 
+    /// Builds with the builder that the job asks for, and gives the image's id: `sha256:` and 64 digits.
+    async fn build(
+        &self,
+        job: JobContext<'_>,
+        build: &DockerBuild,
+        started: &mut Started,
+    ) -> Result<String, Failure> {
+        self.refuse_what_cannot_be(job, build)?;
+        let secrets = Secrets::new(&job.spec.secrets)?;
+        let (path, rules) = prepare(job, build).await?;
         let docker = engine::connect(&self.config)?;
         let health = engine::health(&docker, &self.config.engine).await?;
+        let config = &self.config;
+        let dockerfile = &path;
+        if build.buildkit {
+            let buildkit = Buildkit {
+                config,
+                build,
+                dockerfile,
+                rules,
+                secrets,
+            };
+            return buildkit.run(job, &mut started.buildkit).await;
+        }
         if build.squash && !health.experimental {
             return Err(Failure::request(
                 "this worker's Docker engine cannot squash layers: submit the job without squash, \
@@ -57,12 +83,39 @@ impl DockerExecutor {
             ));
         }
         let classic = Classic {
-            config: &self.config,
+            config,
             build,
-            dockerfile: &path,
+            dockerfile,
         };
-        let _image = classic.run(job, docker, rules, started).await?;
-        Ok(String::new())
+        classic.run(job, docker, rules, &mut started.classic).await
+    }
+
+    /// Refuses what neither builder could do, before anything is done.
+    fn refuse_what_cannot_be(
+        &self,
+        job: JobContext<'_>,
+        build: &DockerBuild,
+    ) -> Result<(), Failure> {
+        if !build.buildkit {
+            return if job.spec.secrets.is_empty() {
+                Ok(())
+            } else {
+                Err(Failure::request(
+                    "this job has secrets, which only BuildKit can give to build steps: submit it with --buildkit",
+                ))
+            };
+        }
+        if build.squash {
+            return Err(Failure::request(
+                "BuildKit cannot squash layers: submit the job without --squash, or without --buildkit",
+            ));
+        }
+        match &self.config.limits.network {
+            Some(network) if !network.is_known_to_buildkit() => Err(Failure::request(format!(
+                "this worker runs build steps in the network \"{network}\", which BuildKit cannot: submit the job without --buildkit"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -89,20 +142,10 @@ impl Executor for DockerExecutor {
     }
 }
 
-fn refuse_what_is_not_offered(build: &DockerBuild, job: JobContext<'_>) -> Result<(), Failure> {
+fn refuse_what_is_not_offered(build: &DockerBuild) -> Result<(), Failure> {
     if build.push.is_some() {
         return Err(Failure::request(
             "this worker cannot push images yet: submit the job without a push target",
-        ));
-    }
-    if build.buildkit {
-        return Err(Failure::request(
-            "this worker cannot use BuildKit yet: submit the job without it",
-        ));
-    }
-    if !job.spec.secrets.is_empty() {
-        return Err(Failure::request(
-            "Docker builds on this worker cannot have secrets yet, as they need BuildKit: submit the job without secrets",
         ));
     }
     Ok(())
@@ -111,9 +154,14 @@ fn refuse_what_is_not_offered(build: &DockerBuild, job: JobContext<'_>) -> Resul
 /// Looks at the context, which takes as long as the disk takes, apart from the threads that others wait on.
 async fn prepare(job: JobContext<'_>, build: &DockerBuild) -> Result<(String, Rules), Failure> {
     let (context, dockerfile) = (job.context.to_owned(), build.dockerfile.clone());
+    let rules_of = if build.buildkit {
+        Rules::of_buildkit_context
+    } else {
+        Rules::of_context
+    };
     let prepared = tokio::task::spawn_blocking(move || {
         let path = dockerfile::prepare(&context, &dockerfile)?;
-        let rules = Rules::of_context(&context, &path).map_err(Failure::request)?;
+        let rules = rules_of(&context, &path).map_err(Failure::request)?;
         Ok((path, rules))
     });
     prepared.await.unwrap_or_else(|error| {

@@ -48,15 +48,39 @@ impl Rules {
     /// # Errors
     /// If the file cannot be read, or a pattern is malformed: a sentence for the user.
     pub(super) fn of_context(root: &Path, dockerfile: &str) -> Result<Self, String> {
-        let bytes = read_inside(root);
-        match bytes {
-            Ok(bytes) => Self::read(&String::from_utf8_lossy(&bytes), dockerfile),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(format!("cannot read {NAME}: {error}")),
+        let mut rules = Self::of_file(root, NAME)?.unwrap_or_default();
+        rules.let_through(dockerfile)?;
+        Ok(rules)
+    }
+
+    /// Reads the rules as BuildKit does: those beside the Dockerfile, in `<dockerfile>.dockerignore`, come before the context's. The
+    /// Dockerfile itself is read apart from the context, and may be kept out of it.
+    ///
+    /// # Errors
+    /// As [`Rules::of_context`].
+    pub(super) fn of_buildkit_context(root: &Path, dockerfile: &str) -> Result<Self, String> {
+        if let Some(rules) = Self::of_file(root, &format!("{dockerfile}{NAME}"))? {
+            return Ok(rules);
+        }
+        Ok(Self::of_file(root, NAME)?.unwrap_or_default())
+    }
+
+    fn of_file(root: &Path, name: &str) -> Result<Option<Self>, String> {
+        match read_inside(root, name) {
+            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes)).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {name}: {error}")),
         }
     }
 
+    #[cfg(test)]
     fn read(text: &str, dockerfile: &str) -> Result<Self, String> {
+        let mut rules = Self::parse(text)?;
+        rules.let_through(dockerfile)?;
+        Ok(rules)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
         let mut rules = Self::default();
         for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
             if line.starts_with('#') || line.trim().is_empty() {
@@ -79,12 +103,17 @@ impl Rules {
                 exception,
             )?;
         }
+        Ok(rules)
+    }
+
+    /// Sends what the classic builder needs, whatever the rules say.
+    fn let_through(&mut self, dockerfile: &str) -> Result<(), String> {
         for needed in [NAME, dockerfile] {
-            if rules.ignores(needed) {
-                rules.add(needed, true)?;
+            if self.ignores(needed) {
+                self.add(needed, true)?;
             }
         }
-        Ok(rules)
+        Ok(())
     }
 
     fn add(&mut self, text: &str, exception: bool) -> Result<(), String> {
@@ -155,8 +184,8 @@ impl Rules {
 }
 
 /// Reads the file. It may be a link, but only to a regular file of the same context: a stranger must not make us read anything else.
-fn read_inside(root: &Path) -> io::Result<Vec<u8>> {
-    let path = fs::canonicalize(root.join(NAME))?;
+fn read_inside(root: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let path = fs::canonicalize(root.join(name))?;
     if !path.starts_with(fs::canonicalize(root)?) || !fs::metadata(&path)?.is_file() {
         return Err(io::Error::other(
             "it is not a regular file of the build context",

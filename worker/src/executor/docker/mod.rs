@@ -1,10 +1,13 @@
-//! Docker builds with the classic builder, driven through the engine's API.
+//! Docker builds with either of the engine's builders, driven through the engine's API.
 //!
-//! The job's context directory is sent as a tar stream (`context`, less what `.dockerignore` names, `ignore`); what the engine
-//! answers is written to the job's log as `docker build` prints it (`display`). Nothing here starts a process, so that no socket
-//! can be inherited and a cancelled job has nothing to leave behind but containers, which the engine removes when its client goes away (`engine`).
-//! `housekeeping` is what the worker asks of the engine besides builds.
+//! The classic builder gets the job's context directory as a tar stream (`context`); BuildKit, in `buildkit`, asks for files one by
+//! one. Both get it less what `.dockerignore` names (`ignore`, `walk`). What the engine answers is written to the job's log as
+//! `docker build` prints it (`display`). Nothing here starts a process, so that no socket can be inherited and a cancelled job has
+//! nothing to leave behind but what the engine ends when its client goes away (`started`). `housekeeping` is what the worker asks of
+//! the engine besides builds.
 
+mod build_args;
+mod buildkit;
 mod classic;
 mod config;
 mod context;
@@ -14,10 +17,16 @@ mod engine;
 mod executor;
 mod housekeeping;
 mod ignore;
+mod limits;
 mod pattern;
+mod started;
 mod units;
+mod walk;
 
 pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull, PullError};
 pub use engine::EngineHealth;
 pub use executor::DockerExecutor;
 pub use housekeeping::Pruned;
+pub use limits::{
+    BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork, BuildNetworkError,
+};

@@ -1,0 +1,197 @@
+//! One build: its session, its request, and how it ends.
+//!
+//! The build lives as long as its request. To cancel it, the engine is asked to, and its last word is waited for, so that the step
+//! that runs has been killed when the job ends.
+
+use std::sync::Arc;
+
+use http_body_util::Empty;
+use ocluster_api::DockerBuild;
+use tracing::warn;
+
+use super::answer::{Answer, AnswerError, Message};
+use super::connection;
+use super::file_sync::Context;
+use super::progress::Progress;
+use super::secrets::Secrets;
+use super::session::{Served, Session};
+use crate::executor::docker::build_args;
+use crate::executor::docker::config::{DockerConfig, EngineAddress, Pull};
+use crate::executor::docker::engine;
+use crate::executor::docker::ignore::Rules;
+use crate::executor::{Cause, Failure, JobContext};
+
+/// What to build, and how.
+#[derive(Debug)]
+pub(in crate::executor::docker) struct Buildkit<'a> {
+    pub(in crate::executor::docker) config: &'a DockerConfig,
+    pub(in crate::executor::docker) build: &'a DockerBuild,
+    /// The Dockerfile's path inside the context.
+    pub(in crate::executor::docker) dockerfile: &'a str,
+    /// What is not sent.
+    pub(in crate::executor::docker) rules: Rules,
+    /// What steps may ask for.
+    pub(in crate::executor::docker) secrets: Secrets,
+}
+
+/// A build that the engine runs.
+#[derive(Debug)]
+pub(in crate::executor::docker) struct Running {
+    engine: EngineAddress,
+    limit: std::time::Duration,
+    id: String,
+    served: Arc<Served>,
+    _session: Session,
+    answer: Option<Answer>,
+}
+
+impl Buildkit<'_> {
+    /// Builds, and gives the image's id. As long as the build runs, it is in `running`.
+    pub(in crate::executor::docker) async fn run(
+        self,
+        job: JobContext<'_>,
+        running: &mut Option<Running>,
+    ) -> Result<String, Failure> {
+        if let Some(note) = self.config.limits.not_enforced_by_buildkit() {
+            job.log.line(note).await;
+        }
+        let engine = &self.config.engine;
+        let limit = self.config.answer_timeout;
+        let id = format!("ocluster-{:032x}", rand::random::<u128>());
+        let path = self.path(&id);
+        let served = Arc::new(Served {
+            context: Context::new(job.context, self.rules, self.dockerfile),
+            secrets: self.secrets,
+        });
+        let session = Session::open(engine, limit, &id, Arc::clone(&served))
+            .await
+            .map_err(|reason| engine::lost(engine, &reason))?;
+        let build = running.insert(Running {
+            engine: engine.clone(),
+            limit,
+            id,
+            served,
+            _session: session,
+            answer: None,
+        });
+        let image = build.follow(job, &path).await;
+        // It has ended by itself: nothing is left to cancel.
+        *running = None;
+        image
+    }
+
+    fn path(&self, id: &str) -> String {
+        // BuildKit is given the Dockerfile's directory apart from the context, and so its bare name.
+        let name = self.dockerfile.rsplit('/').next().unwrap_or(self.dockerfile);
+        let pull = match self.config.pull {
+            Pull::Always => "&pull=1",
+            Pull::Missing => "",
+        };
+        format!(
+            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}",
+            build_args::encode(name),
+            build_args::parameter(&self.build.build_args),
+            self.config.limits.network_parameter(),
+        )
+    }
+}
+
+impl Running {
+    async fn follow(&mut self, job: JobContext<'_>, path: &str) -> Result<String, Failure> {
+        let request = connection::post(path)
+            .body(Empty::new())
+            .map_err(|error| Failure::setup(format!("cannot ask for the build: {error}")))?;
+        let answered = connection::send(&self.engine, self.limit, request)
+            .await
+            .map_err(|reason| engine::lost(&self.engine, &reason))?;
+        let answer = self.answer.insert(Answer::new(answered));
+        let mut progress = Progress::default();
+        let mut image = None;
+        loop {
+            let error = match answer.next().await {
+                Ok(None) => break,
+                Ok(Some(Message::Progress(status))) => {
+                    job.log.write(progress.show(&status)).await;
+                    continue;
+                }
+                Ok(Some(Message::Text(text))) => {
+                    job.log.write(text).await;
+                    continue;
+                }
+                Ok(Some(Message::Image(id))) => {
+                    image = Some(id);
+                    continue;
+                }
+                Ok(Some(Message::Failed(error))) => (Cause::Build, error),
+                Err(AnswerError::Refused { status, message }) => {
+                    let cause = if status.is_client_error() {
+                        Cause::Request
+                    } else {
+                        Cause::Build
+                    };
+                    (cause, format!("Error response from daemon: {message}"))
+                }
+                Err(AnswerError::Broken(reason)) => {
+                    return Err(match self.served.context.trouble() {
+                        Some(trouble) => Failure::setup(trouble),
+                        None => engine::lost(&self.engine, &reason),
+                    });
+                }
+            };
+            return Err(self.explain(job, error).await);
+        }
+        image.ok_or_else(|| {
+            engine::lost(&self.engine, "it ended its answer without naming an image")
+        })
+    }
+
+    /// Writes the engine's words to the log, and finds out whose fault it was.
+    async fn explain(&self, job: JobContext<'_>, (cause, error): (Cause, String)) -> Failure {
+        if let Some(trouble) = self.served.context.trouble() {
+            return Failure::setup(trouble);
+        }
+        job.log.line(&error).await;
+        if was_cancelled(&error) {
+            return engine::lost(&self.engine, "it cancelled the build");
+        }
+        // Docker's command ends with one, whatever a step's exit code was.
+        let message = "docker-build failed with exit-code 1".to_owned();
+        engine::failed_build(cause, &error, message)
+    }
+
+    /// Ends the build, and waits until the engine says that it has ended.
+    pub(in crate::executor::docker) async fn cancel(self) {
+        if tokio::time::timeout(engine::REMOVAL_LIMIT, self.end()).await.is_err() {
+            warn!("the engine has not ended a cancelled build yet");
+        }
+    }
+
+    async fn end(mut self) {
+        let request = connection::post(&format!("/build/cancel?id={}", self.id)).body(Empty::new());
+        let Ok(request) = request else {
+            return;
+        };
+        match connection::send(&self.engine, self.limit, request).await {
+            Ok(answered) if answered.response.status().is_success() => {}
+            Ok(answered) => {
+                let status = answered.response.status();
+                warn!(%status, "the engine does not cancel a build");
+                return;
+            }
+            Err(reason) => {
+                warn!(reason, "cannot tell the engine to cancel a build");
+                return;
+            }
+        }
+        if let Some(answer) = &mut self.answer {
+            while let Ok(Some(_)) = answer.next().await {}
+        }
+    }
+}
+
+/// Whether a build ended because somebody cancelled it. We do not wait for that word ourselves: so it is the engine, going down.
+fn was_cancelled(error: &str) -> bool {
+    ["context canceled", "Canceled", "graceful shutdown"]
+        .iter()
+        .any(|end| error.trim_end().ends_with(end))
+}
