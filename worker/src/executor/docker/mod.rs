@@ -20,4 +20,4 @@ mod units;
 pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull, PullError};
 pub use engine::EngineHealth;
 pub use executor::DockerExecutor;
-pub use housekeeping::Pruned;
+pub use housekeeping::{PruneScope, PruneScopeError, Pruned};
