@@ -15,14 +15,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::disk_care::{DiskCare, DiskLimit, Host};
+use crate::disk_care::{DiskCare, DiskLimit, Host, PruneScope};
 use crate::executor::Executors;
+use crate::health::{self, Watched};
 use crate::metrics::Metrics;
 use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
 use crate::trouble::Trouble;
+use crate::weights::Weights;
 
 /// How long running jobs may take to stop when the worker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,12 +44,20 @@ pub struct Config {
     pub capacity: u32,
     /// Where the worker keeps its files.
     pub state_dir: PathBuf,
+    /// How many slots a job takes.
+    pub weights: Weights,
     /// What it can do.
     pub executors: Executors,
     /// When to prune the Docker engine of [`Executors::docker`], if ever.
     pub disk_limit: Option<DiskLimit>,
+    /// What a prune may remove.
+    pub prune_scope: PruneScope,
     /// How long to stay inactive after a prune that did not make enough room, before the next try: [`PRUNE_RETRY`].
     pub prune_retry: Duration,
+    /// How often to look whether the engine of [`Executors::docker`] does its work, if at all: [`HEALTH_CHECK_PERIOD`].
+    ///
+    /// [`HEALTH_CHECK_PERIOD`]: crate::HEALTH_CHECK_PERIOD
+    pub health_check: Option<Duration>,
     /// The largest log of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
     /// What is counted, shared with the executors that count.
@@ -70,6 +80,8 @@ pub(crate) struct Agent {
     pub(crate) stop_jobs: CancellationToken,
     /// Whether jobs fail because of this machine.
     pub(crate) trouble: Trouble,
+    /// How the engine is.
+    pub(crate) engine: Watched,
 }
 
 /// Runs a worker on the current thread, which becomes its vat thread, until `shutdown`. Running jobs are then cancelled, and
@@ -110,7 +122,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         git_cache: state_dir.git(),
         git_child,
     });
+    let trouble = Trouble::default();
     let agent = Rc::new(Agent {
+        engine: health::watch(&config, pool.handle(), &trouble),
         vat: Vat::client_only(Stats::new()),
         slots: Slots::new(config.capacity),
         spool,
@@ -119,7 +133,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         pool: pool.handle().clone(),
         next_job: Cell::new(1),
         stop_jobs: CancellationToken::new(),
-        trouble: Trouble::default(),
+        trouble,
         config,
     });
     stay_connected(&agent, &shutdown).await;
@@ -138,7 +152,13 @@ fn disk_care(config: &Config, pool: &tokio::runtime::Handle) -> Option<DiskCare<
         return None;
     };
     let host = Host::new(docker, pool.clone());
-    Some(DiskCare::new(limit, config.prune_retry, host))
+    Some(DiskCare::new(
+        limit,
+        config.prune_scope,
+        config.prune_retry,
+        host,
+        config.metrics.clone(),
+    ))
 }
 
 async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {

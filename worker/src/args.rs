@@ -1,6 +1,9 @@
 //! The command line of `ocluster-worker`.
 
+mod disk;
 mod docker;
+mod health;
+mod weights;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +12,11 @@ use anyhow::Context as _;
 use clap::Parser;
 use ocluster_cli::{CapArgs, LogArgs};
 
+use self::disk::DiskArgs;
+use self::docker::DockerArgs;
+use self::health::HealthArgs;
+use self::weights::WeightArgs;
 use crate::agent::{Config, PRUNE_RETRY};
-use crate::disk_care::{DiskLimit, FreePercent, ImagesSize};
 use crate::executor::{DockerExecutor, Executors};
 use crate::metrics::Metrics;
 
@@ -33,13 +39,14 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     state_dir: PathBuf,
 
-    /// Prune Docker when less than this share of the space or of the inodes below its root directory is free: 0 to 100.
-    #[arg(long, value_name = "PCT")]
-    prune_threshold: Option<FreePercent>,
+    #[command(flatten)]
+    disk: DiskArgs,
 
-    /// Prune Docker when its images take more than this many GB. Not used with --prune-threshold.
-    #[arg(long, value_name = "GB")]
-    docker_max_df_size: Option<ImagesSize>,
+    #[command(flatten)]
+    health: HealthArgs,
+
+    #[command(flatten)]
+    weights: WeightArgs,
 
     /// Also run custom jobs of the kind "test", which sleep, print, fail or hang as told. For trying a cluster out.
     #[arg(long)]
@@ -50,7 +57,7 @@ pub struct Args {
     log_max_size: u64,
 
     #[command(flatten)]
-    docker: docker::DockerArgs,
+    docker: DockerArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -63,16 +70,20 @@ impl Args {
         &self.log
     }
 
+    /// Sees to it that the arguments fit together.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the one who typed them.
+    pub fn check(&self) -> Result<(), String> {
+        self.weights.fit(self.capacity)
+    }
+
     /// The configuration these arguments ask for.
     ///
     /// # Errors
     /// If the capability file is not one, or the environment asks for an engine that cannot be used.
     pub fn into_config(self) -> anyhow::Result<Config> {
         let docker = self.docker.into_config()?;
-        let disk_limit = match (self.prune_threshold, self.docker_max_df_size) {
-            (Some(free), _) => Some(DiskLimit::Free(free)),
-            (None, size) => size.map(DiskLimit::Images),
-        };
         Ok(Config {
             cap: self
                 .cap
@@ -86,8 +97,11 @@ impl Args {
                 test_kind: self.allow_test_jobs,
                 ..Executors::default()
             },
-            disk_limit,
+            disk_limit: self.disk.limit(),
+            prune_scope: self.disk.scope(),
             prune_retry: PRUNE_RETRY,
+            health_check: self.health.period(),
+            weights: self.weights.weights(),
             max_log_bytes: self.log_max_size,
             metrics: Metrics::default(),
             git_child: None,
@@ -98,6 +112,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk_care::{DiskLimit, ImagesSize};
 
     fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
         let words = [
@@ -122,6 +137,25 @@ mod tests {
         assert_eq!(disk_limit(&["--docker-max-df-size=5"]), size);
         let both = ["--docker-max-df-size=5", "--prune-threshold=20"];
         assert_eq!(disk_limit(&both), free);
+    }
+
+    #[test]
+    fn a_weight_beyond_the_capacity_is_a_mistake_in_the_command_line() {
+        let check = |flags: &[&str]| parse(flags).unwrap().check();
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&["--capacity=3", "--weight=*octez*=3"]), Ok(()));
+        assert_eq!(
+            check(&["--capacity=3", "--weight=a=1", "--weight=*octez*=4"]),
+            Err(
+                "--weight=*octez*=4 asks for more slots than this worker has: raise --capacity, which is 3, or lower the weight"
+                    .to_owned()
+            )
+        );
+        let ended = parse(&["--weight=octez"]).unwrap_err();
+        let ocluster_cli::args::Ended::Mistake(text) = &ended else {
+            panic!("{ended:?}")
+        };
+        assert!(text.contains("PATTERN=SLOTS"), "{text}");
     }
 
     #[test]

@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(ended) => return ended.report().into(),
     };
+    if let Err(mistake) = args.check() {
+        output::complain(format!("ocluster-worker: {mistake}"));
+        return ocluster_cli::ExitCode::Usage.into();
+    }
     // Counted for the worker's own metrics.
     let _log_counts = args.log().start();
     ocluster_cli::raise_file_limit();

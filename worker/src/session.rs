@@ -15,7 +15,8 @@ use crate::disk_care::Place;
 use crate::job::{self, Offered};
 use crate::runner;
 use crate::service::WorkerServer;
-use crate::slots::Slot;
+use crate::slots::Taken;
+use crate::standing::Standing;
 
 /// A scheduler that was silent for this long is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
@@ -53,9 +54,11 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
     };
     info!("Registered as \"{}\"", agent.config.name);
     let object = queue.clone().cast_to();
+    let standing = Standing::new(agent.engine.health.clone());
     let ended = tokio::select! {
         reason = ocluster_vat::watch(&connection, &object, PING_INTERVAL, PING_TIMEOUT) => Err(reason.to_string()),
-        error = work(agent, &queue) => Err(error.to_string()),
+        error = work(agent, &queue, &standing) => Err(error.to_string()),
+        error = standing.keep_told(&queue) => Err(error.to_string()),
         () = shutdown.cancelled() => Ok(()),
     };
     // Leaves the pool before the connection goes, so that the scheduler need not find out.
@@ -88,54 +91,36 @@ async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, R
 
 /// Takes jobs as long as the scheduler gives them. While jobs fail because of this machine, it takes them ever more slowly, so that
 /// one broken worker does not fail the whole queue.
-async fn work(agent: &Rc<Agent>, queue: &queue::Client) -> RpcError {
+async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> RpcError {
     loop {
-        let slot = match ready(agent, queue).await {
-            Ok(slot) => slot,
-            Err(error) => return error,
-        };
-        if let Some(wait) = agent.trouble.wait() {
-            warn!(
-                "Jobs fail because of this machine: waiting {} s before the next one",
-                wait.as_secs()
-            );
-            tokio::time::sleep(wait).await;
+        agent.slots.one_free().await;
+        standing.good().await;
+        if let Some(care) = &agent.disk_care
+            && let Some(shortage) = care.shortage().await
+        {
+            care.make_room(shortage, &Pool { agent, standing }).await;
         }
-        if let Err(error) = take_job(agent, queue, slot).await {
+        agent.trouble.pause().await;
+        standing.good().await;
+        if let Err(error) = take_job(agent, queue).await {
             return error;
         }
     }
 }
 
-/// Waits until another job may run here: there is a slot, and room for what it may leave in Docker.
-async fn ready(agent: &Agent, queue: &queue::Client) -> Result<Slot, RpcError> {
-    let slot = agent.slots.take().await;
-    let Some(care) = &agent.disk_care else {
-        return Ok(slot);
-    };
-    let Some(shortage) = care.shortage().await else {
-        return Ok(slot);
-    };
-    // It would be waited for as if it were a job's.
-    drop(slot);
-    care.make_room(shortage, &Pool { agent, queue }).await?;
-    Ok(agent.slots.take().await)
-}
-
 /// The worker's place in the pool, as the disk's care sees it.
 struct Pool<'a> {
     agent: &'a Agent,
-    queue: &'a queue::Client,
+    standing: &'a Standing,
 }
 
 impl Place for Pool<'_> {
-    type Lost = RpcError;
+    async fn pause(&self, reason: String) {
+        self.standing.pause(reason).await;
+    }
 
-    async fn set_active(&self, active: bool) -> Result<(), RpcError> {
-        let mut request = self.queue.set_active_request();
-        request.get().set_active(active);
-        request.send().promise.await?;
-        Ok(())
+    fn resume(&self) {
+        self.standing.resume();
     }
 
     async fn jobs_done(&self) {
@@ -143,18 +128,36 @@ impl Place for Pool<'_> {
     }
 }
 
-async fn take_job(agent: &Rc<Agent>, queue: &queue::Client, slot: Slot) -> Result<(), RpcError> {
+async fn take_job(agent: &Rc<Agent>, queue: &queue::Client) -> Result<(), RpcError> {
     info!("Requesting a new job…");
     let (job, offered) = job::offer();
     let mut request = queue.pop_request();
     request.get().set_job(job);
     let answer = request.send().promise.await?;
-    start(agent, answer.get()?.get_descr()?, offered, slot);
+    start(agent, answer.get()?.get_descr()?, offered);
     Ok(())
 }
 
+/// Takes as many slots as the job weighs.
+fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
+    let hint = descr
+        .get_cache_hint()
+        .ok()
+        .and_then(|hint| hint.to_str().ok());
+    let weight = agent.config.weights.of(hint.unwrap_or_default());
+    let taken = agent.slots.take(weight);
+    let (in_use, capacity) = (agent.slots.in_use(), agent.slots.capacity());
+    if in_use > capacity {
+        info!(
+            job = id,
+            "A job takes {weight} slots, so that {in_use} of {capacity} are in use: asking for no other until it fits"
+        );
+    }
+    taken
+}
+
 /// Starts a job on the pool of ordinary threads.
-fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot: Slot) {
+fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     let id = agent.next_job.replace(agent.next_job.get() + 1);
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,
@@ -173,6 +176,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
     } = offered;
     let stop = agent.stop_jobs.clone();
     let trouble = agent.trouble.clone();
+    let taken = take_slots(agent, descr, id);
     info!(job = id, "Starting a job");
     #[expect(
         clippy::async_yields_async,
@@ -192,7 +196,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
         runner::report(id, &ran.result);
         trouble.note(&ran.result);
         outcome.send_replace(Some(ran.result));
-        drop(slot);
+        drop(taken);
         ran.log_recorded
     });
     let agent = agent.clone();

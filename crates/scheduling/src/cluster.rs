@@ -115,9 +115,8 @@ impl Cluster {
                     None => Err(Refusal::UnknownPop),
                 }
             }
-            Event::WorkerPaused { worker } => {
-                self.of_worker(worker)?
-                    .deactivate(out, worker, Reason::WorkerPause)
+            Event::WorkerPaused { worker, note } => {
+                self.of_worker(worker)?.worker_paused(out, worker, note)
             }
             Event::WorkerResumed { worker } => {
                 self.of_worker(worker)?

@@ -2,6 +2,7 @@
 
 use crate::ids::{ClientId, Hint, JobId, PoolName, PopId, WorkerId, WorkerName};
 use crate::rate::Rate;
+use crate::reasons::PauseNote;
 
 /// Something happened outside.
 ///
@@ -64,6 +65,8 @@ pub enum Event {
     WorkerPaused {
         /// The worker.
         worker: WorkerId,
+        /// Why, if it says so. Replaces what it said before.
+        note: Option<PauseNote>,
     },
     /// The worker wants work (again).
     WorkerResumed {

@@ -28,6 +28,6 @@ pub use event::Event;
 pub use ids::{ClientId, Hint, JobId, PoolName, PopId, WorkerId, WorkerName};
 pub use policy::{Policy, PolicyError};
 pub use rate::{Rate, RateError};
-pub use reasons::{Reason, Reasons};
+pub use reasons::{PauseNote, Reason, Reasons};
 pub use record::Record;
 pub use time::{Day, DayError, Timestamp};

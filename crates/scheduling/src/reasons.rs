@@ -1,6 +1,7 @@
-//! Why a worker gets no work: a set of reasons, active when it is empty.
+//! Why a worker gets no work: a set of reasons, active when it is empty, and what a worker says of its own pause.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// One reason for which a worker is inactive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,5 +88,76 @@ impl fmt::Display for Reasons {
             reason.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// What a worker says of its own pause, fit to be shown: one line of at most [`PauseNote::LONGEST`] characters, without control
+/// characters, neither empty nor surrounded by space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseNote(Arc<str>);
+
+impl PauseNote {
+    /// The longest note, in characters. What is longer is cut, and ends with an ellipsis.
+    pub const LONGEST: usize = 200;
+
+    /// What is worth showing of `text`, which comes from outside and may be anything; `None` if that is nothing.
+    pub fn new(text: &str) -> Option<Self> {
+        let mut note = String::new();
+        let mut length = 0;
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+        'cut: for word in words.filter(|word| !word.is_empty()) {
+            let space = if length == 0 { "" } else { " " };
+            for c in space.chars().chain(word.chars()) {
+                if length == Self::LONGEST {
+                    note.pop();
+                    note.push('…');
+                    break 'cut;
+                }
+                note.push(c);
+                length += 1;
+            }
+        }
+        (!note.is_empty()).then(|| Self(note.into()))
+    }
+
+    /// The note.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PauseNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(text: &str) -> Option<String> {
+        PauseNote::new(text).map(|note| note.to_string())
+    }
+
+    #[test]
+    fn a_note_is_one_line_without_what_moves_cursors() {
+        assert_eq!(
+            note("  the disk\r\n is\t full\u{1b}[31m \0").as_deref(),
+            Some("the disk is full [31m")
+        );
+        assert_eq!(note(" \n\u{85}"), None);
+        assert_eq!(note(""), None);
+    }
+
+    #[test]
+    fn a_note_is_cut_where_a_line_gets_too_long() {
+        let fits = "é".repeat(PauseNote::LONGEST);
+        assert_eq!(note(&fits), Some(fits.clone()));
+        assert_eq!(note(&format!("{fits} \n ")), Some(fits.clone()));
+        let long = "a b".repeat(1_000_000);
+        let cut = note(&long).unwrap_or_default();
+        assert_eq!(cut.chars().count(), PauseNote::LONGEST);
+        assert!(cut.ends_with('…'), "{cut}");
     }
 }

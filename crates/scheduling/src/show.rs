@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::ids::{Hint, WorkerName};
+use crate::reasons::Reason;
 use crate::time::Timestamp;
 use crate::view::{ClientView, MainView, PoolView, QueuedJob, WorkerView};
 
@@ -74,10 +75,22 @@ fn registered(text: &mut String, worker: &WorkerView, now: Timestamp) {
         let jobs = worker.queue.iter().rev();
         bracketed(&mut line, jobs.map(|job| local_job(job, now)));
     } else {
-        let _ = write!(line, "(inactive: {})", worker.inactive);
+        let _ = write!(line, "(inactive: {})", inactive(worker));
     }
     let _ = write!(line, " ({} running)", worker.running);
     text.push_str(&line);
+}
+
+/// Upstream's words for the reasons; behind the first, in brackets, what the worker says of its own pause.
+fn inactive(worker: &WorkerView) -> String {
+    let reasons = worker
+        .inactive
+        .iter()
+        .map(|reason| match (reason, &worker.pause_note) {
+            (Reason::WorkerPause, Some(note)) => format!("{reason} ({note})"),
+            _ => reason.to_string(),
+        });
+    reasons.collect::<Vec<_>>().join(", ")
 }
 
 fn job_text(job: &QueuedJob, now: Timestamp) -> String {

@@ -5,7 +5,7 @@
 use crate::ids::{ClientId, Hint, JobId, PoolName, WorkerId, WorkerName};
 use crate::policy::Policy;
 use crate::rate::Rate;
-use crate::reasons::Reasons;
+use crate::reasons::{PauseNote, Reasons};
 use crate::time::Timestamp;
 
 /// A whole pool.
@@ -64,6 +64,8 @@ pub struct WorkerView {
     pub capacity: u32,
     /// Why it gets no work; empty when it is active.
     pub inactive: Reasons,
+    /// What it says of its own pause, which is among the reasons then.
+    pub pause_note: Option<PauseNote>,
     /// The estimated cost in seconds of its local queue.
     pub workload: u64,
     /// Its local queue, the next to run first.

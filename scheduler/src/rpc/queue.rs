@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::queue;
-use ocluster_scheduling::Event;
+use ocluster_api::extensions_capnp::explained_queue;
+use ocluster_scheduling::{Event, PauseNote};
 use ocluster_vat::error as rpc_error;
+use tracing::info;
 
 use crate::state::Scheduler;
 use crate::worker_session::WorkerSession;
@@ -49,10 +51,27 @@ impl queue::Server for QueueServer {
         let event = if params.get()?.get_active() {
             Event::WorkerResumed { worker }
         } else {
-            Event::WorkerPaused { worker }
+            Event::WorkerPaused { worker, note: None }
         };
         self.scheduler
             .handle(event)
+            .map_err(|refusal| rpc_error::failed(refusal.to_string()))
+    }
+}
+
+impl explained_queue::Server for QueueServer {
+    async fn set_inactive(
+        self: Rc<Self>,
+        params: explained_queue::SetInactiveParams,
+        _: explained_queue::SetInactiveResults,
+    ) -> capnp::Result<()> {
+        let note = PauseNote::new(params.get()?.get_reason()?.to_str()?);
+        if let Some(note) = &note {
+            info!(pool = %self.session.pool, "Worker \"{}\" pauses: {note}", self.session.name);
+        }
+        let worker = self.session.id;
+        self.scheduler
+            .handle(Event::WorkerPaused { worker, note })
             .map_err(|refusal| rpc_error::failed(refusal.to_string()))
     }
 }

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::{queue, registration};
+use ocluster_api::extensions_capnp::explained_queue;
 use ocluster_scheduling::{Event, PoolName, Refusal, WorkerName};
 use ocluster_vat::{Connection, error as rpc_error, guarded_client};
 use tracing::{info, warn};
@@ -84,10 +86,11 @@ impl RegistrationServer {
         self.scheduler.announce_join();
         tokio::task::spawn_local(watch(session.clone(), self.liveness));
         let queue = QueueServer::new(self.scheduler.clone(), session.clone());
-        guarded_client(
+        let queue: explained_queue::Client = guarded_client(
             Rc::new(queue),
             LeaveOnRelease::new(self.scheduler.clone(), session),
-        )
+        );
+        queue.cast_to()
     }
 }
 

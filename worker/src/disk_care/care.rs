@@ -12,9 +12,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::limit::{DiskLimit, FreePercent, ImagesSize, Shortage, Space, gigabytes};
+use crate::executor::docker::PruneScope;
+use crate::metrics::Metrics;
 
 /// How long questions that cost an engine something are not repeated.
 const ASK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long to wait, at most, after a prune that the engine did not do: it may just be restarting.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// An engine with its disk, and the broom.
 pub(crate) trait Keeper {
@@ -24,16 +28,17 @@ pub(crate) trait Keeper {
     async fn space(&self, dir: &Path) -> Result<Space, String>;
     /// How many bytes the engine's images take.
     async fn images_size(&self) -> Result<u64, String>;
-    /// Removes what nobody uses, and says how many bytes that was.
-    async fn prune(&self) -> Result<u64, String>;
+    /// Removes what nobody uses, of ours or of everybody, and says how many bytes that was.
+    async fn prune(&self, scope: PruneScope) -> Result<u64, String>;
 }
 
 /// The worker's place in a pool.
 pub(crate) trait Place {
-    /// How it is lost.
-    type Lost;
-    /// Says whether the worker is to be given jobs. Those it was to be given next go back to the pool when it is not.
-    async fn set_active(&self, active: bool) -> Result<(), Self::Lost>;
+    /// Asks for no more jobs, and says why; those that this worker was to be given next go back to the pool. Returns when the pool
+    /// knows. Asked again, it only says another reason.
+    async fn pause(&self, reason: String);
+    /// Asks for jobs again, as far as the one who paused is concerned.
+    fn resume(&self);
     /// Waits until no job runs here.
     async fn jobs_done(&self);
 }
@@ -41,9 +46,11 @@ pub(crate) trait Place {
 /// Takes care of one engine's disk, connection after connection.
 pub(crate) struct DiskCare<K> {
     limit: DiskLimit,
+    scope: PruneScope,
     /// How long to wait after a prune that did not help.
     retry: Duration,
     keeper: K,
+    metrics: Metrics,
     known: RefCell<Known>,
 }
 
@@ -55,6 +62,14 @@ struct Known {
     asked: Option<Instant>,
     /// Whether it has been said that looking fails.
     outage: bool,
+}
+
+/// What a prune that did not help has left.
+struct Left {
+    /// What is still wrong.
+    why: String,
+    /// How long to wait before the next try.
+    retry: Duration,
 }
 
 /// What a look shows.
@@ -72,11 +87,19 @@ impl From<Option<Shortage>> for Look {
 }
 
 impl<K: Keeper> DiskCare<K> {
-    pub(crate) fn new(limit: DiskLimit, retry: Duration, keeper: K) -> Self {
+    pub(crate) fn new(
+        limit: DiskLimit,
+        scope: PruneScope,
+        retry: Duration,
+        keeper: K,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             limit,
+            scope,
             retry,
             keeper,
+            metrics,
             known: RefCell::default(),
         }
     }
@@ -106,54 +129,82 @@ impl<K: Keeper> DiskCare<K> {
         }
     }
 
-    /// Makes room, however long it takes. The worker is inactive meanwhile, and active when this returns.
-    ///
-    /// # Errors
-    /// If `place` is lost.
-    pub(crate) async fn make_room<P: Place>(
-        &self,
-        shortage: Shortage,
-        place: &P,
-    ) -> Result<(), P::Lost> {
+    /// Makes room, however long it takes. The worker is paused meanwhile, and not any more when this returns.
+    pub(crate) async fn make_room<P: Place>(&self, shortage: Shortage, place: &P) {
         warn!("Pausing to prune Docker: {shortage}");
-        place.set_active(false).await?;
+        let mut pruning = shortage.to_string();
         loop {
+            place.pause(format!("pruning Docker: {pruning}")).await;
             place.jobs_done().await;
-            self.prune().await;
-            if self.is_enough("after pruning").await {
-                break;
-            }
-            let seconds = self.retry.as_secs();
+            let Err(left) = self.prune().await else { break };
+            let seconds = left.retry.as_secs();
             warn!("Not taking jobs; will look again, and prune if need be, in {seconds} s");
-            tokio::time::sleep(self.retry).await;
-            if self.is_enough("now").await {
-                break;
+            place
+                .pause(format!("Docker has been pruned, and yet {}", left.why))
+                .await;
+            tokio::time::sleep(left.retry).await;
+            match self.is_enough("now").await {
+                Ok(()) => break,
+                Err(why) => pruning = why,
             }
         }
         info!("There is room again. Taking jobs");
-        place.set_active(true).await
+        place.resume();
     }
 
-    async fn prune(&self) {
-        info!("Pruning Docker");
+    /// Prunes what is ours and, if that is not enough and the operator has nothing against it, what is others'.
+    async fn prune(&self) -> Result<(), Left> {
         let started = Instant::now();
-        let pruned = self.keeper.prune().await;
+        let steps: &[PruneScope] = match self.scope {
+            PruneScope::Own => &[PruneScope::Own],
+            PruneScope::All => &[PruneScope::Own, PruneScope::All],
+        };
+        let mut done = Ok(());
+        let mut retry = self.retry;
+        for scope in steps {
+            if !self.sweep(*scope).await {
+                retry = retry.min(RETRY_AFTER_FAILURE);
+            }
+            done = self.is_enough("after pruning").await;
+            if done.is_ok() {
+                break;
+            }
+        }
+        self.metrics.pruned(started.elapsed());
+        done.map_err(|why| Left { why, retry })
+    }
+
+    /// Has the engine remove things, and says whether it did.
+    async fn sweep(&self, scope: PruneScope) -> bool {
+        let what = match scope {
+            PruneScope::Own => "what workers have built, and build cache",
+            PruneScope::All => "everything that is not in use",
+        };
+        info!("Pruning Docker: {what}");
+        let started = Instant::now();
+        let pruned = self.keeper.prune(scope).await;
         let seconds = started.elapsed().as_secs_f64();
-        match pruned {
-            Ok(bytes) => info!("Pruned {} in {seconds:.1} s", gigabytes(bytes)),
+        match &pruned {
+            Ok(bytes) => info!("Pruned {} in {seconds:.1} s", gigabytes(*bytes)),
             Err(reason) => warn!("Pruning Docker failed after {seconds:.1} s: {reason}"),
         }
+        pruned.is_ok()
     }
 
     /// Looks at once, and says why if there is not enough. Once room was short, only a look that shows otherwise will do.
-    async fn is_enough(&self, when: &str) -> bool {
+    async fn is_enough(&self, when: &str) -> Result<(), String> {
         match self.look(true).await {
-            Ok(Look::Enough) => return true,
-            Ok(Look::Short(shortage)) => warn!("Docker is short of room {when}: {shortage}"),
-            Ok(Look::TooSoon) => {}
-            Err(reason) => warn!("Cannot tell whether Docker has room {when}: {reason}"),
+            Ok(Look::Enough) => Ok(()),
+            Ok(Look::Short(shortage)) => {
+                warn!("Docker is short of room {when}: {shortage}");
+                Err(shortage.to_string())
+            }
+            Ok(Look::TooSoon) => Err("it has not been looked whether there is room".to_owned()),
+            Err(reason) => {
+                warn!("Cannot tell whether Docker has room {when}: {reason}");
+                Err(format!("it cannot be told whether there is room: {reason}"))
+            }
         }
-        false
     }
 
     async fn look(&self, at_once: bool) -> Result<Look, String> {

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::care::Keeper;
 use super::limit::{Space, Supply};
+use crate::executor::docker::PruneScope;
 use crate::executor::{DockerExecutor, Failure};
 
 /// How long a disk may take to tell how full it is. One that takes longer is as good as gone.
@@ -28,8 +29,13 @@ impl Host {
         Self { docker, pool }
     }
 
+    /// The engine.
+    pub(crate) fn docker(&self) -> Arc<DockerExecutor> {
+        self.docker.clone()
+    }
+
     /// Asks on the pool. The question is dropped with the future.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, String> {
@@ -70,9 +76,9 @@ impl Keeper for Host {
         self.ask(async move { docker.images_size().await }).await
     }
 
-    async fn prune(&self) -> Result<u64, String> {
+    async fn prune(&self, scope: PruneScope) -> Result<u64, String> {
         let docker = self.docker.clone();
-        let pruned = self.ask(async move { docker.prune().await }).await?;
+        let pruned = self.ask(async move { docker.prune(scope).await }).await?;
         Ok(pruned.bytes)
     }
 }

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_beyond_a_terabyte_are_sizes_like_others() {
+    fn d11_sizes_beyond_a_terabyte_are_sizes_like_others() {
         let limit: ImagesSize = "1500".parse().unwrap();
         assert_eq!(limit, ImagesSize::from_bytes(1_500_000_000_000));
         assert_eq!(limit.shortage(1_500_000_000_000), None);

@@ -7,6 +7,7 @@ mod care;
 mod host;
 mod limit;
 
+pub use crate::executor::docker::{PruneScope, PruneScopeError};
 pub(crate) use care::{DiskCare, Place};
 pub(crate) use host::Host;
 pub use limit::{DiskLimit, DiskLimitError, FreePercent, ImagesSize};

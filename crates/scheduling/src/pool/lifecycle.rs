@@ -2,7 +2,7 @@
 
 use crate::effect::{Effect, Refusal};
 use crate::ids::{WorkerId, WorkerName};
-use crate::reasons::{Reason, Reasons};
+use crate::reasons::{PauseNote, Reason, Reasons};
 use crate::record::Record;
 
 use super::out::Out;
@@ -41,6 +41,21 @@ impl Pool {
             .connect(seat, Worker::new(worker, capacity, reasons));
         self.totals.capacity += u64::from(capacity);
         self.totals.paused += 1;
+        Ok(())
+    }
+
+    /// The worker asks for no more work, and says why, or does not.
+    pub(crate) fn worker_paused(
+        &mut self,
+        out: &mut Out,
+        worker: WorkerId,
+        note: Option<PauseNote>,
+    ) -> Result<(), Refusal> {
+        self.deactivate(out, worker, Reason::WorkerPause)?;
+        let seat = self.workers.of_id(worker);
+        if let Some(worker) = seat.and_then(|seat| self.workers.get_mut(seat)) {
+            worker.pause_note = note;
+        }
         Ok(())
     }
 
@@ -88,6 +103,9 @@ impl Pool {
             return Ok(());
         }
         worker.reasons = worker.reasons.without(reason);
+        if reason == Reason::WorkerPause {
+            worker.pause_note = None;
+        }
         if worker.is_active() {
             self.totals.paused = self.totals.paused.saturating_sub(1);
             let waiting = worker.parked.len();

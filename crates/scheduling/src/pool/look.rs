@@ -49,6 +49,7 @@ impl Pool {
             name: name.clone(),
             capacity: worker.capacity,
             inactive: worker.reasons,
+            pause_note: worker.pause_note.clone(),
             workload: worker.workload,
             queue: self.queue(&worker.local),
             running: worker.running,

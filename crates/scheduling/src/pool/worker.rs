@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{PopId, WorkerId, WorkerName};
-use crate::reasons::Reasons;
+use crate::reasons::{PauseNote, Reasons};
 use crate::view::Lengths;
 
 use super::index::Listing;
@@ -27,6 +27,8 @@ pub(super) struct Worker {
     /// How many jobs it says it runs at once; 0 if unknown.
     pub(super) capacity: u32,
     pub(super) reasons: Reasons,
+    /// What it says of its own pause, while it is paused by itself.
+    pub(super) pause_note: Option<PauseNote>,
     /// The jobs meant for it.
     pub(super) local: BTreeSet<Key>,
     pub(super) lengths: Lengths,
@@ -50,6 +52,7 @@ impl Worker {
             id,
             capacity,
             reasons,
+            pause_note: None,
             local: BTreeSet::new(),
             lengths: Lengths::default(),
             workload: 0,

@@ -163,8 +163,20 @@ impl TestEnv {
     }
 
     pub(crate) fn pause(&mut self, worker: W) {
-        self.event(Event::WorkerPaused { worker: worker.0 })
-            .unwrap();
+        self.event(Event::WorkerPaused {
+            worker: worker.0,
+            note: None,
+        })
+        .unwrap();
+    }
+
+    /// The worker pauses and says why.
+    pub(crate) fn pause_because(&mut self, worker: W, why: &str) {
+        self.event(Event::WorkerPaused {
+            worker: worker.0,
+            note: PauseNote::new(why),
+        })
+        .unwrap();
     }
 
     pub(crate) fn admin(&mut self, name: &str, active: bool) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ mod env;
 mod balanced;
 mod defects;
 mod model;
+mod pauses;
 mod properties;
 mod records;
 mod upstream_scenarios;

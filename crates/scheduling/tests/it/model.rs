@@ -185,7 +185,7 @@ impl Model {
                 }
                 self.jobs.remove(at);
             }
-            Event::WorkerPaused { worker } => self.deactivate(worker, Reason::WorkerPause)?,
+            Event::WorkerPaused { worker, .. } => self.deactivate(worker, Reason::WorkerPause)?,
             Event::WorkerResumed { worker } => self.activate(worker, Reason::WorkerPause)?,
             Event::ShuttingDown { worker } => self.deactivate(worker, Reason::ShuttingDown)?,
             Event::ShutdownCleared { worker } => self.activate(worker, Reason::ShuttingDown)?,
@@ -460,6 +460,7 @@ impl Model {
                 name: worker.name.clone(),
                 capacity: worker.capacity,
                 inactive: reasons,
+                pause_note: None,
                 workload: u64::from(self.workload(worker.id)),
                 queue: show(self.local(worker.id)),
                 running: running.count() as u32,

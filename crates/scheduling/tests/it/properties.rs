@@ -206,7 +206,7 @@ impl World {
                 let job = self.running.get(at % self.running.len().max(1)).copied();
                 job.map(|job| Event::Finished { job }).into_iter().collect()
             }
-            Op::Pause(at) => of_worker(at, |worker| Event::WorkerPaused { worker }),
+            Op::Pause(at) => of_worker(at, |worker| Event::WorkerPaused { worker, note: None }),
             Op::Resume(at) => of_worker(at, |worker| Event::WorkerResumed { worker }),
             Op::ShutDown(at) => of_worker(at, |worker| Event::ShuttingDown { worker }),
             Op::ClearShutDown(at) => of_worker(at, |worker| Event::ShutdownCleared { worker }),

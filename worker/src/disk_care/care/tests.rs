@@ -19,7 +19,8 @@ struct Story {
     looks: RefCell<VecDeque<Told>>,
     root: Cell<Told>,
     prune: Cell<Told>,
-    lost: Cell<bool>,
+    /// What the pool is told of the pause, last.
+    said: RefCell<String>,
     /// One permit, which a running job has.
     jobs: Semaphore,
 }
@@ -30,19 +31,19 @@ fn story(looks: impl IntoIterator<Item = Told>) -> Story {
         looks: looks.into_iter().collect::<VecDeque<_>>().into(),
         root: Cell::new(Ok(0)),
         prune: Cell::new(Ok(5_000_000_000)),
-        lost: Cell::new(false),
+        said: RefCell::default(),
         jobs: Semaphore::new(1),
     }
 }
 
 impl Story {
-    fn with(&self, limit: DiskLimit) -> DiskCare<&Self> {
-        DiskCare::new(limit, RETRY, self)
+    fn with(&self, limit: DiskLimit, scope: PruneScope) -> DiskCare<&Self> {
+        DiskCare::new(limit, scope, RETRY, self, Metrics::default())
     }
 
     /// Prunes below 20% of free space.
     fn care(&self) -> DiskCare<&Self> {
-        self.with(DiskLimit::Free("20".parse().unwrap()))
+        self.with(DiskLimit::Free("20".parse().unwrap()), PruneScope::All)
     }
 
     fn note(&self, event: &'static str) {
@@ -94,21 +95,23 @@ impl Keeper for &Story {
         self.look()
     }
 
-    async fn prune(&self) -> Result<u64, String> {
-        self.note("prune");
+    async fn prune(&self, scope: PruneScope) -> Result<u64, String> {
+        self.note(match scope {
+            PruneScope::Own => "prune own",
+            PruneScope::All => "prune all",
+        });
         self.prune.get().map_err(str::to_owned)
     }
 }
 
 impl Place for &Story {
-    type Lost = &'static str;
+    async fn pause(&self, reason: String) {
+        self.note("inactive");
+        self.said.replace(reason);
+    }
 
-    async fn set_active(&self, active: bool) -> Result<(), &'static str> {
-        if self.lost.get() {
-            return Err("connection lost");
-        }
-        self.note(if active { "active" } else { "inactive" });
-        Ok(())
+    fn resume(&self) {
+        self.note("active");
     }
 
     async fn jobs_done(&self) {
@@ -131,42 +134,118 @@ async fn a_worker_that_runs_short_hands_its_queue_back_finishes_prunes_and_comes
     let place = &story;
     let make_room = care.make_room(short, &place);
     tokio::pin!(make_room);
-    // While its job runs it is inactive, and nothing is pruned.
+    // While its job runs it is inactive, says why, and nothing is pruned.
     let waiting = tokio::time::timeout(Duration::from_secs(3600), &mut make_room).await;
     assert!(waiting.is_err());
     assert_eq!(story.events(), ["inactive"]);
+    assert_eq!(
+        *story.said.borrow(),
+        "pruning Docker: 10.0% of the space and 100.0% of the inodes below Docker's root directory are free, and 20% should be"
+    );
 
     drop(job);
-    assert_eq!(make_room.await, Ok(()));
-    assert_eq!(story.events(), ["prune", "space?", "active"]);
+    make_room.await;
+    // What others have made stays, as there is enough room without it.
+    assert_eq!(story.events(), ["prune own", "space?", "active"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_others_is_pruned_when_ours_was_not_enough() {
+    let story = story([Ok(10), Ok(15), Ok(60)]);
+    let care = story.care();
+    let short = shortage(&care).await;
+    story.events();
+    care.make_room(short, &&story).await;
+    assert_eq!(
+        story.events(),
+        [
+            "inactive",
+            "prune own",
+            "space?",
+            "prune all",
+            "space?",
+            "active"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_others_is_never_touched_if_the_operator_wants_that() {
+    let story = story([Ok(10), Ok(11), Ok(12), Ok(60)]);
+    let care = story.with(DiskLimit::Free("20".parse().unwrap()), PruneScope::Own);
+    let short = shortage(&care).await;
+    story.events();
+    care.make_room(short, &&story).await;
+    assert_eq!(
+        story.events(),
+        [
+            "inactive",
+            "prune own",
+            "space?",
+            "inactive",
+            "space?",
+            "inactive",
+            "prune own",
+            "space?",
+            "active"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_prune_that_does_not_help_is_tried_again_after_a_while() {
-    let story = story([Ok(10), Ok(11), Ok(12), Ok(20)]);
+    let story = story([Ok(10), Ok(11), Ok(11), Ok(12), Ok(20)]);
     let care = story.care();
     let short = shortage(&care).await;
+    story.events();
     let start = Instant::now();
-    assert_eq!(care.make_room(short, &&story).await, Ok(()));
-    assert_eq!(start.elapsed().as_secs(), RETRY.as_secs());
+    let place = &story;
+    let make_room = care.make_room(short, &place);
+    tokio::pin!(make_room);
+    let almost = RETRY - Duration::from_secs(1);
+    assert!(tokio::time::timeout(almost, &mut make_room).await.is_err());
+    assert_eq!(
+        *story.said.borrow(),
+        "Docker has been pruned, and yet 11.0% of the space and 100.0% of the inodes below Docker's root directory are free, and 20% should be"
+    );
+    make_room.await;
+    assert_eq!(start.elapsed(), RETRY);
     assert_eq!(
         story.events(),
         [
-            "root?", "space?", "inactive", "prune", "space?", "space?", "prune", "space?", "active"
+            "inactive",
+            "prune own",
+            "space?",
+            "prune all",
+            "space?",
+            "inactive",
+            "space?",
+            "inactive",
+            "prune own",
+            "space?",
+            "active"
         ]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn room_that_somebody_else_made_is_enough() {
-    let story = story([Ok(10), Ok(11), Ok(90)]);
+    let story = story([Ok(10), Ok(11), Ok(11), Ok(90)]);
     let care = story.care();
     let short = shortage(&care).await;
-    assert_eq!(care.make_room(short, &&story).await, Ok(()));
+    story.events();
+    care.make_room(short, &&story).await;
     assert_eq!(
         story.events(),
         [
-            "root?", "space?", "inactive", "prune", "space?", "space?", "active"
+            "inactive",
+            "prune own",
+            "space?",
+            "prune all",
+            "space?",
+            "inactive",
+            "space?",
+            "active"
         ]
     );
 }
@@ -178,8 +257,22 @@ async fn a_failed_prune_counts_by_what_it_left() {
     story.prune.set(Err("a prune operation is already running"));
     let care = story.care();
     let short = shortage(&care).await;
-    assert_eq!(care.make_room(short, &&story).await, Ok(()));
+    care.make_room(short, &&story).await;
     assert_eq!(story.events().last(), Some(&"active"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prune_that_the_engine_did_not_do_is_tried_again_soon() {
+    // It was restarting.
+    let story = story([Ok(10), Ok(10), Ok(10), Ok(10), Ok(60)]);
+    story
+        .prune
+        .set(Err("cannot prune the images of the Docker engine"));
+    let care = story.care();
+    let short = shortage(&care).await;
+    let start = Instant::now();
+    care.make_room(short, &&story).await;
+    assert_eq!(start.elapsed(), RETRY_AFTER_FAILURE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,22 +283,12 @@ async fn once_short_not_knowing_is_not_enough_to_come_back() {
     let place = &story;
     let make_room = care.make_room(short, &place);
     let hours = Duration::from_secs(3 * 3600 - 1);
-    // Giving up ends the wait at once, as a shutdown does.
+    // Giving up ends the wait at once, as a shutdown or a lost connection does.
     assert!(tokio::time::timeout(hours, make_room).await.is_err());
     let events = story.events();
     assert!(!events.contains(&"active"), "{events:?}");
-    let prunes = events.iter().filter(|event| **event == "prune").count();
+    let prunes = events.iter().filter(|event| **event == "prune all").count();
     assert_eq!(prunes, 18, "one each ten minutes: {events:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn losing_the_place_ends_the_care() {
-    let story = story([Ok(10)]);
-    let care = story.care();
-    let short = shortage(&care).await;
-    story.lost.set(true);
-    assert_eq!(care.make_room(short, &&story).await, Err("connection lost"));
-    assert_eq!(story.events(), ["root?", "space?"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,15 +335,16 @@ async fn an_engine_that_moved_its_data_is_asked_where_to() {
 async fn images_are_added_up_once_a_minute_and_right_after_a_prune() {
     const TB: u64 = 1_000_000_000_000;
     let story = story([Ok(TB), Ok(3 * TB), Ok(TB)]);
-    let care = story.with(DiskLimit::Images("2000".parse().unwrap()));
+    let limit = DiskLimit::Images("2000".parse().unwrap());
+    let care = story.with(limit, PruneScope::All);
     for _ in 0..60 {
         assert_eq!(care.shortage().await, None);
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     let short = shortage(&care).await;
-    assert_eq!(care.make_room(short, &&story).await, Ok(()));
+    care.make_room(short, &&story).await;
     assert_eq!(
         story.events(),
-        ["size?", "size?", "inactive", "prune", "size?", "active"]
+        ["size?", "size?", "inactive", "prune own", "size?", "active"]
     );
 }

@@ -1,10 +1,13 @@
-//! What the worker asks of an engine besides builds: where its data is, how large its images are, and to remove what nobody uses.
+//! What the worker asks of an engine besides builds: where its data is, how large its images are, and to remove what nobody uses,
+//! of ours or of everybody.
 //!
 //! Sizes are the numbers of bytes that the engine's API gives. Nothing here reads sizes made for people, whose units (`kB`, `TB`)
 //! differ from version to version.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -15,6 +18,7 @@ use bollard::query_parameters::{
 };
 use futures::TryStreamExt as _;
 use serde::Deserialize;
+use thiserror::Error as ThisError;
 use tokio::time::timeout;
 
 use super::engine;
@@ -25,6 +29,46 @@ use crate::executor::Failure;
 const SIZE_LIMIT: Duration = Duration::from_secs(60);
 /// How long each of the steps of a prune may take. Removing a few hundred gigabytes of small files takes minutes.
 const PRUNE_STEP_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The label by which images that a worker has built can be told from others.
+const BUILT_BY_A_WORKER: &str = "ocluster.built-by=ocluster-worker";
+
+/// What a prune may remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PruneScope {
+    /// Images that carry the label of workers, and the build cache: an engine does not tell whose a piece of cache is, and any of it
+    /// can be made again.
+    Own,
+    /// What `docker system prune -af` removes, whoever made it.
+    #[default]
+    All,
+}
+
+/// `--prune-scope` takes neither `own` nor `all`.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[error("`{0}` does not say what may be pruned: use `own` or `all`")]
+pub struct PruneScopeError(String);
+
+impl FromStr for PruneScope {
+    type Err = PruneScopeError;
+
+    fn from_str(text: &str) -> Result<Self, PruneScopeError> {
+        match text {
+            "own" => Ok(Self::Own),
+            "all" => Ok(Self::All),
+            other => Err(PruneScopeError(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for PruneScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "own",
+            Self::All => "all",
+        })
+    }
+}
 
 /// What a prune has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,30 +114,25 @@ impl DockerExecutor {
         images_size(&usage).map_err(failed)
     }
 
-    /// Removes stopped containers, networks and images that no container uses, and all build cache, as `docker system prune -af`
-    /// does. What a running build uses stays. Each step has half an hour; a step that fails does not keep the others from being tried.
+    /// Removes what nobody uses: of ours, images and build cache; of everybody, also stopped containers and networks, as
+    /// `docker system prune -af` does. What a running build or a container uses stays. Each step has half an hour; a step that fails
+    /// does not keep the others from being tried.
     ///
     /// Dropping the future gives up; the engine then stops where it is.
     ///
     /// # Errors
     /// The first failure, if there was any.
-    pub async fn prune(&self) -> Result<Pruned, Failure> {
+    pub async fn prune(&self, scope: PruneScope) -> Result<Pruned, Failure> {
         let docker = engine::connect(self.config())?.with_timeout(PRUNE_STEP_LIMIT);
+        let mut steps = Vec::new();
+        if scope == PruneScope::All {
+            steps.extend(self.prune_containers_and_networks(&docker).await);
+        }
         let images = PruneImagesOptionsBuilder::new()
-            .filters(&HashMap::from([("dangling", vec!["false"])]))
+            .filters(&image_filters(scope))
             .build();
         let cache = PruneBuildOptionsBuilder::new().all(true).build();
-        let steps = [
-            self.step("containers", async {
-                let done = docker.prune_containers(None::<PruneContainersOptions>);
-                done.await.map(|done| done.space_reclaimed)
-            })
-            .await,
-            self.step("networks", async {
-                let done = docker.prune_networks(None::<PruneNetworksOptions>);
-                done.await.map(|_| None)
-            })
-            .await,
+        steps.extend([
             self.step("images", async {
                 let done = docker.prune_images(Some(images));
                 done.await.map(|done| done.space_reclaimed)
@@ -104,12 +143,27 @@ impl DockerExecutor {
                 done.await.map(|done| done.space_reclaimed)
             })
             .await,
-        ];
+        ]);
         let mut pruned = Pruned::default();
         for step in steps {
             pruned.bytes = pruned.bytes.saturating_add(step?);
         }
         Ok(pruned)
+    }
+
+    async fn prune_containers_and_networks(&self, docker: &Docker) -> [Result<u64, Failure>; 2] {
+        [
+            self.step("containers", async {
+                let done = docker.prune_containers(None::<PruneContainersOptions>);
+                done.await.map(|done| done.space_reclaimed)
+            })
+            .await,
+            self.step("networks", async {
+                let done = docker.prune_networks(None::<PruneNetworksOptions>);
+                done.await.map(|_| None)
+            })
+            .await,
+        ]
     }
 
     async fn step(
@@ -128,6 +182,15 @@ impl DockerExecutor {
             self.config().engine
         )))
     }
+}
+
+/// All unused images, not only those without a name; of ours, those that say so.
+fn image_filters(scope: PruneScope) -> HashMap<&'static str, Vec<&'static str>> {
+    let mut filters = HashMap::from([("dangling", vec!["false"])]);
+    if scope == PruneScope::Own {
+        filters.insert("label", vec![BUILT_BY_A_WORKER]);
+    }
+    filters
 }
 
 /// What `GET /system/df` says of images, before API version 1.52 and since.
@@ -180,12 +243,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_numbers_whatever_their_magnitude() {
+    fn d11_sizes_are_read_as_numbers_whatever_their_magnitude() {
         let old = br#"{"LayersSize":2748779069440,"Images":[{"Id":"x"}],"BuilderSize":5}"#;
         assert_eq!(images_size(old), Ok(2_748_779_069_440));
         let new = br#"{"ImageUsage":{"ActiveCount":1,"TotalSize":3000000000000000},"BuildCacheUsage":{}}"#;
         assert_eq!(images_size(new), Ok(3_000_000_000_000_000));
         assert_eq!(images_size(br#"{"LayersSize":0}"#), Ok(0));
+    }
+
+    #[test]
+    fn what_may_be_pruned_has_names() {
+        for scope in [PruneScope::Own, PruneScope::All] {
+            assert_eq!(scope.to_string().parse(), Ok(scope));
+        }
+        assert_eq!(
+            "mine".parse::<PruneScope>().unwrap_err().to_string(),
+            "`mine` does not say what may be pruned: use `own` or `all`"
+        );
     }
 
     #[test]

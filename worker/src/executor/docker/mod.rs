@@ -26,7 +26,7 @@ mod walk;
 pub use config::{DockerConfig, EngineAddress, EngineAddressError, Pull, PullError};
 pub use engine::EngineHealth;
 pub use executor::DockerExecutor;
-pub use housekeeping::Pruned;
+pub use housekeeping::{PruneScope, PruneScopeError, Pruned};
 pub use limits::{
     BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork, BuildNetworkError,
 };
