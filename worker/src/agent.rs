@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
-use crate::metrics::Metrics;
+use crate::metrics::{Collector, Metrics, Sources};
 use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
 use crate::slots::Slots;
@@ -52,6 +52,8 @@ pub struct Config {
     pub max_log_bytes: u64,
     /// What is counted, shared with the executors that count.
     pub metrics: Metrics,
+    /// Where metrics come from that are not counted here.
+    pub metric_sources: Sources,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
 }
@@ -70,6 +72,7 @@ pub(crate) struct Agent {
     pub(crate) stop_jobs: CancellationToken,
     /// Whether jobs fail because of this machine.
     pub(crate) trouble: Trouble,
+    pub(crate) collector: Collector,
 }
 
 /// Runs a worker on the current thread, which becomes its vat thread, until `shutdown`. Running jobs are then cancelled, and
@@ -110,8 +113,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         git_cache: state_dir.git(),
         git_child,
     });
+    let net = Stats::new();
     let agent = Rc::new(Agent {
-        vat: Vat::client_only(Stats::new()),
+        vat: Vat::client_only(net.clone()),
         slots: Slots::new(config.capacity),
         spool,
         runner,
@@ -120,6 +124,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         next_job: Cell::new(1),
         stop_jobs: CancellationToken::new(),
         trouble: Trouble::default(),
+        collector: Collector::new(
+            config.metrics.clone(),
+            net,
+            config.metric_sources.clone(),
+            pool.handle().clone(),
+        ),
         config,
     });
     stay_connected(&agent, &shutdown).await;

@@ -1,5 +1,7 @@
 //! The command line of `ocluster-worker`.
 
+mod metrics;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +55,9 @@ pub struct Args {
     log_max_size: u64,
 
     #[command(flatten)]
+    metrics: metrics::MetricsArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -94,6 +99,7 @@ impl Args {
             prune_retry: PRUNE_RETRY,
             max_log_bytes: self.log_max_size,
             metrics: Metrics::default(),
+            metric_sources: self.metrics.into_sources()?,
             git_child: None,
         })
     }

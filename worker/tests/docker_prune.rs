@@ -47,6 +47,7 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         prune_retry: PRUNE_RETRY,
         max_log_bytes: 0,
         metrics: ocluster_worker::Metrics::default(),
+        metric_sources: ocluster_worker::metrics::Sources::default(),
         git_child: None,
     })
 }
