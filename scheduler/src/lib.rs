@@ -2,7 +2,7 @@
 //!
 //! Layout: [`mod@run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
 //! events and performs effects. `job` is one job's life in the queue, `job_run` on its worker, `follow` and `tail` what is learned from there,
-//! `worker_session` one worker's stay, `clients` who may submit, `rpc/` the interfaces that peers see, `http` and `metrics` what
+//! `worker_session` one worker's stay, `clients` who may submit, `rpc/` the interfaces that peers see, `http/` and `metrics` what
 //! Prometheus sees.
 //!
 //! All of it lives on one thread, the vat thread, and never blocks it: disks are reached through the store's writer and the log

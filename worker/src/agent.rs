@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::disk_care::{DiskCare, DiskLimit, Host, PruneScope};
 use crate::executor::Executors;
 use crate::health::{self, Watched};
-use crate::metrics::Metrics;
+use crate::metrics::{Collector, Metrics, Sources};
 use crate::runner::{GIT_CHILD, Runner};
 use crate::session;
 use crate::slots::Slots;
@@ -62,6 +62,8 @@ pub struct Config {
     pub max_log_bytes: u64,
     /// What is counted, shared with the executors that count.
     pub metrics: Metrics,
+    /// Where metrics come from that are not counted here.
+    pub metric_sources: Sources,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
 }
@@ -82,6 +84,7 @@ pub(crate) struct Agent {
     pub(crate) trouble: Trouble,
     /// How the engine is.
     pub(crate) engine: Watched,
+    pub(crate) collector: Collector,
 }
 
 /// Runs a worker on the current thread, which becomes its vat thread, until `shutdown`. Running jobs are then cancelled, and
@@ -123,9 +126,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         git_child,
     });
     let trouble = Trouble::default();
+    let net = Stats::new();
     let agent = Rc::new(Agent {
         engine: health::watch(&config, pool.handle(), &trouble),
-        vat: Vat::client_only(Stats::new()),
+        vat: Vat::client_only(net.clone()),
         slots: Slots::new(config.capacity),
         spool,
         runner,
@@ -134,6 +138,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         next_job: Cell::new(1),
         stop_jobs: CancellationToken::new(),
         trouble,
+        collector: Collector::new(
+            config.metrics.clone(),
+            net,
+            config.metric_sources.clone(),
+            pool.handle().clone(),
+        ),
         config,
     });
     stay_connected(&agent, &shutdown).await;

@@ -3,6 +3,7 @@
 mod disk;
 mod docker;
 mod health;
+mod metrics;
 mod weights;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 use self::disk::DiskArgs;
 use self::docker::DockerArgs;
 use self::health::HealthArgs;
+use self::metrics::MetricsArgs;
 use self::weights::WeightArgs;
 use crate::agent::{Config, PRUNE_RETRY};
 use crate::executor::{DockerExecutor, Executors};
@@ -58,6 +60,9 @@ pub struct Args {
 
     #[command(flatten)]
     docker: DockerArgs,
+
+    #[command(flatten)]
+    metrics: MetricsArgs,
 
     #[command(flatten)]
     log: LogArgs,
@@ -104,6 +109,7 @@ impl Args {
             weights: self.weights.weights(),
             max_log_bytes: self.log_max_size,
             metrics: Metrics::default(),
+            metric_sources: self.metrics.into_sources()?,
             git_child: None,
         })
     }

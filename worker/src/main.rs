@@ -24,12 +24,14 @@ fn main() -> ExitCode {
         output::complain(format!("ocluster-worker: {mistake}"));
         return ocluster_cli::ExitCode::Usage.into();
     }
-    // Counted for the worker's own metrics.
-    let _log_counts = args.log().start();
+    let log_counts = args.log().start();
     ocluster_cli::raise_file_limit();
     ocluster_cli::run(async |interrupt| {
-        let run =
-            async { ocluster_worker::run(args.into_config()?, interrupt.token().clone()).await };
+        let run = async {
+            let mut config = args.into_config()?;
+            config.metric_sources.log_counts = log_counts;
+            ocluster_worker::run(config, interrupt.token().clone()).await
+        };
         match run.await {
             Ok(()) => ocluster_cli::ExitCode::Success,
             Err(error) => {

@@ -1,8 +1,38 @@
 //! What the scheduler can ask of this worker, besides running jobs. Everything it does not know is answered with "unimplemented".
 
+use std::rc::Rc;
+
 use ocluster_api::cluster_capnp::worker;
 
-/// The worker, as the scheduler sees it.
-pub(crate) struct WorkerServer;
+use crate::agent::Agent;
+use crate::metrics;
 
-impl worker::Server for WorkerServer {}
+/// The worker, as the scheduler sees it.
+pub(crate) struct WorkerServer {
+    agent: Rc<Agent>,
+}
+
+impl WorkerServer {
+    /// Speaks for this worker.
+    pub(crate) fn new(agent: Rc<Agent>) -> Self {
+        Self { agent }
+    }
+}
+
+impl worker::Server for WorkerServer {
+    async fn metrics(
+        self: Rc<Self>,
+        params: worker::MetricsParams,
+        results: worker::MetricsResults,
+    ) -> capnp::Result<()> {
+        metrics::metrics(&self.agent.collector, params, results).await
+    }
+
+    async fn additional_metric(
+        self: Rc<Self>,
+        params: worker::AdditionalMetricParams,
+        results: worker::AdditionalMetricResults,
+    ) -> capnp::Result<()> {
+        metrics::additional_metric(&self.agent.collector, params, results).await
+    }
+}

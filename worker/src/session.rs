@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::agent::Agent;
 use crate::disk_care::Place;
 use crate::job::{self, Offered};
+use crate::metrics::JobEnd;
 use crate::runner;
 use crate::service::WorkerServer;
 use crate::slots::Taken;
@@ -74,13 +75,13 @@ async fn hang_up(connection: &Connection, reason: &str) {
     let _ = tokio::time::timeout(GOODBYE, connection.closed()).await;
 }
 
-async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, RpcError> {
+async fn join(agent: &Rc<Agent>, connection: &Connection) -> Result<queue::Client, RpcError> {
     let registration: registration::Client = connection.bootstrap(&agent.config.cap.id);
     let mut request = registration.register_request();
     let mut params = request.get();
     params.set_name(&agent.config.name);
     params.set_capacity(i32::try_from(agent.config.capacity).unwrap_or(i32::MAX));
-    params.set_worker(capnp_rpc::new_client(WorkerServer));
+    params.set_worker(capnp_rpc::new_client(WorkerServer::new(agent.clone())));
     match tokio::time::timeout(REGISTER_TIMEOUT, request.send().promise).await {
         Ok(answer) => Ok(answer?.get()?.get_queue()?),
         Err(_) => Err(RpcError::Failed(
@@ -159,10 +160,12 @@ fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
 /// Starts a job on the pool of ordinary threads.
 fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     let id = agent.next_job.replace(agent.next_job.get() + 1);
+    let counted = agent.config.metrics.job_started(1);
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,
         Err(error) => {
             warn!(job = id, %error, "Cannot keep a job's log, so the job fails");
+            counted.ended(JobEnd::Error);
             return;
         }
     };
@@ -195,6 +198,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
         };
         runner::report(id, &ran.result);
         trouble.note(&ran.result);
+        counted.ended(JobEnd::from(&ran.result));
         outcome.send_replace(Some(ran.result));
         drop(taken);
         ran.log_recorded

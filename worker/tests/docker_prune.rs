@@ -51,6 +51,7 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         health_check: None,
         max_log_bytes: 0,
         metrics: ocluster_worker::Metrics::default(),
+        metric_sources: ocluster_worker::metrics::Sources::default(),
         git_child: None,
     })
 }

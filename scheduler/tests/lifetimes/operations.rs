@@ -125,6 +125,7 @@ fn a_failed_update_gives_the_worker_back() {
         let scheduler = site.start().await;
         let failing = Traits {
             on_update: OnUpdate::Fail("cannot pull the image".to_owned()),
+            ..Traits::default()
         };
         let mut worker = scheduler.worker_with("w", 1, failing).await;
         let client = scheduler.client().await;

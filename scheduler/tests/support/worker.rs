@@ -22,10 +22,25 @@ pub(crate) enum OnUpdate {
     Leave,
 }
 
+/// What a worker answers when it is asked for metrics.
+#[derive(Clone, Default)]
+pub(crate) enum OnMetrics {
+    /// Pages that say what they are; additional ones under the names "gpu" and "my disk".
+    #[default]
+    Answer,
+    /// Its own page, of this content type.
+    OfType(String),
+    /// Fails with this text.
+    Fail(String),
+    /// Nothing. The counter has the number of questions that wait.
+    Wait(Rc<Cell<usize>>),
+}
+
 /// How a worker differs from others.
 #[derive(Clone, Default)]
 pub(crate) struct Traits {
     pub(crate) on_update: OnUpdate,
+    pub(crate) on_metrics: OnMetrics,
 }
 
 /// A worker that has joined the pool and asks for jobs while it has a slot free.
@@ -320,11 +335,23 @@ struct WorkerServer {
 impl worker::Server for WorkerServer {
     async fn metrics(
         self: Rc<Self>,
-        _: worker::MetricsParams,
+        params: worker::MetricsParams,
         mut results: worker::MetricsResults,
     ) -> capnp::Result<()> {
-        results.get().set_content_type("text/plain; version=0.0.4");
-        results.get().set_data("up 1\n");
+        let kind = match &self.traits.on_metrics {
+            OnMetrics::Answer => "text/plain; version=0.0.4",
+            OnMetrics::OfType(kind) => kind,
+            OnMetrics::Fail(reason) => return Err(capnp::Error::failed(reason.clone())),
+            OnMetrics::Wait(waiting) => {
+                let _one_more = OneMore::of(waiting);
+                std::future::pending().await
+            }
+        };
+        results.get().set_content_type(kind);
+        results.get().set_data(match params.get()?.get_source()? {
+            worker::MetricsSource::Agent => "up 1\n",
+            worker::MetricsSource::Host => "host 1\n",
+        });
         Ok(())
     }
 
@@ -344,10 +371,34 @@ impl worker::Server for WorkerServer {
 
     async fn additional_metric(
         self: Rc<Self>,
-        _: worker::AdditionalMetricParams,
+        params: worker::AdditionalMetricParams,
         mut results: worker::AdditionalMetricResults,
     ) -> capnp::Result<()> {
-        results.get().init_metric().set_not_reported(());
+        let name = params.get()?.get_source()?.to_str()?;
+        let mut answer = results.get().init_metric();
+        if ["gpu", "my disk"].contains(&name) {
+            let mut metric = answer.init_metric();
+            metric.set_content_type("text/x-mine");
+            metric.set_data(format!("about {name}"));
+        } else {
+            answer.set_not_reported(());
+        }
         Ok(())
+    }
+}
+
+/// One more, until it is dropped.
+struct OneMore(Rc<Cell<usize>>);
+
+impl OneMore {
+    fn of(counter: &Rc<Cell<usize>>) -> Self {
+        counter.set(counter.get() + 1);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }

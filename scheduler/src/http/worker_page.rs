@@ -1,0 +1,216 @@
+//! Asks a worker for one of its pages, over the connection that it has made. A worker that is slow, frozen or hostile costs no more
+//! than a few waiting requests: time, number and size are bounded, and nothing it says is looked into.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ocluster_api::cluster_capnp::{additional_metric, worker};
+use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
+use ocluster_vat::RpcError;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::warn;
+
+use super::route::{Segment, WorkerPage};
+use crate::state::Scheduler;
+use crate::worker_session::WorkerSession;
+
+/// How long a worker may take: a little longer than our workers give an exporter, so that their reason reaches the log.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(11);
+/// Pages of all workers that may be on their way at once; more wait. Each may have some tens of megabytes.
+const CALLS_AT_ONCE: usize = 32;
+/// Pages of one worker that may be asked for at once: its own, its machine's, and a few more. Further ones are refused, so that one
+/// frozen worker does not take all the places.
+const CALLS_TO_ONE: usize = 8;
+
+/// A page as the worker gave it.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) content_type: Vec<u8>,
+    pub(super) data: Vec<u8>,
+}
+
+/// Why there is no page.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PageError {
+    /// There is no pool of this name.
+    NoSuchPool,
+    /// There is no worker of this name in the pool now.
+    NotConnected,
+    /// The worker knows nothing of this name.
+    NotReported,
+    /// The worker could not, or did not, answer. It was logged.
+    Failed(String),
+}
+
+/// The questions that workers have not answered yet.
+#[derive(Clone)]
+pub(super) struct Calls {
+    places: Rc<Semaphore>,
+    to: Rc<RefCell<HashMap<WorkerId, usize>>>,
+}
+
+impl Calls {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self {
+            places: Rc::new(Semaphore::new(CALLS_AT_ONCE)),
+            to: Rc::default(),
+        }
+    }
+
+    /// Begins to ask. Ends when there is an answer, or when nobody waits for one.
+    pub(super) fn start(
+        &self,
+        scheduler: &Scheduler,
+        (pool, worker, page): (Segment, Segment, WorkerPage),
+        mut answer: oneshot::Sender<Result<Page, PageError>>,
+    ) {
+        let found = find(scheduler, &pool, &worker);
+        let session = match found {
+            Ok(session) => session,
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        let Some(one_more) = self.one_more_to(session.id) else {
+            let reason = "too many requests wait for this worker's answer already";
+            warn_of(&session, reason);
+            return drop(answer.send(Err(PageError::Failed(reason.to_owned()))));
+        };
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                asked = one_more.ask(&session, &page) => {
+                    if let Err(PageError::Failed(reason)) = &asked {
+                        warn_of(&session, reason);
+                    }
+                    // Whoever asked may have given up in this very moment.
+                    let _ = answer.send(asked);
+                }
+                () = answer.closed() => {}
+            }
+        });
+    }
+
+    fn one_more_to(&self, worker: WorkerId) -> Option<Call> {
+        let mut to = self.to.borrow_mut();
+        let count = to.entry(worker).or_default();
+        if *count >= CALLS_TO_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Call {
+            calls: self.clone(),
+            worker,
+        })
+    }
+}
+
+/// One question, which counts as unanswered until this is dropped.
+struct Call {
+    calls: Calls,
+    worker: WorkerId,
+}
+
+impl Call {
+    async fn ask(&self, session: &WorkerSession, page: &WorkerPage) -> Result<Page, PageError> {
+        let asked = async {
+            // Never closed, so that there is always a place in the end.
+            let _place = self.calls.places.acquire().await;
+            ask(session, page).await
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, asked)
+            .await
+            .unwrap_or_else(|_| {
+                Err(PageError::Failed(format!(
+                    "the worker did not answer within {} s",
+                    ANSWER_TIMEOUT.as_secs()
+                )))
+            })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut to = self.calls.to.borrow_mut();
+        if let Some(count) = to.get_mut(&self.worker) {
+            *count -= 1;
+            if *count == 0 {
+                to.remove(&self.worker);
+            }
+        }
+    }
+}
+
+fn find(
+    scheduler: &Scheduler,
+    pool: &Segment,
+    worker: &Segment,
+) -> Result<Rc<WorkerSession>, PageError> {
+    let pool = pool.find(|name| {
+        let pool = PoolName::from(name);
+        let known = scheduler.look(|cluster| cluster.pools().any(|its| *its == pool));
+        known.then_some(pool)
+    });
+    let pool = pool.ok_or(PageError::NoSuchPool)?;
+    let session = worker.find(|name| scheduler.worker(&pool, &WorkerName::from(name)));
+    session.ok_or(PageError::NotConnected)
+}
+
+async fn ask(session: &WorkerSession, page: &WorkerPage) -> Result<Page, PageError> {
+    match page {
+        WorkerPage::Agent => metrics(session, worker::MetricsSource::Agent).await,
+        WorkerPage::Host => metrics(session, worker::MetricsSource::Host).await,
+        WorkerPage::Additional(name) => {
+            let mut found = additional(session, name.raw()).await?;
+            if found.is_none()
+                && let Some(decoded) = name.decoded()
+            {
+                found = additional(session, &decoded).await?;
+            }
+            found.ok_or(PageError::NotReported)
+        }
+    }
+}
+
+async fn metrics(
+    session: &WorkerSession,
+    source: worker::MetricsSource,
+) -> Result<Page, PageError> {
+    let mut request = session.cap.metrics_request();
+    request.get().set_source(source);
+    let answer = request.send().promise.await?;
+    let answer = answer.get()?;
+    Ok(Page {
+        content_type: answer.get_content_type()?.as_bytes().to_owned(),
+        data: answer.get_data()?.as_bytes().to_owned(),
+    })
+}
+
+async fn additional(session: &WorkerSession, name: &str) -> Result<Option<Page>, PageError> {
+    let mut request = session.cap.additional_metric_request();
+    request.get().set_source(name);
+    let answer = request.send().promise.await?;
+    match answer.get()?.get_metric()?.which() {
+        Ok(additional_metric::Metric(metric)) => {
+            let metric = metric?;
+            Ok(Some(Page {
+                content_type: metric.get_content_type()?.as_bytes().to_owned(),
+                data: metric.get_data()?.as_bytes().to_owned(),
+            }))
+        }
+        Ok(additional_metric::NotReported(())) => Ok(None),
+        Err(_) => Err(PageError::Failed(
+            "the worker's answer is of an unknown kind".to_owned(),
+        )),
+    }
+}
+
+impl From<capnp::Error> for PageError {
+    fn from(error: capnp::Error) -> Self {
+        Self::Failed(RpcError::from(error).to_string())
+    }
+}
+
+fn warn_of(session: &WorkerSession, reason: &str) {
+    warn!(pool = %session.pool, "Collecting metrics from worker \"{}\" failed: {reason}", session.name);
+}
