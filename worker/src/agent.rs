@@ -15,13 +15,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::busy::Busy;
 use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
 use crate::metrics::Metrics;
 use crate::runner::{GIT_CHILD, Runner};
+use crate::self_update::{SelfUpdate, Update};
 use crate::session;
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
+use crate::status::Status;
 use crate::trouble::Trouble;
 
 /// How long running jobs may take to stop when the worker stops.
@@ -52,8 +55,19 @@ pub struct Config {
     pub max_log_bytes: u64,
     /// What is counted, shared with the executors that count.
     pub metrics: Metrics,
+    /// How it updates itself.
+    pub self_update: SelfUpdate,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+}
+
+/// Why a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It is to be started again, as a newer version. The program then exits with code 1, so that every supervisor does so.
+    ForUpdate,
 }
 
 /// What outlives a connection.
@@ -61,6 +75,9 @@ pub(crate) struct Agent {
     pub(crate) config: Config,
     pub(crate) vat: Vat,
     pub(crate) slots: Slots,
+    pub(crate) busy: Busy,
+    pub(crate) update: Update,
+    pub(crate) status: Status,
     pub(crate) spool: LogStore,
     pub(crate) runner: Arc<Runner>,
     pub(crate) disk_care: Option<DiskCare<Host>>,
@@ -79,7 +96,9 @@ pub(crate) struct Agent {
 ///
 /// # Errors
 /// Only if it cannot start. Whatever the scheduler or the network does, the worker tries again.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
+    // A self-update ends the worker as well, and nobody else.
+    let shutdown = shutdown.child_token();
     let state_dir = {
         let path = config.state_dir.clone();
         tokio::task::spawn_blocking(move || StateDir::open(&path)).await??
@@ -113,6 +132,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let agent = Rc::new(Agent {
         vat: Vat::client_only(Stats::new()),
         slots: Slots::new(config.capacity),
+        busy: Busy::new(),
+        update: Update::new(shutdown.clone()),
+        status: Status::new(),
         spool,
         runner,
         disk_care: disk_care(&config, pool.handle()),
@@ -122,10 +144,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         trouble: Trouble::default(),
         config,
     });
+    let _service = crate::status::announce(&agent, &shutdown);
     stay_connected(&agent, &shutdown).await;
     stop(&agent).await;
     pool.shutdown_background();
-    Ok(())
+    Ok(if agent.update.is_leaving() {
+        Ended::ForUpdate
+    } else {
+        Ended::Stopped
+    })
 }
 
 /// What takes care of the Docker engine's disk, if there is an engine and a limit.
@@ -149,6 +176,7 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
             return;
         };
         let wait = backoff.after(started.elapsed());
+        agent.status.lost(&reason);
         warn!(
             "Lost connection to scheduler ({reason}). Will retry in {:.1}s…",
             wait.as_secs_f64()

@@ -1,5 +1,7 @@
 //! The command line of `ocluster-worker`.
 
+mod update;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +55,9 @@ pub struct Args {
     log_max_size: u64,
 
     #[command(flatten)]
+    update: update::UpdateArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -78,6 +83,7 @@ impl Args {
             (None, size) => size.map(DiskLimit::Images),
         };
         Ok(Config {
+            self_update: self.update.plan(&docker),
             cap: self
                 .cap
                 .load()
@@ -103,7 +109,7 @@ impl Args {
 mod tests {
     use super::*;
 
-    fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
+    pub(super) fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
         let words = [
             "ocluster-worker",
             "capnp://insecure@127.0.0.1:9000/c2VjcmV0",

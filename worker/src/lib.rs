@@ -2,7 +2,8 @@
 //!
 //! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `service` is
 //! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and `runner` what happens to it here:
-//! build context, [`executor`], last log line. `slots` counts what runs, `state_dir` owns the files, [`disk_care`] prunes Docker
+//! build context, [`executor`], last log line. `slots` bounds what runs and `busy` counts it, `status` tells the service manager, [`self_update`]
+//! gives way to a newer version, `state_dir` owns the files, [`disk_care`] prunes Docker
 //! when its disk fills up, [`metrics`] counts all that.
 //!
 //! Two kinds of threads: everything that speaks to the scheduler lives on the vat thread; jobs run on a pool of ordinary threads and
@@ -23,15 +24,18 @@ pub mod args;
 pub mod disk_care;
 pub mod executor;
 pub mod metrics;
+pub mod self_update;
 
+mod busy;
 mod job;
 mod runner;
 mod service;
 mod session;
 mod slots;
 mod state_dir;
+mod status;
 mod trouble;
 
-pub use agent::{Config, PRUNE_RETRY, run};
+pub use agent::{Config, Ended, PRUNE_RETRY, run};
 pub use metrics::Metrics;
 pub use runner::GIT_CHILD;

@@ -52,6 +52,7 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
         }
     };
     info!("Registered as \"{}\"", agent.config.name);
+    agent.status.registered();
     let object = queue.clone().cast_to();
     let ended = tokio::select! {
         reason = ocluster_vat::watch(&connection, &object, PING_INTERVAL, PING_TIMEOUT) => Err(reason.to_string()),
@@ -71,13 +72,13 @@ async fn hang_up(connection: &Connection, reason: &str) {
     let _ = tokio::time::timeout(GOODBYE, connection.closed()).await;
 }
 
-async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, RpcError> {
+async fn join(agent: &Rc<Agent>, connection: &Connection) -> Result<queue::Client, RpcError> {
     let registration: registration::Client = connection.bootstrap(&agent.config.cap.id);
     let mut request = registration.register_request();
     let mut params = request.get();
     params.set_name(&agent.config.name);
     params.set_capacity(i32::try_from(agent.config.capacity).unwrap_or(i32::MAX));
-    params.set_worker(capnp_rpc::new_client(WorkerServer));
+    params.set_worker(capnp_rpc::new_client(WorkerServer::new(agent.clone())));
     match tokio::time::timeout(REGISTER_TIMEOUT, request.send().promise).await {
         Ok(answer) => Ok(answer?.get()?.get_queue()?),
         Err(_) => Err(RpcError::Failed(
@@ -173,6 +174,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
     } = offered;
     let stop = agent.stop_jobs.clone();
     let trouble = agent.trouble.clone();
+    let busy = agent.busy.begin();
     info!(job = id, "Starting a job");
     #[expect(
         clippy::async_yields_async,
@@ -192,7 +194,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
         runner::report(id, &ran.result);
         trouble.note(&ran.result);
         outcome.send_replace(Some(ran.result));
-        drop(slot);
+        drop((slot, busy));
         ran.log_recorded
     });
     let agent = agent.clone();

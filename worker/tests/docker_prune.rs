@@ -47,6 +47,7 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         prune_retry: PRUNE_RETRY,
         max_log_bytes: 0,
         metrics: ocluster_worker::Metrics::default(),
+        self_update: ocluster_worker::self_update::SelfUpdate::default(),
         git_child: None,
     })
 }
