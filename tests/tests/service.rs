@@ -44,7 +44,8 @@ impl Manager {
             match self.socket.recv(&mut buffer) {
                 Ok(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
-                    self.received.push(String::from_utf8_lossy(bytes).into_owned());
+                    self.received
+                        .push(String::from_utf8_lossy(bytes).into_owned());
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -69,7 +70,10 @@ impl Manager {
     fn wait_for_status(&mut self, words: &str) -> Result<()> {
         let waited = wait_for(&format!("a status with {words:?}"), SOON, || {
             self.take()?;
-            let mut lines = self.received.iter().filter_map(|line| line.strip_prefix("STATUS="));
+            let mut lines = self
+                .received
+                .iter()
+                .filter_map(|line| line.strip_prefix("STATUS="));
             Ok(lines.any(|line| line.contains(words)).then_some(()))
         });
         waited.with_context(|| format!("the manager was told {:?}", self.received))
@@ -78,8 +82,10 @@ impl Manager {
 
 /// Follows a program from its start to its end.
 fn is_a_good_service(process: &mut Process, manager: &mut Manager) -> Result<()> {
-    wait_for("READY=1", SOON, || Ok((manager.count("READY=1")? == 1).then_some(())))
-        .with_context(|| process.log())?;
+    wait_for("READY=1", SOON, || {
+        Ok((manager.count("READY=1")? == 1).then_some(()))
+    })
+    .with_context(|| process.log())?;
     // Signs of life come and come;
     manager.wait_for("WATCHDOG=1", 3)?;
     // from a program that stands still, they do not:
@@ -99,7 +105,10 @@ fn is_a_good_service(process: &mut Process, manager: &mut Manager) -> Result<()>
     ensure!(manager.count("STOPPING=1")? == 0);
     // and when it is told to stop, it says that it does.
     ensure!(process.terminate(SOON)?.success());
-    ensure!(manager.count("STOPPING=1")? >= 1, "it did not say that it stops");
+    ensure!(
+        manager.count("STOPPING=1")? >= 1,
+        "it did not say that it stops"
+    );
     ensure!(manager.count("READY=1")? == 1);
     Ok(())
 }
@@ -109,7 +118,9 @@ fn environment(pid: u32) -> Result<BTreeMap<String, String>> {
     let bytes = std::fs::read(Path::new("/proc").join(pid.to_string()).join("environ"))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
-    Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    Ok(pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
 }
 
 #[test]
@@ -123,7 +134,8 @@ fn the_scheduler_tells_its_service_manager_how_it_is() -> Result<()> {
         manager.watch(&mut command);
         let log = story.scratch.log_file("watched-scheduler");
         let mut scheduler = Process::start("the scheduler", &mut command, &log)?;
-        manager.wait_for_status("Pools: 1, connected workers: 0, running jobs: 0, queued jobs: 0")?;
+        manager
+            .wait_for_status("Pools: 1, connected workers: 0, running jobs: 0, queued jobs: 0")?;
         is_a_good_service(&mut scheduler, &mut manager)
     })
 }
@@ -140,7 +152,10 @@ fn the_worker_tells_its_service_manager_how_it_is_and_needs_no_scheduler_for_tha
             .arg(cluster.secret("pool-linux.cap"))
             .arg("--name=w")
             .arg("--capacity=3")
-            .arg(format!("--state-dir={}", story.scratch.join("state-w").display()));
+            .arg(format!(
+                "--state-dir={}",
+                story.scratch.join("state-w").display()
+            ));
         manager.watch(&mut command);
         let log = story.scratch.log_file("watched-worker");
         let mut worker = Process::start("the worker", &mut command, &log)?;
@@ -157,14 +172,17 @@ fn what_a_worker_starts_cannot_speak_for_it() -> Result<()> {
     Story::tell(&[], |story| {
         // Given a worker with a service manager, whose program file was replaced by one that keeps its environment,
         let mut cluster = Cluster::start(story)?;
-        let mut manager = Manager::listen(story.scratch.join("notify"))?;
+        let manager = Manager::listen(story.scratch.join("notify"))?;
         let program = story.scratch.join("ocluster-worker");
         std::os::unix::fs::symlink(story.programs.directory().join("ocluster-worker"), &program)?;
         let mut command = Command::new(&program);
         command
             .arg(cluster.secret("pool-linux.cap"))
-            .arg("--name=w")
-            .arg(format!("--state-dir={}", story.scratch.join("state-w").display()));
+            .args(["--name=w", "--update-program"])
+            .arg(format!(
+                "--state-dir={}",
+                story.scratch.join("state-w").display()
+            ));
         manager.watch(&mut command);
         let log = story.scratch.log_file("watched-worker");
         let worker = Process::start("the worker", &mut command, &log)?;
@@ -179,7 +197,10 @@ fn what_a_worker_starts_cannot_speak_for_it() -> Result<()> {
         // when the worker runs it, that one does not know of the service manager.
         cluster.admin(&["update", "linux", "w"])?.exits_with(1)?;
         let seen = std::fs::read_to_string(&kept)?;
-        ensure!(seen.contains("PATH=") && !seen.contains("NOTIFY_SOCKET"), "{seen}");
+        ensure!(
+            seen.contains("PATH=") && !seen.contains("NOTIFY_SOCKET"),
+            "{seen}"
+        );
         ensure!(!seen.contains("WATCHDOG_"), "{seen}");
         Ok(())
     })

@@ -5,9 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use ocluster_tests::{
-    Cluster, ClusterOptions, Dockerfile, Process, SOON, Story, Submission, WorkerOptions, wait_for,
+    Cluster, ClusterOptions, Dockerfile, Process, SOON, Story, Submission, WorkerOptions,
 };
 
 /// What systemd does, as far as it matters here: starts the program again whenever it exits with code 1.
@@ -29,7 +29,10 @@ impl Supervised {
     /// Starts one in pool `linux` and waits until it is registered.
     fn start(story: &Story, cluster: &mut Cluster<'_>, name: &str) -> Result<Self> {
         let real = story.programs.directory().join("ocluster-worker");
-        let program = story.scratch.directory(&format!("bin-{name}"))?.join("ocluster-worker");
+        let program = story
+            .scratch
+            .directory(&format!("bin-{name}"))?
+            .join("ocluster-worker");
         symlink(&real, &program)?;
         let before = cluster.registrations(name)?;
         let mut command = Command::new("sh");
@@ -39,8 +42,15 @@ impl Supervised {
             .arg(cluster.secret("pool-linux.cap"))
             .arg(format!("--name={name}"))
             .arg("--capacity=1")
-            .arg(format!("--state-dir={}", story.scratch.join(format!("state-{name}")).display()))
-            .args(["--docker-pull=missing", "--verbosity=info"])
+            .arg(format!(
+                "--state-dir={}",
+                story.scratch.join(format!("state-{name}")).display()
+            ))
+            .args([
+                "--docker-pull=missing",
+                "--verbosity=info",
+                "--update-program",
+            ])
             .env("NO_COLOR", "1")
             .env_remove("RUST_LOG");
         let log = story.scratch.log_file(&format!("worker-{name}"));
@@ -84,7 +94,9 @@ impl Supervised {
 
 /// Starts `ocluster-admin update` and leaves it to run.
 fn update(story: &Story, cluster: &Cluster<'_>, words: &[&str]) -> Result<Process> {
-    let words: Vec<&str> = std::iter::once("update").chain(words.iter().copied()).collect();
+    let words: Vec<&str> = std::iter::once("update")
+        .chain(words.iter().copied())
+        .collect();
     Process::start(
         "ocluster-admin update",
         &mut cluster.admin_command(&words),
@@ -111,14 +123,19 @@ fn an_updated_worker_finishes_its_job_and_comes_back_as_the_program_on_disk() ->
         })?;
         let next = Dockerfile::from(&base).step("RUN echo next");
         let mut waiting = alice.start(&Submission::of(&next).hint("next"))?;
-        cluster.wait_for_show("linux", "a job to wait", SOON, |show| show.contains("alice:next@"))?;
+        cluster.wait_for_show("linux", "a job to wait", SOON, |show| {
+            show.contains("alice:next@")
+        })?;
         ensure!(updating.is_running()? && !worker.is_version_99());
         // when its job is done, it restarts as the newer version, which does what waits.
         story.engine()?.open_gate(&gated)?;
         ensure!(running.wait_exit(SOON)?.success(), "{}", running.log());
         let ended = updating.wait_exit(SOON)?;
         let said = updating.log();
-        ensure!(ended.success() && said.ends_with("w: Restarting\nRestarted\n"), "{said}");
+        ensure!(
+            ended.success() && said.ends_with("w: Restarting\nRestarted\n"),
+            "{said}"
+        );
         ensure!(worker.is_version_99(), "{}", worker.process.log());
         ensure!(waiting.wait_exit(SOON)?.success(), "{}", waiting.log());
         Ok(())
@@ -134,8 +151,12 @@ fn a_pool_is_updated_after_one_of_its_workers_and_the_absent_are_named() -> Resu
             Supervised::start(story, &mut cluster, "a")?,
             Supervised::start(story, &mut cluster, "b")?,
         ];
-        cluster.admin(&["pause", "linux", "c", "--auto-create"])?.success()?;
-        workers.iter().try_for_each(Supervised::install_version_99)?;
+        cluster
+            .admin(&["pause", "linux", "c", "--auto-create"])?
+            .success()?;
+        workers
+            .iter()
+            .try_for_each(Supervised::install_version_99)?;
         // when the pool is updated, one goes first, and all that are there are newer.
         let updated = cluster.admin(&["update", "linux"])?.success()?;
         let expected = "Testing update on first worker in pool: \"a\"\n\
@@ -161,7 +182,9 @@ fn d9_a_worker_whose_update_fails_goes_on_working() -> Result<()> {
             Supervised::start(story, &mut cluster, "a")?,
             Supervised::start(story, &mut cluster, "b")?,
         ];
-        workers.iter().try_for_each(Supervised::install_broken_version)?;
+        workers
+            .iter()
+            .try_for_each(Supervised::install_broken_version)?;
         // when the pool is updated, it ends with the first, and says why;
         let failed = cluster.admin(&["update", "linux"])?.exits_with(1)?;
         let words = [
@@ -169,11 +192,20 @@ fn d9_a_worker_whose_update_fails_goes_on_working() -> Result<()> {
             "cannot be run as the next worker",
             "exit code 127 (libfuture.so.9: no such file)",
         ];
-        ensure!(words.iter().all(|words| failed.stdout.contains(words)), "{failed}");
-        ensure!(!failed.stdout.contains("b: "), "the others were not spared: {failed}");
+        ensure!(
+            words.iter().all(|words| failed.stdout.contains(words)),
+            "{failed}"
+        );
+        ensure!(
+            !failed.stdout.contains("b: "),
+            "the others were not spared: {failed}"
+        );
         // and when the worker alone is, the same;
         let failed = cluster.admin(&["update", "linux", "a"])?.exits_with(1)?;
-        ensure!(failed.stdout.contains("Failed: ") && !failed.stdout.contains("Restarted"), "{failed}");
+        ensure!(
+            failed.stdout.contains("Failed: ") && !failed.stdout.contains("Restarted"),
+            "{failed}"
+        );
         // then both are where they were, and the one that failed takes jobs.
         let show = cluster.show("linux")?;
         ensure!(!show.contains("shutting down"), "{show}");
@@ -182,7 +214,10 @@ fn d9_a_worker_whose_update_fails_goes_on_working() -> Result<()> {
         }
         cluster.admin(&["pause", "linux", "b"])?.success()?;
         let job = Dockerfile::from(&story.base_image()?).step("RUN echo still here");
-        let done = cluster.add_client("alice")?.submit(&Submission::of(&job))?.success()?;
+        let done = cluster
+            .add_client("alice")?
+            .submit(&Submission::of(&job))?
+            .success()?;
         ensure!(done.stdout.contains("Building on a\n"), "{done}");
         Ok(())
     })
@@ -199,7 +234,8 @@ fn a_worker_that_does_not_come_back_fails_the_update() -> Result<()> {
                 ..ClusterOptions::default()
             },
         )?;
-        let mut worker = cluster.add_worker_with(WorkerOptions::named("w"))?;
+        let mut worker =
+            cluster.add_worker_with(WorkerOptions::named("w").flag("--update-program"))?;
         // when it is updated, it ends as one that is to be started again, and nobody does.
         let failed = cluster.admin(&["update", "linux", "w"])?.exits_with(1)?;
         ensure!(
@@ -210,7 +246,10 @@ fn a_worker_that_does_not_come_back_fails_the_update() -> Result<()> {
         ensure!(status.code() == Some(1), "the worker ended with {status}");
         // And there is nobody left to update.
         let nobody = cluster.admin(&["update", "linux"])?.exits_with(1)?;
-        ensure!(nobody.stderr.ends_with("No workers connected to pool!\n"), "{nobody}");
+        ensure!(
+            nobody.stderr.ends_with("No workers connected to pool!\n"),
+            "{nobody}"
+        );
         let gone = cluster.admin(&["update", "linux", "w"])?.exits_with(1)?;
         ensure!(gone.stdout == "Failed: Unknown worker\n", "{gone}");
         Ok(())

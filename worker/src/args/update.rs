@@ -3,7 +3,7 @@
 use ocluster_api::ImageTarget;
 
 use crate::executor::DockerConfig;
-use crate::self_update::{SelfUpdate, ServiceImage};
+use crate::self_update::{ProgramFile, SelfUpdate, ServiceImage};
 
 /// How the worker updates itself when an admin asks.
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,18 @@ pub(super) struct UpdateArgs {
     /// Service of a Docker swarm that this worker runs as, which then gets that image. The Docker engine must be a manager.
     #[arg(long, value_name = "NAME", requires = "update_image")]
     update_service: Option<String>,
+
+    /// Update as outside of containers: check the program file, which somebody has replaced, and exit to be started again.
+    #[arg(long, conflicts_with_all = ["update_image", "update_service"])]
+    update_program: bool,
 }
 
 impl UpdateArgs {
     /// What these flags ask for, on this engine.
     pub(super) fn plan(self, engine: &DockerConfig) -> SelfUpdate {
+        if self.update_program {
+            return SelfUpdate::Program(ProgramFile::of_this_process());
+        }
         let service = match (self.update_image, self.update_service) {
             (Some(image), Some(service)) => Some(ServiceImage {
                 image,
@@ -48,13 +55,24 @@ mod tests {
         };
         assert_eq!(service.image.repository(), "registry.example:5000/worker");
         assert_eq!(service.service, "builder");
-        for alone in [IMAGE, "--update-service=builder"] {
-            let ended = parse(&[alone]).unwrap_err();
+        for wrong in [
+            &[IMAGE][..],
+            &["--update-service=builder"],
+            &[IMAGE, "--update-service=builder", "--update-program"],
+        ] {
+            let ended = parse(wrong).unwrap_err();
             let ocluster_cli::args::Ended::Mistake(text) = &ended else {
                 panic!("{ended:?}")
             };
             assert!(text.contains("--update-"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_program_file_is_taken_in_containers_too_if_asked() {
+        let program = parse(&["--update-program"]).unwrap();
+        let plan = program.into_config().unwrap().self_update;
+        assert!(matches!(plan, SelfUpdate::Program(_)), "{plan:?}");
     }
 
     #[test]

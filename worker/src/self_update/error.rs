@@ -11,7 +11,8 @@ pub enum UpdateError {
     /// In a container, and nobody said of which image and service.
     #[error(
         "this worker runs in a container and was not told how to update it: start it with --update-image=REPO:TAG and \
-         --update-service=NAME as a service of a Docker swarm, or replace its container yourself"
+         --update-service=NAME if it is a service of a Docker swarm, with --update-program if its program file is replaced within \
+         the container, or else replace the container yourself"
     )]
     InContainer,
     /// The worker was started in a way that does not tell where its program is.
