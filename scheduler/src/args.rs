@@ -103,6 +103,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "12s", value_parser = parse_duration, help_heading = "Peers")]
     worker_timeout: Duration,
 
+    /// Give up an update when the worker has not come back after this time.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration, help_heading = "Peers")]
+    worker_update_timeout: Duration,
+
     #[command(flatten)]
     limits: LimitArgs,
 
@@ -201,6 +205,7 @@ impl Args {
             limits: self.limits.limits(),
             ping_interval: self.worker_ping,
             ping_timeout: self.worker_timeout,
+            update_timeout: self.worker_update_timeout,
             max_log_bytes: self.log_max_size,
             max_queued_bytes: bytes(self.max_queued),
             retention: Retention {

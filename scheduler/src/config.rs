@@ -35,6 +35,8 @@ pub struct Config {
     pub ping_interval: Duration,
     /// A worker that was silent for this long is taken for dead.
     pub ping_timeout: Duration,
+    /// How long a worker that is updated may take to come back.
+    pub update_timeout: Duration,
     /// The largest log that is kept of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
     /// How much memory the descriptions of queued jobs may take, in bytes.

@@ -36,6 +36,7 @@ mod records;
 mod restorer;
 mod rpc;
 mod state;
+mod status;
 mod tail;
 mod worker_session;
 

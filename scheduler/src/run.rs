@@ -26,7 +26,7 @@ use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http};
+use crate::{default_clients, housekeeping, http, status};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,7 +140,7 @@ async fn serve(
     let records = Records::new(writer.handle());
     close_abandoned_jobs(&records, &logs, &snapshot).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
-    let scheduler = Rc::new(Scheduler::new(
+    let scheduler = Scheduler::new(
         cluster(&config, &snapshot),
         clients(&config, &snapshot),
         records,
@@ -148,7 +148,8 @@ async fn serve(
         logs.clone(),
         Box::new(SystemClock),
         config.max_queued_bytes,
-    ));
+    );
+    let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
 
     let listener = Listener::bind(&config.listen)?;
     let listening = listener.local_location().clone();
@@ -215,6 +216,7 @@ async fn serve(
         };
         tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
     }
+    let _announced = status::announce(&scheduler, &shutdown);
     started(Started { listening, metrics });
 
     tokio::select! {

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ocluster_api::DescriptorError;
 use ocluster_api::cluster_capnp::{self, worker};
@@ -48,6 +49,7 @@ pub(crate) struct Scheduler {
     /// Memory that the descriptions of queued jobs take, in bytes, and how much they may take.
     queued_bytes: Rc<Cell<usize>>,
     max_queued_bytes: usize,
+    update_timeout: Duration,
     /// Set when nothing is to be given out any more.
     stopping: Cell<bool>,
     /// Why the last changes could not even be queued for the store.
@@ -122,12 +124,26 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             queued_bytes: Rc::default(),
             max_queued_bytes,
+            update_timeout: Duration::from_secs(600),
             stopping: Cell::new(false),
             unwritten: RefCell::default(),
             busy: Cell::new(false),
             wakes: RefCell::default(),
             posted: RefCell::default(),
         }
+    }
+
+    /// With another limit for workers that are updated to come back.
+    pub(crate) fn with_update_timeout(self, update_timeout: Duration) -> Self {
+        Self {
+            update_timeout,
+            ..self
+        }
+    }
+
+    /// How long a worker that is updated may take to come back.
+    pub(crate) fn update_timeout(&self) -> Duration {
+        self.update_timeout
     }
 
     pub(crate) fn clients(&self) -> &Clients {

@@ -132,6 +132,26 @@ impl Engine {
             .env("DOCKER_BUILDKIT", "0"))
     }
 
+    /// A command that runs `command` in a private engine's network, where its registry on loopback is.
+    ///
+    /// # Errors
+    ///
+    /// When this engine is on the machine's network, or there is no `nsenter`.
+    pub fn within_its_network(&self, command: &Command) -> Result<Command> {
+        let daemon = self
+            .daemon
+            .as_ref()
+            .filter(|daemon| matches!(daemon.network, Network::Own));
+        let daemon = daemon.context("only a private engine has a network of its own")?;
+        let mut inside = Command::new(need_program("nsenter", "util-linux")?);
+        inside
+            .arg(format!("--net=/proc/{}/ns/net", daemon.process.pid()))
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
+        Ok(inside)
+    }
+
     /// The words that a listing command prints.
     ///
     /// # Errors

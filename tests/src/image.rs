@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -50,9 +50,19 @@ impl BaseImage {
     ///
     /// When the engine refuses, or busybox is not installed.
     pub fn make(engine: &Engine, name: &str) -> Result<Self> {
+        Self::make_with(engine, name, &[])
+    }
+
+    /// Like [`Self::make`], with these files of this machine at their places.
+    pub(crate) fn make_with(engine: &Engine, name: &str, files: &[PathBuf]) -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
         make_root(&root)?;
+        for file in files {
+            let place = root.join(file.strip_prefix("/")?);
+            fs::create_dir_all(place.parent().context("a file without a directory")?)?;
+            fs::copy(file, place)?;
+        }
         let archive = scratch.path().join("root.tar");
         run(Command::new("tar")
             .arg("-C")

@@ -2,7 +2,7 @@
 //! network namespaces), each of which is started when asked for and gone when its guard is dropped.
 //!
 //! Layout: `process` and `command` run programs; `cluster`, `worker` and `client` are the four programs as nouns; `engine`, `image`,
-//! `git`, `git_http`, `registry`, `netns` and `peer` are their surroundings; `deadline` is the one way to wait.
+//! `containers`, `git`, `git_http`, `registry`, `netns` and `peer` are their surroundings; `deadline` is the one way to wait.
 //!
 //! The harness never sleeps for luck, never stops what it did not start, and never skips anything without writing it down
 //! (see `skip`).
@@ -11,6 +11,7 @@ mod bystander;
 mod client;
 mod cluster;
 mod command;
+mod containers;
 mod deadline;
 mod dockerfile;
 mod engine;
@@ -36,6 +37,7 @@ pub use bystander::Bystander;
 pub use client::{Client, Submission};
 pub use cluster::{Cluster, ClusterOptions};
 pub use command::{Finished, run, run_within};
+pub use containers::{Container, Workshop, project};
 pub use deadline::{SOON, wait_for};
 pub use dockerfile::{Dockerfile, unique};
 pub use engine::Engine;

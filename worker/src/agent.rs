@@ -20,9 +20,11 @@ use crate::executor::Executors;
 use crate::health::{self, Watched};
 use crate::metrics::{Collector, Metrics, Sources};
 use crate::runner::{GIT_CHILD, Runner};
+use crate::self_update::{SelfUpdate, Update};
 use crate::session;
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
+use crate::status::Status;
 use crate::trouble::Trouble;
 use crate::weights::Weights;
 
@@ -64,8 +66,19 @@ pub struct Config {
     pub metrics: Metrics,
     /// Where metrics come from that are not counted here.
     pub metric_sources: Sources,
+    /// How it updates itself.
+    pub self_update: SelfUpdate,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+}
+
+/// Why a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It is to be started again, as a newer version. The program then exits with code 1, so that every supervisor does so.
+    ForUpdate,
 }
 
 /// What outlives a connection.
@@ -73,6 +86,8 @@ pub(crate) struct Agent {
     pub(crate) config: Config,
     pub(crate) vat: Vat,
     pub(crate) slots: Slots,
+    pub(crate) update: Update,
+    pub(crate) status: Status,
     pub(crate) spool: LogStore,
     pub(crate) runner: Arc<Runner>,
     pub(crate) disk_care: Option<DiskCare<Host>>,
@@ -94,7 +109,9 @@ pub(crate) struct Agent {
 ///
 /// # Errors
 /// Only if it cannot start. Whatever the scheduler or the network does, the worker tries again.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
+    // A self-update ends the worker as well, and nobody else.
+    let shutdown = shutdown.child_token();
     let state_dir = {
         let path = config.state_dir.clone();
         tokio::task::spawn_blocking(move || StateDir::open(&path)).await??
@@ -131,6 +148,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         engine: health::watch(&config, pool.handle(), &trouble),
         vat: Vat::client_only(net.clone()),
         slots: Slots::new(config.capacity),
+        update: Update::new(shutdown.clone()),
+        status: Status::new(),
         spool,
         runner,
         disk_care: disk_care(&config, pool.handle()),
@@ -146,10 +165,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ),
         config,
     });
+    let _service = crate::status::announce(&agent, &shutdown);
     stay_connected(&agent, &shutdown).await;
     stop(&agent).await;
     pool.shutdown_background();
-    Ok(())
+    Ok(if agent.update.is_leaving() {
+        Ended::ForUpdate
+    } else {
+        Ended::Stopped
+    })
 }
 
 /// What takes care of the Docker engine's disk, if there is an engine and a limit.
@@ -179,6 +203,7 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
             return;
         };
         let wait = backoff.after(started.elapsed());
+        agent.status.lost(&reason);
         warn!(
             "Lost connection to scheduler ({reason}). Will retry in {:.1}s…",
             wait.as_secs_f64()

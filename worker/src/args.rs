@@ -4,6 +4,7 @@ mod disk;
 mod docker;
 mod health;
 mod metrics;
+mod update;
 mod weights;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use self::disk::DiskArgs;
 use self::docker::DockerArgs;
 use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
+use self::update::UpdateArgs;
 use self::weights::WeightArgs;
 use crate::agent::{Config, PRUNE_RETRY};
 use crate::executor::{DockerExecutor, Executors};
@@ -65,6 +67,9 @@ pub struct Args {
     metrics: MetricsArgs,
 
     #[command(flatten)]
+    update: UpdateArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -90,6 +95,7 @@ impl Args {
     pub fn into_config(self) -> anyhow::Result<Config> {
         let docker = self.docker.into_config()?;
         Ok(Config {
+            self_update: self.update.plan(&docker),
             cap: self
                 .cap
                 .load()
@@ -120,7 +126,7 @@ mod tests {
     use super::*;
     use crate::disk_care::{DiskLimit, ImagesSize};
 
-    fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
+    pub(super) fn parse(flags: &[&str]) -> Result<Args, ocluster_cli::args::Ended> {
         let words = [
             "ocluster-worker",
             "capnp://insecure@127.0.0.1:9000/c2VjcmV0",

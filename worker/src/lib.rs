@@ -4,7 +4,7 @@
 //! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and `runner` what happens to it here:
 //! build context, [`executor`], last log line. `slots` counts what runs, [`weights`] says what counts for more, `state_dir` owns the
 //! files, [`disk_care`] prunes Docker when its disk fills up, `health` looks whether it works, `standing` tells the scheduler of that,
-//! [`metrics`] counts all that.
+//! `status` the service manager, [`self_update`] gives way to a newer version, [`metrics`] counts all that.
 //!
 //! Two kinds of threads: everything that speaks to the scheduler lives on the vat thread; jobs run on a pool of ordinary threads and
 //! report through channels. A job's trouble, a panic included, is that job's alone.
@@ -24,6 +24,7 @@ pub mod args;
 pub mod disk_care;
 pub mod executor;
 pub mod metrics;
+pub mod self_update;
 pub mod weights;
 
 mod health;
@@ -34,9 +35,10 @@ mod session;
 mod slots;
 mod standing;
 mod state_dir;
+mod status;
 mod trouble;
 
-pub use agent::{Config, PRUNE_RETRY, run};
+pub use agent::{Config, Ended, PRUNE_RETRY, run};
 pub use health::HEALTH_CHECK_PERIOD;
 pub use metrics::Metrics;
 pub use runner::GIT_CHILD;

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use ocluster_cli::{args, output};
+use ocluster_worker::Ended;
 use ocluster_worker::args::Args;
 
 #[global_allocator]
@@ -33,7 +34,9 @@ fn main() -> ExitCode {
             ocluster_worker::run(config, interrupt.token().clone()).await
         };
         match run.await {
-            Ok(()) => ocluster_cli::ExitCode::Success,
+            Ok(Ended::Stopped) => ocluster_cli::ExitCode::Success,
+            // As upstream's worker does: whatever supervises it starts it again.
+            Ok(Ended::ForUpdate) => ocluster_cli::ExitCode::Failed,
             Err(error) => {
                 output::complain(format!("ocluster-worker: {error:#}"));
                 ocluster_cli::ExitCode::Internal

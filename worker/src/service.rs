@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::worker;
+use ocluster_vat::error as rpc_error;
 
 use crate::agent::Agent;
-use crate::metrics;
+use crate::{metrics, self_update};
 
 /// The worker, as the scheduler sees it.
 pub(crate) struct WorkerServer {
@@ -34,5 +35,15 @@ impl worker::Server for WorkerServer {
         results: worker::AdditionalMetricResults,
     ) -> capnp::Result<()> {
         metrics::additional_metric(&self.agent.collector, params, results).await
+    }
+
+    /// Never returns normally: a worker that was updated is gone.
+    async fn self_update(
+        self: Rc<Self>,
+        _: worker::SelfUpdateParams,
+        _: worker::SelfUpdateResults,
+    ) -> capnp::Result<()> {
+        let Err(error) = self_update::perform(self.agent.clone()).await;
+        Err(rpc_error::failed(error.to_string()))
     }
 }

@@ -54,6 +54,7 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
         }
     };
     info!("Registered as \"{}\"", agent.config.name);
+    agent.status.registered();
     let object = queue.clone().cast_to();
     let standing = Standing::new(agent.engine.health.clone());
     let ended = tokio::select! {
@@ -140,12 +141,7 @@ async fn take_job(agent: &Rc<Agent>, queue: &queue::Client) -> Result<(), RpcErr
 }
 
 /// Takes as many slots as the job weighs.
-fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
-    let hint = descr
-        .get_cache_hint()
-        .ok()
-        .and_then(|hint| hint.to_str().ok());
-    let weight = agent.config.weights.of(hint.unwrap_or_default());
+fn take_slots(agent: &Agent, weight: u32, id: u64) -> Taken {
     let taken = agent.slots.take(weight);
     let (in_use, capacity) = (agent.slots.in_use(), agent.slots.capacity());
     if in_use > capacity {
@@ -160,7 +156,12 @@ fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
 /// Starts a job on the pool of ordinary threads.
 fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     let id = agent.next_job.replace(agent.next_job.get() + 1);
-    let counted = agent.config.metrics.job_started(1);
+    let hint = descr
+        .get_cache_hint()
+        .ok()
+        .and_then(|hint| hint.to_str().ok());
+    let weight = agent.config.weights.of(hint.unwrap_or_default());
+    let counted = agent.config.metrics.job_started(weight);
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,
         Err(error) => {
@@ -179,7 +180,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     } = offered;
     let stop = agent.stop_jobs.clone();
     let trouble = agent.trouble.clone();
-    let taken = take_slots(agent, descr, id);
+    let taken = take_slots(agent, weight, id);
     info!(job = id, "Starting a job");
     #[expect(
         clippy::async_yields_async,

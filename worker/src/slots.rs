@@ -39,6 +39,11 @@ impl Slots {
         *self.in_use.borrow()
     }
 
+    /// The number of slots in use, now and whenever it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<u32> {
+        self.in_use.subscribe()
+    }
+
     /// Waits until a slot is free. It is not taken by that: there is one who waits here, and who takes slots.
     pub(crate) async fn one_free(&self) {
         self.until(|in_use| in_use < self.capacity).await;

@@ -52,6 +52,7 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         max_log_bytes: 0,
         metrics: ocluster_worker::Metrics::default(),
         metric_sources: ocluster_worker::metrics::Sources::default(),
+        self_update: ocluster_worker::self_update::SelfUpdate::default(),
         git_child: None,
     })
 }

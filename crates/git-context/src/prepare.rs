@@ -108,6 +108,8 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
+            // Only the worker itself speaks to its service manager.
+            .env_remove("NOTIFY_SOCKET")
             // A group of its own: a signal from the terminal is for the worker, which then decides.
             .process_group(0)
             .kill_on_drop(true)

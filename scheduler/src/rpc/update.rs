@@ -3,7 +3,6 @@
 //! The worker is kept from taking jobs meanwhile. Unlike upstream's, an update that fails gives the worker back to the pool.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use ocluster_scheduling::{Event, PoolName, WorkerName};
 use ocluster_vat::{RpcError, error as rpc_error};
@@ -12,9 +11,6 @@ use tracing::{info, warn};
 use super::progress::Reporter;
 use crate::state::Scheduler;
 use crate::worker_session::WorkerSession;
-
-/// How long a worker may take to come back.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Updates one connected worker.
 ///
@@ -67,7 +63,7 @@ pub(super) async fn update(
     }
     drop(back_to_work);
     let replacement = scheduler.replacement(pool, name, session.id);
-    match tokio::time::timeout(RETURN_TIMEOUT, replacement).await {
+    match tokio::time::timeout(scheduler.update_timeout(), replacement).await {
         Ok(_) => Ok(()),
         Err(_) => Err(rpc_error::failed(
             "Timeout waiting for worker to reconnect!",

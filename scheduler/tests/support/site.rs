@@ -53,6 +53,7 @@ impl Site {
             limits: Limits::default(),
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(60),
+            update_timeout: Duration::from_secs(600),
             max_log_bytes: 0,
             max_queued_bytes: usize::MAX,
             retention: Retention {

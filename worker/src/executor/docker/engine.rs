@@ -28,7 +28,7 @@ pub struct EngineHealth {
 }
 
 /// Opens the way to the engine. The engine itself is first asked by [`health`].
-pub(super) fn connect(config: &DockerConfig) -> Result<Docker, Failure> {
+pub(crate) fn connect(config: &DockerConfig) -> Result<Docker, Failure> {
     let seconds = config.answer_timeout.as_secs().max(1);
     match &config.engine {
         EngineAddress::Unix(path) => {
@@ -42,7 +42,7 @@ pub(super) fn connect(config: &DockerConfig) -> Result<Docker, Failure> {
 }
 
 /// Asks the engine whether it is there and what it is.
-pub(super) async fn health(
+pub(crate) async fn health(
     docker: &Docker,
     engine: &EngineAddress,
 ) -> Result<EngineHealth, Failure> {
@@ -83,7 +83,7 @@ pub(super) fn failed_build(cause: Cause, error: &str, message: String) -> Failur
 }
 
 /// The innermost cause: what wraps it only repeats that an HTTP client failed.
-pub(super) fn reason(error: &Error) -> String {
+pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::SocketNotFoundError(_) => return "its socket does not exist".to_owned(),
         Error::RequestTimeoutError => return "it does not answer in time".to_owned(),

@@ -13,7 +13,7 @@ mod config;
 mod context;
 mod display;
 mod dockerfile;
-mod engine;
+pub(crate) mod engine;
 mod executor;
 mod housekeeping;
 mod ignore;

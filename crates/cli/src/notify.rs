@@ -1,0 +1,231 @@
+//! Tells the service manager how a server is: the protocol of systemd's `Type=notify` services, spoken over the datagram socket that
+//! `NOTIFY_SOCKET` names.
+//!
+//! The watchdog's pings are sent from the thread that calls [`Service::start`], which is the vat thread: when that one is stuck, they
+//! stop, and the manager restarts the program. Nothing here ever waits for the manager, and without one nothing is done at all.
+
+use std::cell::RefCell;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// The variables by which a service manager is found. They are this process's own: whatever it starts must not see them, or it could
+/// speak in its name.
+pub const SERVICE_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The longest status line that is sent, in bytes.
+const MAX_STATUS: usize = 512;
+
+/// A server, as its service manager sees it. Clones are the same one; when the last is dropped, the watchdog is no longer pinged.
+#[derive(Clone, Debug)]
+pub struct Service(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    manager: Option<Rc<Manager>>,
+    /// The status that was sent last.
+    status: RefCell<String>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Service {
+    /// Finds the service manager by the environment, begins to ping its watchdog if it asks for that, and tells it when `shutdown`
+    /// fires.
+    ///
+    /// Must be called inside a [`tokio::task::LocalSet`].
+    #[must_use]
+    pub fn start(shutdown: &CancellationToken) -> Self {
+        let manager = env::var_os("NOTIFY_SOCKET")
+            .filter(|name| !name.is_empty())
+            .and_then(|name| match Manager::connect(&name) {
+                Ok(manager) => Some(Rc::new(manager)),
+                Err(error) => {
+                    let name = name.to_string_lossy().into_owned();
+                    warn!(%error, "Cannot reach the service manager at NOTIFY_SOCKET {name:?}");
+                    None
+                }
+            });
+        let Some(manager) = manager else {
+            return Self(Rc::new(Inner {
+                manager: None,
+                status: RefCell::default(),
+                tasks: Vec::new(),
+            }));
+        };
+        let mut tasks = vec![tell_of_stopping(manager.clone(), shutdown.clone())];
+        let asked = watchdog(
+            env::var_os("WATCHDOG_USEC"),
+            env::var_os("WATCHDOG_PID"),
+            std::process::id(),
+        );
+        if let Some(limit) = asked {
+            tasks.push(ping(manager.clone(), limit));
+        }
+        Self(Rc::new(Inner {
+            manager: Some(manager),
+            status: RefCell::default(),
+            tasks,
+        }))
+    }
+
+    /// The program does what it is for: what was to start after it may start.
+    pub fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// Says in one line what the program is doing, for `systemctl status`. A line that was sent last time is not sent again.
+    pub fn status(&self, line: &str) {
+        if self.0.manager.is_none() || *self.0.status.borrow() == line {
+            return;
+        }
+        line.clone_into(&mut self.0.status.borrow_mut());
+        // A line feed would begin another assignment.
+        let mut line = line.replace('\n', " ");
+        line.truncate(line.floor_char_boundary(MAX_STATUS));
+        self.send(&format!("STATUS={line}"));
+    }
+
+    /// Whether there is a service manager to tell anything.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.0.manager.is_some()
+    }
+
+    fn send(&self, state: &str) {
+        if let Some(manager) = &self.0.manager {
+            manager.send(state);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        // A program that stops at once may not have come to say so; saying it twice does no harm.
+        if let Some(manager) = &self.manager {
+            manager.send("STOPPING=1");
+        }
+    }
+}
+
+fn tell_of_stopping(manager: Rc<Manager>, shutdown: CancellationToken) -> AbortHandle {
+    let told = async move {
+        shutdown.cancelled().await;
+        manager.send("STOPPING=1");
+    };
+    tokio::task::spawn_local(told).abort_handle()
+}
+
+/// Pings twice as often as asked, so that one late ping does no harm.
+fn ping(manager: Rc<Manager>, limit: Duration) -> AbortHandle {
+    let pinging = async move {
+        let mut ticks = tokio::time::interval((limit / 2).max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            manager.send("WATCHDOG=1");
+        }
+    };
+    tokio::task::spawn_local(pinging).abort_handle()
+}
+
+/// How long the manager's watchdog waits, if it watches this process.
+fn watchdog(limit: Option<OsString>, pid: Option<OsString>, own: u32) -> Option<Duration> {
+    let micros: u64 = limit?.to_str()?.parse().ok()?;
+    let for_us = match pid {
+        Some(pid) => pid.to_str()?.parse() == Ok(own),
+        None => true,
+    };
+    (for_us && micros > 0).then(|| Duration::from_micros(micros))
+}
+
+/// The way to the service manager.
+#[derive(Debug)]
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// `name` is a path, or `@` and the name of an abstract socket.
+    fn connect(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// A manager that is gone, or too busy to listen, changes nothing here.
+    fn send(&self, state: &str) {
+        if let Err(error) = self.0.send(state.as_bytes()) {
+            debug!(%error, state, "Cannot tell the service manager");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(limit: &str, pid: Option<&str>) -> Option<Duration> {
+        watchdog(Some(limit.into()), pid.map(Into::into), 42)
+    }
+
+    #[test]
+    fn a_watchdog_that_watches_somebody_else_is_none_of_our_business() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(asked("1000000", None), second);
+        assert_eq!(asked("1000000", Some("42")), second);
+        assert_eq!(asked("1000000", Some("43")), None);
+        assert_eq!(asked("1000000", Some("rubbish")), None);
+        assert_eq!(asked("0", None), None);
+        assert_eq!(asked("soon", None), None);
+        assert_eq!(watchdog(None, None, 42), None);
+    }
+
+    #[test]
+    fn sockets_with_a_path_and_without_are_both_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let received = |socket: &UnixDatagram| {
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(buffer.get(..length).unwrap()).into_owned()
+        };
+        let at_path = UnixDatagram::bind(&path).unwrap();
+        Manager::connect(path.as_os_str()).unwrap().send("READY=1");
+        assert_eq!(received(&at_path), "READY=1");
+
+        let name = format!("ocluster-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let nowhere = UnixDatagram::bind_addr(&address).unwrap();
+        let manager = Manager::connect(OsStr::new(&format!("@{name}"))).unwrap();
+        manager.send("READY=1");
+        assert_eq!(received(&nowhere), "READY=1");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_listen_is_never_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let deaf = UnixDatagram::bind(&path).unwrap();
+        let manager = Manager::connect(path.as_os_str()).unwrap();
+        // Far more than a socket holds.
+        for _ in 0..10_000 {
+            manager.send("WATCHDOG=1");
+        }
+        drop(deaf);
+        manager.send("WATCHDOG=1");
+    }
+}
