@@ -16,6 +16,7 @@
 pub mod args;
 mod backoff;
 mod cap;
+mod completions;
 mod connect;
 mod duration;
 mod exit;
@@ -23,6 +24,7 @@ mod failure;
 mod log_counts;
 mod log_format;
 pub mod logging;
+mod man;
 mod ocaml_string;
 pub mod output;
 mod progress;
@@ -31,6 +33,7 @@ mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod usage;
+mod windows_service;
 
 pub use backoff::Backoff;
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
