@@ -212,10 +212,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_positive_numbers() {
+    fn d16_rates_are_positive_numbers() {
         assert_eq!(rate("2"), Ok(2.0));
         assert_eq!(rate("0.4"), Ok(0.4));
-        // D16: upstream sends these to the scheduler, which answers with an internal error.
+        // Upstream sends these to the scheduler, which answers with an internal error.
         for wrong in ["0", "-1", "nan", "inf", "many", ""] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }

@@ -3,7 +3,7 @@
 //! Layout: [`mod@run`] starts and stops everything. `state` is the shell around the pure core of `ocluster-scheduling`: it feeds
 //! events and performs effects. `job` is one job's life in the queue, `job_run` on its worker, `follow` and `tail` what is learned from there,
 //! `worker_session` one worker's stay, `clients` who may submit, `rpc/` the interfaces that peers see, `http/` and `metrics` what
-//! Prometheus sees.
+//! Prometheus sees. [`migrate`] is for when no scheduler runs: it moves what one remembers to and from OCluster's.
 //!
 //! All of it lives on one thread, the vat thread, and never blocks it: disks are reached through the store's writer and the log
 //! store, which have threads of their own. There are no locks here, and no decision about scheduling either.
@@ -19,7 +19,9 @@
 )]
 
 pub mod args;
+pub mod command_line;
 pub mod config;
+pub mod migrate;
 pub mod run;
 
 mod asked_pop;

@@ -1,18 +1,26 @@
-//! `ocluster-scheduler`: reads the command line, runs the scheduler until a signal, and exits.
+//! `ocluster-scheduler`: reads the command line, runs the scheduler until a signal, and exits; or does a chore instead.
 
 use std::process::ExitCode;
 
 use ocluster_cli::{args, output};
 use ocluster_scheduler::args::Args;
+use ocluster_scheduler::command_line::CommandLine;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args: Args = match args::parse() {
-        Ok(args) => args,
-        Err(ended) => return ended.report().into(),
-    };
+    match args::parse() {
+        Ok(CommandLine::Serve(args)) => serve(*args),
+        Ok(CommandLine::Chore(log, chore)) => {
+            log.start();
+            ocluster_scheduler::migrate::run(&chore).into()
+        }
+        Err(ended) => ended.report().into(),
+    }
+}
+
+fn serve(args: Args) -> ExitCode {
     let log_counts = args.log().start();
     let config = match args.into_config(log_counts) {
         Ok(config) => config,

@@ -26,7 +26,7 @@ use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http, status};
+use crate::{default_clients, housekeeping, http, migrate, status};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,6 +98,7 @@ impl Prepared {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
         });
         let snapshot = store.load(min_day)?;
+        migrate::refuse_to_forget(&config.state_dir, &snapshot)?;
         let writer = Writer::start(Box::new(store), WriterConfig::default())?;
         let logs = LogStore::open(
             &config.state_dir.join("logs"),

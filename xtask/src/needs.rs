@@ -111,6 +111,13 @@ const OPENSSL: Need = Need {
     part: None,
     present: || find_program("openssl").is_some(),
 };
+const GROFF: Need = Need {
+    what: "groff",
+    purpose: "to format manual pages",
+    package: "groff-base",
+    part: None,
+    present: || find_program("groff").is_some(),
+};
 const CAPNP: Need = Need {
     what: "the capnp command",
     purpose: "to compile the schema",
@@ -136,7 +143,7 @@ pub(crate) fn for_demo() -> Vec<Need> {
 /// What the tests need.
 pub(crate) fn for_tests() -> Vec<Need> {
     let mut needs = for_demo();
-    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL]);
+    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL, GROFF]);
     needs
 }
 

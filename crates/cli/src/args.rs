@@ -3,6 +3,7 @@
 //! - Long options and subcommands may be abbreviated as long as they stay unambiguous.
 //! - `-c CAP` may come before the subcommand; CAP may also be the first positional argument.
 //! - An option with one value may be given once.
+//! - `completions SHELL` and `man` answer questions about the program itself, in every program.
 //! - A mistake is reported on standard error in three lines, with exit code 124.
 
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::exit::ExitCode;
-use crate::{output, usage};
+use crate::{completions, man, output, usage, windows_service};
 
 /// The id of the positional CAP argument of [`crate::CapArgs`].
 pub(crate) const CAP: &str = "cap";
@@ -25,10 +26,12 @@ const WIDEST_HELP: usize = 100;
 /// A command line which does not lead to running the program: a mistake, or a question about the program itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// `--help` or `--version`, to be answered on standard output.
+    /// `--help`, `--version`, `completions` or `man`, to be answered on standard output.
     Answered(String),
     /// A mistake, to be reported on standard error.
     Mistake(String),
+    /// Something that makes sense and cannot be done, to be reported on standard error.
+    Unable(String),
 }
 
 impl Ended {
@@ -43,6 +46,10 @@ impl Ended {
             Self::Mistake(text) => {
                 output::complain(text.trim_end());
                 ExitCode::Usage
+            }
+            Self::Unable(text) => {
+                output::complain(text.trim_end());
+                ExitCode::Internal
             }
         }
     }
@@ -68,13 +75,23 @@ where
 {
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let command = P::command();
-    if command.has_subcommands() {
+    if let Some(refusal) = windows_service::refusal(&command, &args) {
+        return Err(refusal);
+    }
+    if command.is_subcommand_required_set() {
         args = connect_behind_subcommand(args);
     }
     let mut command = prepare(command, names_connect(&args));
     let matches = command
         .try_get_matches_from_mut(&args)
         .map_err(|error| ended(&mut command, &args, &error))?;
+    match matches.subcommand() {
+        Some((completions::NAME, asked)) => {
+            return Err(completions::answer(prepare(P::command(), false), asked));
+        }
+        Some((man::NAME, asked)) => return Err(man::answer(prepare(P::command(), false), asked)),
+        _ => {}
+    }
     P::from_arg_matches(&matches).map_err(|error| ended(&mut command, &args, &error))
 }
 
@@ -90,13 +107,29 @@ fn ended(command: &mut Command, args: &[OsString], error: &clap::Error) -> Ended
 
 /// Sets what the programs have in common.
 fn prepare(command: Command, connect_named: bool) -> Command {
-    let command = command
+    let own: Vec<String> = command
+        .get_subcommands()
+        .map(|below| below.get_name().to_owned())
+        .collect();
+    // A subcommand is only taken for a file name, and the other way round, if it is written out.
+    let takes_words = command.get_positionals().next().is_some();
+    let daemon = !command.is_subcommand_required_set();
+    let command = choose_cap(command, connect_named)
+        .subcommand(completions::command())
+        .subcommand(man::command(own))
         .infer_long_args(true)
-        .infer_subcommands(true)
+        .infer_subcommands(!takes_words)
         .disable_help_subcommand(true)
         .propagate_version(true)
         .max_term_width(WIDEST_HELP);
-    choose_cap(command, connect_named)
+    if daemon {
+        // What it takes to run is not asked of who only has a question.
+        command
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+    } else {
+        command
+    }
 }
 
 /// Makes either CAP or `--connect` a required argument, in this command and those below it, and takes CAP out of the way of the
@@ -135,7 +168,7 @@ fn is_connect(arg: &OsStr) -> bool {
         .is_some_and(|cluster| cluster.trim_start_matches(['v', 'q']).starts_with('c'))
 }
 
-/// The place of the first argument that is not an option: the subcommand, in a program that has any.
+/// The place of the first argument that is not an option: the subcommand, in a program that does nothing without one.
 pub(crate) fn first_word(args: &[OsString]) -> Option<usize> {
     let is_option = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.starts_with('-'));
     (1..args.len()).find(|&place| args.get(place).is_some_and(|arg| !is_option(arg)))

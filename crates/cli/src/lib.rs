@@ -16,6 +16,7 @@
 pub mod args;
 mod backoff;
 mod cap;
+mod completions;
 mod connect;
 mod duration;
 mod exit;
@@ -23,6 +24,7 @@ mod failure;
 mod log_counts;
 mod log_format;
 pub mod logging;
+mod man;
 pub mod metrics_page;
 mod notify;
 mod ocaml_string;
@@ -34,6 +36,7 @@ mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod usage;
+mod windows_service;
 
 pub use backoff::Backoff;
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};

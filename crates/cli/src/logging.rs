@@ -154,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn quiet_is_quiet() {
-        // D17: upstream's daemons log at level info with -q.
+    fn d17_quiet_is_quiet() {
+        // Upstream's daemons log at level info with -q.
         assert_eq!(level("prog -q"), LevelFilter::OFF);
         assert_eq!(level("prog -q -v"), LevelFilter::OFF);
     }

@@ -49,7 +49,15 @@ fn without_secrets(mut message: String, args: &[OsString]) -> String {
 
 /// The subcommand the user meant, if that can be told.
 fn subcommand<'a>(command: &'a mut Command, args: &[OsString]) -> Option<&'a mut Command> {
-    let word = args.get(first_word(args)?)?.to_str()?;
+    let place = if command.is_subcommand_required_set() {
+        first_word(args)?
+    } else {
+        1
+    };
+    let word = args.get(place)?.to_str()?;
+    if command.get_positionals().next().is_some() {
+        return command.find_subcommand_mut(word);
+    }
     let fitting: Vec<&str> = command
         .get_subcommands()
         .map(Command::get_name)

@@ -23,6 +23,13 @@ use crate::StoreError;
 /// The newest form of the data that this program knows.
 pub(super) const FORMAT: u32 = 1;
 const ENGINE: &str = "sled";
+const MARKER: &str = "store.json";
+const DATA: &str = "store";
+
+/// Whether there is, or was, a store in the directory. Looks without touching anything.
+pub(super) fn exists(dir: &Path) -> bool {
+    dir.join(MARKER).exists() || dir.join(DATA).exists()
+}
 
 /// A state directory this process holds the lock of.
 #[derive(Debug)]
@@ -87,11 +94,11 @@ impl Place {
 
     /// Where sled's files are.
     pub(super) fn data(&self) -> PathBuf {
-        self.dir.join("store")
+        self.dir.join(DATA)
     }
 
     fn marker_path(&self) -> PathBuf {
-        self.dir.join("store.json")
+        self.dir.join(MARKER)
     }
 
     /// What should be there. `None`: this directory never held a store.

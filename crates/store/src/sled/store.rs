@@ -12,7 +12,7 @@ use crate::{
 
 use super::batch::Rows;
 use super::opening::{self, guarded};
-use super::place::Place;
+use super::place::{self, Place};
 use super::rows::{
     BadValue, CLIENT, ENDED_JOB, HINT, Meta, OPEN_JOB, RATE, WORKER, job_key, names, read_value,
 };
@@ -68,6 +68,13 @@ impl SledStore {
             stopped: Mutex::new(None),
             place,
         })
+    }
+
+    /// Whether there is, or was, a store in the state directory `dir`. Looks without touching anything, and says nothing about
+    /// whether [`open`](Self::open) will succeed.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        place::exists(dir)
     }
 
     fn meta(&self) -> MutexGuard<'_, Meta> {

@@ -1,0 +1,56 @@
+//! `man`, which every program has: its manual page, and those of its subcommands, as `man -l` reads them.
+//!
+//! It is made from the same description of the command line that reads it and prints `--help`.
+
+use clap::{Arg, ArgMatches, Command};
+use clap_mangen::Man;
+
+use crate::args::Ended;
+
+/// The subcommand's name.
+pub(crate) const NAME: &str = "man";
+
+const PAGE: &str = "page";
+
+/// The subcommand, to be added to a program that has `subcommands`.
+pub(crate) fn command(subcommands: Vec<String>) -> Command {
+    let man = Command::new(NAME)
+        .about("Print the manual page of this program, to be read with \"man -l\"");
+    if subcommands.is_empty() {
+        return man;
+    }
+    let page = Arg::new(PAGE)
+        .value_name("COMMAND")
+        .help("Print the page of this command instead")
+        .value_parser(move |text: &str| {
+            if subcommands.iter().any(|name| name == text) {
+                return Ok(text.to_owned());
+            }
+            let known = subcommands.join(", ");
+            Err(format!("there is no command '{text}', only {known}"))
+        });
+    man.arg(page)
+}
+
+/// The page that `matches` asks for, of the program or of one of its subcommands.
+pub(crate) fn answer(mut program: Command, matches: &ArgMatches) -> Ended {
+    // Gives the subcommands their full names and the options that are everybody's.
+    program.build();
+    let page = matches.try_get_one::<String>(PAGE).ok().flatten();
+    let below = page.and_then(|page| program.find_subcommand(page));
+    let described = below.unwrap_or(&program).clone();
+    let mut roff = Vec::new();
+    let source = format!(
+        "{} {}",
+        program.get_name(),
+        program.get_version().unwrap_or_default()
+    );
+    let rendered = Man::new(described)
+        .source(source)
+        .manual("OCluster")
+        .render(&mut roff);
+    match rendered {
+        Ok(()) => Ended::Answered(String::from_utf8_lossy(&roff).into_owned()),
+        Err(error) => Ended::Unable(format!("the manual page cannot be made: {error}")),
+    }
+}
