@@ -111,6 +111,20 @@ const OPENSSL: Need = Need {
     part: None,
     present: || find_program("openssl").is_some(),
 };
+const PYTHON: Need = Need {
+    what: "Python 3",
+    purpose: "for peers with another implementation of Cap'n Proto",
+    package: "python3",
+    part: Some("pycapnp"),
+    present: || find_program("python3").is_some(),
+};
+const PYTHON_VENV: Need = Need {
+    what: "Python's virtual environments",
+    purpose: "to install pycapnp for the tests alone",
+    package: "python3-venv",
+    part: Some("pycapnp"),
+    present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
+};
 const CAPNP: Need = Need {
     what: "the capnp command",
     purpose: "to compile the schema",
@@ -136,7 +150,7 @@ pub(crate) fn for_demo() -> Vec<Need> {
 /// What the tests need.
 pub(crate) fn for_tests() -> Vec<Need> {
     let mut needs = for_demo();
-    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL]);
+    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL, PYTHON, PYTHON_VENV]);
     needs
 }
 
