@@ -49,11 +49,9 @@ impl Job {
     /// # Errors
     /// When no worker ever will: the job was refused or cancelled, or the connection was lost.
     pub async fn started(&self) -> Result<(), RpcError> {
-        // Asked for again (it is the same job each time): in capnp-rpc 0.27, `when_resolved` of a capability that was pipelined on
-        // an answer was seen never to return.
         let response = self.ticket.job_request().send().promise.await?;
         let job = response.get()?.get_job()?;
-        job.client.when_resolved().await?;
+        ocluster_vat::settled(&job.client).await?;
         // A lost connection settles the promise, too: only a job that answers has been taken.
         ocluster_vat::ping(&job.client).await
     }

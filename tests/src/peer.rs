@@ -39,24 +39,7 @@ impl TlsPeer {
     /// When `openssl` is not installed.
     pub fn with_certificate(scratch: &Scratch) -> Result<Self> {
         let openssl = need_program("openssl", "openssl")?;
-        let (key, certificate) = (scratch.join("peer.key"), scratch.join("peer.pem"));
-        run(Command::new(&openssl)
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=capnp",
-                "-keyout",
-            ])
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate))?
-        .success()?;
+        let (key, certificate) = certificate(scratch)?;
         Ok(Self {
             openssl,
             certificate: Some((key, certificate)),
@@ -93,4 +76,28 @@ impl TlsPeer {
         }
         command
     }
+}
+
+/// Makes a key and its certificate, and gives the paths of the two.
+pub(crate) fn certificate(scratch: &Scratch) -> Result<(PathBuf, PathBuf)> {
+    let openssl = need_program("openssl", "openssl")?;
+    let (key, certificate) = (scratch.join("peer.key"), scratch.join("peer.pem"));
+    run(Command::new(&openssl)
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=capnp",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate))?
+    .success()?;
+    Ok((key, certificate))
 }

@@ -118,6 +118,20 @@ const GROFF: Need = Need {
     part: None,
     present: || find_program("groff").is_some(),
 };
+const PYTHON: Need = Need {
+    what: "Python 3",
+    purpose: "for peers with another implementation of Cap'n Proto",
+    package: "python3",
+    part: Some("pycapnp"),
+    present: || find_program("python3").is_some(),
+};
+const PYTHON_VENV: Need = Need {
+    what: "Python's virtual environments",
+    purpose: "to install pycapnp for the tests alone",
+    package: "python3-venv",
+    part: Some("pycapnp"),
+    present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
+};
 const CAPNP: Need = Need {
     what: "the capnp command",
     purpose: "to compile the schema",
@@ -143,7 +157,15 @@ pub(crate) fn for_demo() -> Vec<Need> {
 /// What the tests need.
 pub(crate) fn for_tests() -> Vec<Need> {
     let mut needs = for_demo();
-    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL, GROFF]);
+    needs.extend([
+        DOCKERD,
+        REGISTRY,
+        IP,
+        OPENSSL,
+        GROFF,
+        PYTHON,
+        PYTHON_VENV,
+    ]);
     needs
 }
 

@@ -8,18 +8,21 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use ocluster_tests::{BIN_DIR_VARIABLE, SKIP_REPORT, SKIP_VARIABLE, check_interrupt};
+use ocluster_tests::{
+    BIN_DIR_VARIABLE, PYTHON_VARIABLE, Python, SKIP_REPORT, SKIP_VARIABLE, check_interrupt,
+};
 
 use crate::codegen::workspace;
 use crate::needs;
 use crate::surroundings::Surroundings;
 
 /// The real parts that can be left out.
-const PARTS: [&str; 4] = ["docker", "dockerd", "netns", "registry"];
+const PARTS: [&str; 5] = ["docker", "dockerd", "netns", "pycapnp", "registry"];
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, or registry. Said loudly.
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, pycapnp, or registry. Said
+    /// loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
     /// Passed to `cargo test`: a filter, or `-- --nocapture`.
@@ -35,6 +38,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         Some(Surroundings::prepare()?)
     };
+    let python = program_directory()?.with_file_name("python");
+    if !options.skip.iter().any(|part| part == "pycapnp") {
+        Python::provide(&python)?;
+    }
     let report = tempfile::NamedTempFile::new()?;
 
     timed(
@@ -50,7 +57,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command
         .env(BIN_DIR_VARIABLE, program_directory()?)
         .env(SKIP_VARIABLE, options.skip.join(","));
-    command.env(SKIP_REPORT, report.path());
+    command
+        .env(SKIP_REPORT, report.path())
+        .env(PYTHON_VARIABLE, python);
     if let Some(surroundings) = &surroundings {
         surroundings.export(&mut command);
     }

@@ -1,14 +1,32 @@
-//! OCluster's own integration tests of its scheduler, under their names.
+//! OCluster's own integration tests of its scheduler, under their names. As there, none may make the scheduler complain, but for the
+//! one that is about a complaint.
+
+use std::future::Future;
 
 use ocluster_api::cluster_capnp::o_builder;
 use ocluster_vat::{Connection, Digest, PeerInfo};
 
 use crate::support::client::{self, follow, result, whole_log};
 use crate::support::site::{Site, set_active, workers};
+use crate::support::warnings::Warnings;
 use crate::support::worker::{FakeWorker, Traits};
-use crate::support::{POOL, eventually, kind_and_reason, story};
+use crate::support::{self, POOL, eventually, kind_and_reason};
 
 use super::operations::{self, Reports};
+
+/// Runs a test in which the scheduler has nothing to complain about.
+fn story<F: Future<Output = ()>>(test: F) {
+    story_with_warnings(&[], test);
+}
+
+/// Runs a test in which the scheduler warns of exactly this.
+fn story_with_warnings<F: Future<Output = ()>>(expected: &[&str], test: F) {
+    support::story(async {
+        let warnings = Warnings::listen();
+        test.await;
+        assert_eq!(warnings.heard(), expected);
+    });
+}
 
 #[test]
 fn simple() {
@@ -44,7 +62,12 @@ fn simple_custom() {
         });
         let given = worker.next().await;
         assert_eq!(given.what, "obuilder:((from busybox))");
+        given.write(&format!("Building {}\n", given.what));
         given.succeed("");
+        assert_eq!(
+            whole_log(&job.job).await,
+            "Building on worker-1\nBuilding obuilder:((from busybox))\nJob succeeded\n"
+        );
         assert_eq!(result(&job.job).await, Ok(String::new()));
     });
 }
@@ -82,22 +105,29 @@ fn await_builder() {
         let mut worker = scheduler.worker("worker-1").await;
         worker.next().await.succeed("");
         assert_eq!(log.await.unwrap().0, "Building on worker-1\n");
+        assert_eq!(
+            whole_log(&job.job).await,
+            "Building on worker-1\nJob succeeded\n"
+        );
         assert_eq!(result(&job.job).await, Ok(String::new()));
     });
 }
 
 #[test]
 fn already_registered() {
-    story(async {
+    story_with_warnings(&["Worker \"worker-1\" already registered!"], async {
         let site = Site::new();
         let scheduler = site.start().await;
-        let _worker = scheduler.worker("worker-1").await;
+        let mut worker = scheduler.worker("worker-1").await;
         let second = scheduler.try_worker("worker-1");
         let refused = second.await.err();
         assert_eq!(
             refused.as_deref(),
             Some("Failed: Worker already registered!")
         );
+        let job = scheduler.client().await.submit("example");
+        worker.next().await.succeed("");
+        assert_eq!(result(&job.job).await, Ok(String::new()));
     });
 }
 

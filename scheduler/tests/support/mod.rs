@@ -12,6 +12,7 @@
 
 pub(crate) mod client;
 pub(crate) mod site;
+pub(crate) mod warnings;
 pub(crate) mod worker;
 
 use std::future::Future;

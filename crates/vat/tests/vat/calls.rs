@@ -8,7 +8,7 @@ use capnp::any_pointer;
 use capnp::capability::Client;
 use ocluster_vat::{
     DialOptions, Limits, RpcError, ServiceId, Stats, Vat, broken_cap, error, guarded_client, ping,
-    promised_cap,
+    promised_cap, settled,
 };
 use tokio::time::Instant;
 
@@ -258,6 +258,25 @@ fn a_broken_promise_settles_into_its_exception() {
         gift.hook.when_resolved().await.unwrap();
         let late = echo(&gift, "").await.unwrap_err();
         assert_eq!(late.to_string(), "Failed: Build cancelled");
+    });
+}
+
+#[test]
+fn a_capability_that_settled_before_anybody_waited_is_settled() {
+    vat_test(async {
+        let thing = Thing::named("thing");
+        let broken: Client = broken_cap(error::failed("Access has been revoked"));
+        *thing.gift.borrow_mut() = Some(broken);
+        let known = Known::default();
+        known.add(b"a", thing.client());
+        let (client, _server) = pipe(Rc::new(known), Limits::default());
+        let object: Client = client.bootstrap(&id("a"));
+        let gift = cap_of(&call(&object, GIFT, "").await.unwrap());
+        // An answer to a later question comes after the gift has settled.
+        echo(&object, "").await.unwrap();
+        let _ = settled(&gift).await;
+        let error = echo(&gift, "").await.unwrap_err();
+        assert_eq!(error.to_string(), "Failed: Access has been revoked");
     });
 }
 
