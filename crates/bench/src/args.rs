@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand};
 use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duration};
 use serde::Serialize;
 
+use crate::git::{Git, GitArgs};
 use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
+use crate::overhead::{Overhead, OverheadArgs};
 
 /// Measure an OCluster scheduler through its public protocol.
 #[derive(Debug, Parser)]
@@ -63,6 +65,11 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         threshold: Option<Duration>,
     },
+    /// Time of a build context from git, compared with git's own clone and checkout. Needs git; no cluster takes part.
+    Git(GitArgs),
+    /// Time of Docker builds through the cluster, compared with the same builds through the engine's API. CAP is a client's. Needs
+    /// git and the worker's engine.
+    Overhead(OverheadArgs),
 }
 
 /// A figure and whether it is good enough.
@@ -124,6 +131,36 @@ impl Args {
                     describe_latency,
                 )
             }
+            Command::Git(args) => {
+                let (figures, threshold) = (args.measure().await?, args.threshold());
+                let passed = threshold.is_none_or(|most| figures.times.ratio <= most);
+                print(
+                    self.output,
+                    Report {
+                        figures,
+                        threshold,
+                        passed,
+                    },
+                    describe_git,
+                )
+            }
+            Command::Overhead(args) => {
+                let (figures, threshold) = (args.measure().await?, args.threshold());
+                let is_good = |percent| {
+                    let mut builds = figures.builds.iter();
+                    builds.all(|build| build.is_within(percent, figures.grace_ms))
+                };
+                let passed = threshold.is_none_or(is_good);
+                print(
+                    self.output,
+                    Report {
+                        figures,
+                        threshold,
+                        passed,
+                    },
+                    describe_overhead,
+                )
+            }
         }
     }
 }
@@ -168,6 +205,36 @@ fn describe_latency(latency: &Latency, threshold: Option<f64>) -> String {
         latency.p99_ms,
         latency.max_ms,
     )
+}
+
+fn describe_git(git: &Git, threshold: Option<f64>) -> String {
+    let times = &git.times;
+    let limit = threshold.map_or_else(String::new, |most| format!(" (must not be above {most})"));
+    format!(
+        "context of {} files: {:.1} ms, git {:.1} ms, ratio {:.2}{limit} (medians of {} pairs)",
+        git.files, times.ours_ms, times.theirs_ms, times.ratio, times.pairs,
+    )
+}
+
+fn describe_overhead(overhead: &Overhead, threshold: Option<f64>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for build in &overhead.builds {
+        let times = &build.times;
+        let git = build.git_ms.map_or_else(String::new, |ms| {
+            format!("; before that {ms:.1} ms for git")
+        });
+        lines.push(format!(
+            "{}: {:.1} ms through the cluster, {:.1} ms direct, difference {:.1} ms{git} (medians of {} pairs)",
+            build.name, times.ours_ms, times.theirs_ms, times.difference_ms, times.pairs,
+        ));
+    }
+    if let Some(most) = threshold {
+        lines.push(format!(
+            "(no difference may be above {most} % of the direct time or {} ms, whichever is more)",
+            overhead.grace_ms
+        ));
+    }
+    lines.join("\n")
 }
 
 fn below(threshold: Option<f64>, unit: &str) -> String {

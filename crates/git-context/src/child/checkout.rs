@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use git2::build::CheckoutBuilder;
-use git2::{ErrorClass, Index, Oid, Repository};
+use git2::{ErrorClass, Index, Oid, Repository, Tree};
 
 use super::Trouble;
 use super::report::Reporter;
@@ -26,36 +26,47 @@ pub(super) fn borrow_mirror(mirror: &Repository, destination: &Path) -> Result<(
     borrowed().map_err(unreadable)
 }
 
-/// Writes the tree of `commit` into the (empty) work directory of `repository`. With `write_index` the repository
-/// remembers it, as one with a `.git` of its own must.
-pub(super) fn check_out(
-    repository: &Repository,
-    commit: Oid,
-    write_index: bool,
-    reporter: &Reporter,
-) -> Result<(), Trouble> {
-    reporter.step(format!("checking out {commit}"), None);
-    let tree = repository
-        .find_commit(commit)
-        .and_then(|commit| commit.tree())
-        .map_err(unreadable)?;
-    // With the tree in the index, `.gitattributes` counts for all files, not only for those written after it.
-    repository
-        .index()
-        .and_then(|mut index| index.read_tree(&tree))
-        .map_err(|error| refused(commit, error))?;
-    let mut options = CheckoutBuilder::new();
-    options.force().update_index(write_index);
-    if !write_index {
-        // The index is in memory; there is nothing to read it from.
-        options.refresh(false);
+/// What is to be written.
+pub(super) struct Checkout<'a> {
+    pub(super) commit: Oid,
+    /// Its tree, looked over.
+    pub(super) tree: &'a Tree<'a>,
+    /// Whether there is a `.gitattributes` in it.
+    pub(super) has_attributes: bool,
+    /// Whether the repository remembers what it has checked out, as one with a `.git` of its own must.
+    pub(super) write_index: bool,
+}
+
+impl Checkout<'_> {
+    /// Writes the tree into the (empty) work directory of `repository`.
+    pub(super) fn run(&self, repository: &Repository, reporter: &Reporter) -> Result<(), Trouble> {
+        let commit = self.commit;
+        reporter.step(format!("checking out {commit}"), None);
+        let mut options = CheckoutBuilder::new();
+        options.force().update_index(self.write_index);
+        if self.has_attributes {
+            // With the tree in the index, `.gitattributes` counts for all files, not only for those written after it.
+            repository
+                .index()
+                .and_then(|mut index| index.read_tree(self.tree))
+                .map_err(|error| refused(commit, error))?;
+        } else {
+            // Nothing else could ask for a change of the files: mirrors have no attributes of their own, and no
+            // configuration of the user's or the machine's is read. libgit2 would look for them in each directory,
+            // again for each file, which takes as long as the rest.
+            options.disable_filters(true);
+        }
+        if !self.write_index {
+            // The index is in memory; there is nothing to read it from.
+            options.refresh(false);
+        }
+        options.progress(|_, done, all| {
+            reporter.progress(|| format!("Checking out files: {done}/{all}"));
+        });
+        repository
+            .checkout_tree(self.tree.as_object(), Some(&mut options))
+            .map_err(|error| refused(commit, error))
     }
-    options.progress(|_, done, all| {
-        reporter.progress(|| format!("Checking out files: {done}/{all}"));
-    });
-    repository
-        .checkout_tree(tree.as_object(), Some(&mut options))
-        .map_err(|error| refused(commit, error))
 }
 
 fn refused(commit: Oid, error: git2::Error) -> Trouble {

@@ -15,11 +15,13 @@ use super::report::Reporter;
 use super::standalone::{self, Place};
 use super::store::{Mirror, Store, unreadable};
 use super::submodules::{self, Submodule};
+use super::tree::{self, Found};
 use super::{Trouble, checkout, merge};
 use crate::cache::Cache;
 use crate::directories::{remove_content, remove_dir_if_there};
 use crate::protocol::{Order, Report};
 use crate::{CommitId, GitError, RepositoryUrl};
+use checkout::Checkout;
 
 /// How deep submodules may nest.
 const MAX_DEPTH: usize = 32;
@@ -124,8 +126,20 @@ impl Maker<'_> {
         };
         let commit = merge::merge_all(repository, &module.url, &module.commits, self.reporter)?;
         // Before anything is written: this is what finds hostile trees.
-        let nested = submodules::find(repository, commit)?;
-        checkout::check_out(repository, commit, module.with_git, self.reporter)?;
+        let tree = repository
+            .find_commit(commit)
+            .and_then(|commit| commit.tree())
+            .map_err(unreadable)?;
+        let mut found = Found::default();
+        tree::inspect(repository, &tree, &mut Vec::new(), &mut found)?;
+        let nested = submodules::find(repository, &tree, found.links)?;
+        let checkout = Checkout {
+            commit,
+            tree: &tree,
+            has_attributes: found.has_attributes,
+            write_index: module.with_git,
+        };
+        checkout.run(repository, self.reporter)?;
         if module.with_git {
             standalone::set_head(repository, commit)?;
         }

@@ -6,8 +6,7 @@ use git2::{Oid, Repository, Tree};
 
 use super::Trouble;
 use super::gitmodules::{self, Section};
-use super::store::unreadable;
-use super::tree::{self, is_plain_path};
+use super::tree::is_plain_path;
 use crate::GitError;
 
 /// The largest `.gitmodules` that is read, in bytes.
@@ -27,18 +26,16 @@ pub(super) struct Submodule {
     pub(super) url: String,
 }
 
-/// The submodules of `commit`, without those of submodules. Also refuses a tree which [`tree::inspect`] refuses.
-pub(super) fn find(repository: &Repository, commit: Oid) -> Result<Vec<Submodule>, Trouble> {
-    let tree = repository
-        .find_commit(commit)
-        .and_then(|commit| commit.tree())
-        .map_err(unreadable)?;
-    let mut links = Vec::new();
-    tree::inspect(repository, &tree, &mut Vec::new(), &mut links)?;
+/// The submodules at `links` of `tree`, without those of submodules.
+pub(super) fn find(
+    repository: &Repository,
+    tree: &Tree<'_>,
+    links: Vec<(Vec<u8>, Oid)>,
+) -> Result<Vec<Submodule>, Trouble> {
     if links.is_empty() {
         return Ok(Vec::new());
     }
-    let sections = read_sections(repository, &tree)?;
+    let sections = read_sections(repository, tree)?;
     let mut found = Vec::new();
     for (path, commit) in links {
         let shown = String::from_utf8_lossy(&path).into_owned();

@@ -14,13 +14,22 @@ use crate::GitError;
 /// How deep directories may nest: far more than a path of the system can have.
 const MAX_DEPTH: usize = 2048;
 
-/// Checks `tree`, which sits at `at` (empty, or ending in a slash), and all below it, and adds its links to commits of
-/// other repositories to `links`. `Tree::walk` would stop at a name that is not UTF-8.
+/// What a tree holds, as far as it matters before anything is written.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Links to commits of other repositories, with their paths.
+    pub(super) links: Vec<(Vec<u8>, Oid)>,
+    /// Whether there is a `.gitattributes` anywhere, so that files may have to be changed on their way out.
+    pub(super) has_attributes: bool,
+}
+
+/// Checks `tree`, which sits at `at` (empty, or ending in a slash), and all below it, and adds what it holds to `found`.
+/// `Tree::walk` would stop at a name that is not UTF-8.
 pub(super) fn inspect(
     repository: &Repository,
     tree: &Tree<'_>,
     at: &mut Vec<u8>,
-    links: &mut Vec<(Vec<u8>, Oid)>,
+    found: &mut Found,
 ) -> Result<(), Trouble> {
     if at.iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
         return Err(refused(at, "is nested too deep").into());
@@ -36,12 +45,13 @@ pub(super) fn inspect(
         if !names.insert(name.to_vec()) {
             return Err(refused(at, "is in its directory twice").into());
         }
+        found.has_attributes |= name == b".gitattributes";
         match entry.kind() {
-            Some(ObjectType::Commit) => links.push((at.clone(), entry.id())),
+            Some(ObjectType::Commit) => found.links.push((at.clone(), entry.id())),
             Some(ObjectType::Tree) => {
                 at.push(b'/');
                 let below = repository.find_tree(entry.id()).map_err(unreadable)?;
-                inspect(repository, &below, at, links)?;
+                inspect(repository, &below, at, found)?;
             }
             _ => {}
         }
