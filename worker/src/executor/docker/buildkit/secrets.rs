@@ -104,7 +104,12 @@ mod tests {
     #[test]
     fn what_no_step_could_get_is_refused_without_showing_it() {
         let error = Secrets::new(&[secret("big", &[b'x'; MAX_SECRET + 1])]).unwrap_err();
-        assert!(error.message.starts_with("the secret \"big\" has 512001 bytes"), "{error:?}");
+        assert!(
+            error
+                .message
+                .starts_with("the secret \"big\" has 512001 bytes"),
+            "{error:?}"
+        );
         assert!(!error.message.contains("xx"), "{error:?}");
         let error = Secrets::new(&[secret("", b"hunter2")]).unwrap_err();
         assert!(error.message.contains("has no id"), "{error:?}");
