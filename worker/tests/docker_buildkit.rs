@@ -300,10 +300,9 @@ async fn what_dockerignore_keeps_out_is_the_same_with_both_builders() {
 #[tokio::test]
 async fn names_modes_and_links_arrive_the_same_with_both_builders() {
     needs_docker!("names_modes_and_links_arrive_the_same_with_both_builders");
-    let [classic, buildkit] = with_both_builders("[5/5] RUN echo", || {
+    let [classic, buildkit] = with_both_builders("[4/4] RUN echo", || {
         let job = Job::fresh(
-            // What a copy of a whole directory does to these two bits is the engine's own business.
-            "COPY . /ctx/\nCOPY setuid setgid /ctx/\nRUN echo '<<<'; cd /ctx && find . -exec stat -c '%a %u %g %s %F %N' {} + | sort | od -c; echo '>>>'",
+            "COPY . /ctx/\nRUN echo '<<<'; cd /ctx && find . -exec stat -c '%a %u %g %s %F %N' {} + | sort | od -c; echo '>>>'",
         );
         let root = job.context.path();
         let long = "n".repeat(220);
@@ -316,15 +315,28 @@ async fn names_modes_and_links_arrive_the_same_with_both_builders() {
         symlink("../..//./nowhere", root.join("dangling")).unwrap();
         symlink("/etc/passwd", root.join("absolute")).unwrap();
         symlink(format!("{long}/{long}"), root.join("far")).unwrap();
-        for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("empty", 0o600)] {
-            std::fs::write(root.join(name), "").unwrap();
-            std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
-        }
         job.with_file("same-length-nonce", "0")
     })
     .await;
     assert!(classic.len() > 20, "{classic:?}");
     assert_eq!(buildkit, classic);
+}
+
+#[tokio::test]
+async fn programs_keep_whose_rights_they_run_with() {
+    needs_docker!("programs_keep_whose_rights_they_run_with");
+    let (executor, _) = engine().await;
+    let modes = [("empty", 0o600), ("setgid", 0o2755), ("setuid", 0o4755)];
+    let job = Job::fresh("COPY . /ctx/\nRUN stat -c '%a %n' /ctx/[es]*");
+    for (name, mode) in modes {
+        let path = job.context.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let (outcome, log) = buildkit(job).run(&executor).await;
+    assert_eq!(outcome, succeeded(), "{log}");
+    let expected = modes.map(|(name, mode)| format!("{mode:o} /ctx/{name}"));
+    assert_eq!(printed_by(&log, "[4/4] RUN stat"), expected);
 }
 
 #[tokio::test]

@@ -55,6 +55,9 @@ impl Buildkit<'_> {
         if let Some(note) = self.config.limits.not_enforced_by_buildkit() {
             job.log.line(note).await;
         }
+        for note in self.secrets.notes() {
+            job.log.line(note).await;
+        }
         let engine = &self.config.engine;
         let limit = self.config.answer_timeout;
         let id = format!("ocluster-{:032x}", rand::random::<u128>());

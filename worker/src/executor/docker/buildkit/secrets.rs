@@ -47,6 +47,19 @@ impl Secrets {
         Ok(Self { values })
     }
 
+    /// What to say about empty ones: BuildKit takes them for missing.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let empty = self
+            .values
+            .iter()
+            .filter(|(_, value)| value.expose().is_empty());
+        empty.map(|(id, _)| {
+            format!(
+                "Note: the secret {id:?} is empty, and BuildKit gives build steps no file for it"
+            )
+        })
+    }
+
     /// Answers a step's request.
     pub(super) fn get(&self, request: &GetSecretRequest) -> Result<Bytes, Status> {
         let Some(value) = self.values.get(&request.id) else {
