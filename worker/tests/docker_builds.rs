@@ -18,7 +18,8 @@ use std::process::Command;
 
 use docker_support::{BASE, Job, engine, nonce};
 use ocluster_api::Dockerfile;
-use ocluster_worker::executor::{Cause, Failure, Outcome};
+use ocluster_worker::executor::docker::BuildLimits;
+use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, Failure, Outcome};
 
 fn succeeded() -> Outcome {
     Outcome::Succeeded {
@@ -366,8 +367,12 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
         "this worker cannot push images yet: submit the job without a push target"
     );
     assert_eq!(
-        refused(|job| job.build.buildkit = true).await,
-        "this worker cannot use BuildKit yet: submit the job without it"
+        refused(|job| {
+            job.build.buildkit = true;
+            job.build.squash = true;
+        })
+        .await,
+        "BuildKit cannot squash layers: submit the job without --squash, or without --buildkit"
     );
     let secret = |job: &mut Job| {
         let value = ocluster_api::SecretBytes::new(b"x".to_vec());
@@ -376,10 +381,9 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
             value,
         });
     };
-    assert!(
-        refused(secret)
-            .await
-            .ends_with("submit the job without secrets")
+    assert_eq!(
+        refused(secret).await,
+        "this job has secrets, which only BuildKit can give to build steps: submit it with --buildkit"
     );
     if !executor.health().await.unwrap().experimental {
         assert!(
@@ -388,4 +392,67 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
                 .contains("cannot squash layers: submit the job without squash")
         );
     }
+}
+
+/// What a build's one step prints between brackets, on a worker with these limits.
+async fn step_says(limits: BuildLimits, step: &str) -> (Outcome, String) {
+    let (executor, _) = engine().await;
+    let executor = DockerExecutor::new(DockerConfig {
+        limits,
+        ..executor.config().clone()
+    });
+    Job::fresh(&format!("RUN {step}")).run(&executor).await
+}
+
+#[tokio::test]
+async fn a_step_that_takes_too_much_memory_is_killed() {
+    needs_docker!("a_step_that_takes_too_much_memory_is_killed");
+    // The buffer is as large as the block.
+    let step = "dd if=/dev/zero of=/dev/null bs=64M count=1 && echo it fits";
+    let limits = |memory: &str| BuildLimits {
+        memory: Some(memory.parse().unwrap()),
+        ..BuildLimits::default()
+    };
+    let (outcome, log) = step_says(limits("256M"), step).await;
+    assert_eq!(outcome, succeeded(), "{log}");
+    assert!(log.contains("it fits\n"), "{log}");
+    let (outcome, log) = step_says(limits("16M"), step).await;
+    let killed = Failure::build("docker-build failed with exit-code 137");
+    assert_eq!(outcome, killed.into(), "{log}");
+}
+
+#[tokio::test]
+async fn a_step_gets_the_processor_time_that_it_may_have() {
+    needs_docker!("a_step_gets_the_processor_time_that_it_may_have");
+    // Where it is depends on the kernel's version of control groups.
+    let step = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us || cat /sys/fs/cgroup/cpu.max";
+    let limits = BuildLimits {
+        cpus: Some("0.75".parse().unwrap()),
+        ..BuildLimits::default()
+    };
+    let (outcome, log) = step_says(limits, step).await;
+    assert_eq!(outcome, succeeded(), "{log}");
+    assert!(
+        log.contains("\n75000\n") || log.contains("\n75000 100000\n"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn steps_are_in_the_network_that_the_worker_names() {
+    needs_docker!("steps_are_in_the_network_that_the_worker_names");
+    let step = "echo interfaces: $(ls /sys/class/net) .";
+    let (outcome, log) = step_says(BuildLimits::default(), step).await;
+    assert_eq!(outcome, succeeded(), "{log}");
+    assert!(log.contains("\ninterfaces: eth0 lo .\n"), "{log}");
+    let network = |name: &str| BuildLimits {
+        network: Some(name.parse().unwrap()),
+        ..BuildLimits::default()
+    };
+    let (outcome, log) = step_says(network("none"), step).await;
+    assert_eq!(outcome, succeeded(), "{log}");
+    assert!(log.contains("\ninterfaces: lo .\n"), "{log}");
+    let (outcome, log) = step_says(network("nowhere-at-all"), step).await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{log}");
+    assert!(log.contains("network nowhere-at-all not found"), "{log}");
 }

@@ -115,19 +115,29 @@ async fn push(docker: &Docker, repository: &str) {
 
 /// What a build from the repository finds in its base image, or its log if it fails.
 async fn version_seen(pull: Pull, repository: &str) -> Result<(String, String), String> {
+    version_seen_by(false, pull, repository).await
+}
+
+/// The same with the builder of choice.
+async fn version_seen_by(
+    buildkit: bool,
+    pull: Pull,
+    repository: &str,
+) -> Result<(String, String), String> {
     let (executor, _) = engine().await;
     let executor = DockerExecutor::new(DockerConfig {
         pull,
         ..executor.config().clone()
     });
-    let job = Job::new(format!(
+    let mut job = Job::new(format!(
         "FROM {repository}:latest\nCOPY nonce /nonce\nRUN echo version $(cat /version)\n"
     ))
     .with_file("nonce", docker_support::nonce());
+    job.build.buildkit = buildkit;
     match job.run(&executor).await {
         (Outcome::Succeeded { .. }, log) => {
             let version = log
-                .rsplit_once("\nversion ")
+                .rsplit_once(if buildkit { " version " } else { "\nversion " })
                 .unwrap()
                 .1
                 .split_once('\n')
@@ -199,4 +209,33 @@ async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
         .await
         .unwrap();
     assert!(docker.inspect_image(BASE).await.is_ok());
+}
+
+#[tokio::test]
+async fn buildkit_asks_the_registry_just_as_often() {
+    needs_docker!("buildkit_asks_the_registry_just_as_often");
+    let (executor, docker) = engine().await;
+    let mut registry = Registry::start().await;
+    let repository = format!("{}/team/base", registry.address);
+    let old = versioned_image(&executor, "old").await;
+    let new = versioned_image(&executor, "new").await;
+    tag(&docker, &new, &repository).await;
+    push(&docker, &repository).await;
+    tag(&docker, &old, &repository).await;
+    let version = async |pull| version_seen_by(true, pull, &repository).await;
+
+    assert_eq!(version(Pull::Missing).await.unwrap().0, "old");
+    assert_eq!(version(Pull::Always).await.unwrap().0, "new");
+    registry.stop();
+    assert_eq!(version(Pull::Missing).await.unwrap().0, "old");
+    let log = version(Pull::Always).await.unwrap_err();
+    assert!(log.contains("connection refused"), "{log}");
+    docker
+        .remove_image(
+            &format!("{repository}:latest"),
+            None::<RemoveImageOptions>,
+            None,
+        )
+        .await
+        .unwrap();
 }

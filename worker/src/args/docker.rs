@@ -84,7 +84,9 @@ impl IgnoredArgs {
             ("--docker-isolation", &self.docker_isolation),
         ];
         for (flag, _) in flags.iter().filter(|(_, value)| value.is_some()) {
-            tracing::info!("{flag} has no effect: it is about OBuilder's Docker store, which this worker does not offer");
+            tracing::info!(
+                "{flag} has no effect: it is about OBuilder's Docker store, which this worker does not offer"
+            );
         }
     }
 }
@@ -104,13 +106,20 @@ mod tests {
     fn parse(flags: &[&str]) -> Result<DockerConfig, String> {
         let words = ["worker"].iter().chain(flags);
         let program = Program::try_parse_from(words).map_err(|error| error.to_string())?;
-        program.docker.into_config().map_err(|error| error.to_string())
+        program
+            .docker
+            .into_config()
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn limits_have_no_default() {
         assert_eq!(parse(&[]).unwrap().limits, BuildLimits::default());
-        let limits = parse(&["--build-cpus=2", "--build-memory=1G", "--build-network=none"]);
+        let limits = parse(&[
+            "--build-cpus=2",
+            "--build-memory=1G",
+            "--build-network=none",
+        ]);
         let expected = BuildLimits {
             cpus: Some("2".parse().unwrap()),
             memory: Some("1G".parse().unwrap()),

@@ -90,6 +90,11 @@ impl Pool {
             source: None,
             secrets: vec![],
         };
+        self.give(spec);
+    }
+
+    /// Has the worker's question answered with this job.
+    pub fn give(&self, spec: JobSpec) {
         self.jobs.send(spec).unwrap();
     }
 

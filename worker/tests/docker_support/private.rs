@@ -83,6 +83,22 @@ impl PrivateEngine {
         Docker::connect_with_unix(self.socket().to_str().unwrap(), 60, API_DEFAULT_VERSION).unwrap()
     }
 
+    /// Asks the engine to stop, as a system that shuts down does.
+    pub fn terminate(&mut self) {
+        let pid = std::fs::read_to_string(self.directory.path().join("pid")).unwrap();
+        // The file has the number that the engine has in its own namespace.
+        let inside = format!("{}/ns/pid", self.process.id());
+        let status = Command::new("nsenter")
+            .arg(format!("--pid=/proc/{inside}_for_children"))
+            .args(["--", "kill", "-TERM", pid.trim()])
+            .status();
+        assert!(
+            status
+                .expect("cannot run `nsenter`: install `util-linux`")
+                .success()
+        );
+    }
+
     /// Kills the engine as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

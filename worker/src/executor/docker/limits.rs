@@ -190,7 +190,10 @@ mod tests {
             "`1M` is too little memory for a build step: use at least 6M"
         );
         let error = "9999999T".parse::<BuildMemory>().unwrap_err().to_string();
-        assert!(error.contains("more memory than any machine has"), "{error}");
+        assert!(
+            error.contains("more memory than any machine has"),
+            "{error}"
+        );
         let error = "much".parse::<BuildMemory>().unwrap_err().to_string();
         assert!(error.contains("such as 1048576, 64k, 20M or 1G"), "{error}");
         for wrong in ["", "my net", "a\nb"] {

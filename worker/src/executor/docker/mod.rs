@@ -28,5 +28,6 @@ pub use engine::EngineHealth;
 pub use executor::DockerExecutor;
 pub use housekeeping::{PruneScope, PruneScopeError, Pruned};
 pub use limits::{
-    BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork, BuildNetworkError,
+    BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork,
+    BuildNetworkError,
 };

@@ -145,7 +145,9 @@ fn read(line: &[u8]) -> Result<Option<Message>, AnswerError> {
     }
     match (line.id.as_str(), line.aux, line.stream) {
         ("moby.buildkit.trace", Some(trace), _) => {
-            let trace = trace.as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+            let trace = trace
+                .as_str()
+                .and_then(|text| BASE64_STANDARD.decode(text).ok());
             let status = trace.and_then(|bytes| StatusResponse::decode(&*bytes).ok());
             let status = status.ok_or_else(|| broken("progress"))?;
             Ok(Some(Message::Progress(status)))

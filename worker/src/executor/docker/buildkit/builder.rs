@@ -55,6 +55,9 @@ impl Buildkit<'_> {
         if let Some(note) = self.config.limits.not_enforced_by_buildkit() {
             job.log.line(note).await;
         }
+        for note in self.secrets.notes() {
+            job.log.line(note).await;
+        }
         let engine = &self.config.engine;
         let limit = self.config.answer_timeout;
         let id = format!("ocluster-{:032x}", rand::random::<u128>());
@@ -82,7 +85,11 @@ impl Buildkit<'_> {
 
     fn path(&self, id: &str) -> String {
         // BuildKit is given the Dockerfile's directory apart from the context, and so its bare name.
-        let name = self.dockerfile.rsplit('/').next().unwrap_or(self.dockerfile);
+        let name = self
+            .dockerfile
+            .rsplit('/')
+            .next()
+            .unwrap_or(self.dockerfile);
         let pull = match self.config.pull {
             Pull::Always => "&pull=1",
             Pull::Missing => "",
@@ -161,7 +168,10 @@ impl Running {
 
     /// Ends the build, and waits until the engine says that it has ended.
     pub(in crate::executor::docker) async fn cancel(self) {
-        if tokio::time::timeout(engine::REMOVAL_LIMIT, self.end()).await.is_err() {
+        if tokio::time::timeout(engine::REMOVAL_LIMIT, self.end())
+            .await
+            .is_err()
+        {
             warn!("the engine has not ended a cancelled build yet");
         }
     }

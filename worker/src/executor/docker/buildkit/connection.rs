@@ -72,7 +72,10 @@ async fn connect(address: &EngineAddress) -> io::Result<Box<dyn Socket>> {
         EngineAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
         EngineAddress::Http(address) => {
             let address = address.trim_end_matches('/');
-            let socket = if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            let socket = if address
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+            {
                 TcpStream::connect(address).await?
             } else {
                 TcpStream::connect((address, 80)).await?

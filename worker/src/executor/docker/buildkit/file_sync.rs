@@ -7,7 +7,7 @@
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
@@ -15,7 +15,7 @@ use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use tokio::sync::mpsc;
 
 use super::grpc::{self, Body, Code, Status, Unframed};
@@ -79,38 +79,59 @@ impl Context {
 }
 
 /// What a request wants to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
     /// The Dockerfile, and the file beside it that says what is not sent.
     Dockerfile,
-    /// Only the context's `.dockerignore`.
-    IgnoreFile,
-    /// The whole context.
-    Context,
+    /// The context: only what is at or below these paths, or all of it.
+    Context(Option<Vec<PathBuf>>),
 }
 
-fn wanted(request: &Request<Incoming>) -> Result<Wanted, Status> {
-    let header = |name| request.headers().get_all(name).iter();
-    let name = header("dir-name").next().map(|name| name.as_bytes());
-    let only: Vec<_> = header("include-patterns").collect();
-    match name.unwrap_or_default() {
-        name if name == DOCKERFILE.as_bytes() => Ok(Wanted::Dockerfile),
-        name if name == CONTEXT.as_bytes() || name.is_empty() => {
-            Ok(match only.as_slice() {
-                [pattern] if pattern.as_bytes() == ignore::NAME.as_bytes() => Wanted::IgnoreFile,
-                _ => Wanted::Context,
-            })
-        }
-        name => Err(Status::new(
-            Code::NotFound,
-            format!("this build has no directory {:?}", String::from_utf8_lossy(name)),
-        )),
+fn wanted(headers: &HeaderMap, root: &Path) -> Result<Wanted, Status> {
+    let name = headers
+        .get("dir-name")
+        .map_or(&b""[..], |name| name.as_bytes());
+    if name == DOCKERFILE.as_bytes() {
+        Ok(Wanted::Dockerfile)
+    } else if name == CONTEXT.as_bytes() {
+        Ok(Wanted::Context(narrowed(headers, root)))
+    } else {
+        let name = String::from_utf8_lossy(name);
+        let message = format!("this build has no directory {name:?}");
+        Err(Status::new(Code::NotFound, message))
     }
+}
+
+/// The only paths that the build uses, if the engine knows them, and they can be understood without following links or matching
+/// patterns. More than these is never wrong, only slower.
+fn narrowed(headers: &HeaderMap, root: &Path) -> Option<Vec<PathBuf>> {
+    let is_there = |name| headers.contains_key(name);
+    if is_there("include-patterns") || is_there("followpaths-encoded") {
+        return None;
+    }
+    let mut paths = Vec::new();
+    for path in headers.get_all("followpaths") {
+        let path = Path::new(path.to_str().ok()?.trim_start_matches('/'));
+        let is_plain = |part: Component<'_>| match part {
+            Component::Normal(name) => name
+                .to_str()
+                .is_some_and(|name| !name.contains(['*', '?', '[', '\\'])),
+            _ => false,
+        };
+        let goes_through_link = path.ancestors().any(|part| {
+            std::fs::symlink_metadata(root.join(part)).is_ok_and(|found| found.is_symlink())
+        });
+        if path.as_os_str().is_empty() || !path.components().all(is_plain) || goes_through_link {
+            return None;
+        }
+        paths.push(path.to_owned());
+    }
+    (!paths.is_empty()).then_some(paths)
 }
 
 /// Serves one exchange.
 pub(super) fn serve(request: Request<Incoming>, context: &Context) -> Response<Body> {
-    let wanted = match wanted(&request) {
+    let wanted = match wanted(request.headers(), &context.files.root) {
         Ok(wanted) => wanted,
         Err(status) => return grpc::answer(Err(status)),
     };
@@ -222,11 +243,17 @@ impl Sender<'_> {
                 names.sort_unstable();
                 self.describe_files(&directory, &names)
             }
-            Wanted::IgnoreFile => self.describe_files(&files.root, &[ignore::NAME.to_owned()]),
-            Wanted::Context => {
+            Wanted::Context(only) => {
+                let is_wanted = |path: &Path| match &only {
+                    Some(paths) => paths.iter().any(|wanted| path.starts_with(wanted)),
+                    None => true,
+                };
                 // The walk carries sentences only: that the engine has gone is remembered beside it.
                 let mut hung_up = false;
                 let walked = walk::walk(&files.root, &files.rules, &mut |path, metadata| {
+                    if !is_wanted(path) {
+                        return Ok(());
+                    }
                     let described = self.describe_with_parents(path, metadata);
                     described.map_err(|stop| match stop {
                         Stop::Trouble(reason) => reason,
@@ -284,10 +311,14 @@ impl Sender<'_> {
         Ok(())
     }
 
-    fn describe_entry(&mut self, root: &Path, path: &Path, metadata: &Metadata) -> Result<(), Stop> {
-        let trouble = |reason: &dyn std::fmt::Display| {
-            Stop::Trouble(walk::cannot_send(path, reason))
-        };
+    fn describe_entry(
+        &mut self,
+        root: &Path,
+        path: &Path,
+        metadata: &Metadata,
+    ) -> Result<(), Stop> {
+        let trouble =
+            |reason: &dyn std::fmt::Display| Stop::Trouble(walk::cannot_send(path, reason));
         let kind = metadata.file_type();
         let (mode, linkname) = if kind.is_dir() {
             (DIRECTORY, String::new())
@@ -311,16 +342,23 @@ impl Sender<'_> {
             } else {
                 0
             },
-            mod_time: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+            mod_time: metadata
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(metadata.mtime_nsec()),
             linkname,
             // Everything belongs to root.
             ..Stat::default()
         };
         self.send(PacketType::PacketStat, 0, Some(stat), Vec::new())?;
         if kind.is_file() {
-            self.requestable.push((self.count, root.join(path), metadata.len()));
+            self.requestable
+                .push((self.count, root.join(path), metadata.len()));
         }
-        self.count = self.count.checked_add(1).ok_or_else(|| trouble(&"there are too many files"))?;
+        self.count = self
+            .count
+            .checked_add(1)
+            .ok_or_else(|| trouble(&"there are too many files"))?;
         Ok(())
     }
 
@@ -338,7 +376,10 @@ impl Sender<'_> {
         let mut file = walk::open(path, *size).map_err(trouble)?;
         loop {
             let mut piece = Vec::with_capacity(PIECE);
-            let count = (&mut file).take(PIECE as u64).read_to_end(&mut piece).map_err(trouble)?;
+            let count = (&mut file)
+                .take(PIECE as u64)
+                .read_to_end(&mut piece)
+                .map_err(trouble)?;
             // An empty piece is the file's end.
             self.send(PacketType::PacketData, id, None, piece)?;
             if count == 0 {
@@ -347,7 +388,13 @@ impl Sender<'_> {
         }
     }
 
-    fn send(&self, kind: PacketType, id: u32, stat: Option<Stat>, data: Vec<u8>) -> Result<(), Stop> {
+    fn send(
+        &self,
+        kind: PacketType,
+        id: u32,
+        stat: Option<Stat>,
+        data: Vec<u8>,
+    ) -> Result<(), Stop> {
         let packet = Packet {
             r#type: kind.into(),
             stat,
@@ -369,4 +416,57 @@ fn permissions(mode: u32) -> u32 {
         .iter()
         .filter(|(unix, _)| mode & unix != 0)
         .fold(mode & 0o777, |mode, (_, go)| mode | go)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn context(paths: &[&str]) -> Wanted {
+        let root = TempDir::new().unwrap();
+        std::fs::create_dir_all(root.path().join("src/a")).unwrap();
+        symlink("src", root.path().join("link")).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("dir-name", CONTEXT.parse().unwrap());
+        for path in paths {
+            headers.append("followpaths", path.parse().unwrap());
+        }
+        wanted(&headers, root.path()).unwrap()
+    }
+
+    #[test]
+    fn only_what_the_build_uses_is_sent_where_that_is_plain() {
+        let only = Some(vec!["src/a".into(), "missing".into()]);
+        assert_eq!(context(&["/src/a", "missing"]), Wanted::Context(only));
+        let all: [&[&str]; 6] = [
+            &[],
+            &["src", "*.rs"],
+            &["link/a"],
+            &["link"],
+            &["."],
+            &["../x"],
+        ];
+        for paths in all {
+            assert_eq!(context(paths), Wanted::Context(None), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_nobody_has_is_refused() {
+        let mut headers = HeaderMap::new();
+        headers.insert("dir-name", "secrets".parse().unwrap());
+        let status = wanted(&headers, Path::new("/")).unwrap_err();
+        assert_eq!(status.message, "this build has no directory \"secrets\"");
+    }
+
+    #[test]
+    fn modes_are_written_as_go_does() {
+        assert_eq!(permissions(0o100_644), 0o644);
+        assert_eq!(permissions(0o104_755), 0o755 | SET_USER);
+        assert_eq!(permissions(0o043_777), 0o777 | SET_GROUP | STICKY);
+    }
 }

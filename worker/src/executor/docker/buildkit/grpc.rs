@@ -128,7 +128,9 @@ impl Unframed {
 pub(super) async fn only_message<M: Message + Default>(
     request: Request<Incoming>,
 ) -> Result<M, Status> {
-    let body = Limited::new(request.into_body(), MAX_MESSAGE).collect().await;
+    let body = Limited::new(request.into_body(), MAX_MESSAGE)
+        .collect()
+        .await;
     let body = body.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
     let mut unframed = Unframed::default();
     unframed.push(&body.to_bytes());
@@ -185,7 +187,10 @@ mod tests {
     #[test]
     fn messages_survive_any_cut() {
         let sent = [request("a"), request(""), request(&"x".repeat(300))];
-        let bytes: Vec<u8> = sent.iter().flat_map(|message| frame(message).to_vec()).collect();
+        let bytes: Vec<u8> = sent
+            .iter()
+            .flat_map(|message| frame(message).to_vec())
+            .collect();
         let mut unframed = Unframed::default();
         let mut arrived: Vec<GetSecretRequest> = vec![];
         for byte in bytes {
@@ -199,7 +204,11 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for wrong in [&[1, 0, 0, 0, 0][..], &[0, 255, 255, 255, 255], &[0, 0, 0, 0, 1, 255]] {
+        for wrong in [
+            &[1, 0, 0, 0, 0][..],
+            &[0, 255, 255, 255, 255],
+            &[0, 0, 0, 0, 1, 255],
+        ] {
             let mut unframed = Unframed::default();
             unframed.push(wrong);
             assert!(unframed.next::<GetSecretRequest>().is_err(), "{wrong:?}");

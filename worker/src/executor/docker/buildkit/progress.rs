@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
+};
 
 use crate::executor::docker::units::human_size;
 
@@ -22,6 +24,15 @@ const MAX_LINE: usize = 64 * 1024;
 pub(super) struct Progress {
     steps: BTreeMap<String, Step>,
     numbered: usize,
+}
+
+/// Something that has happened to a step.
+enum Event<'a> {
+    Begin(&'a Vertex),
+    Part(&'a VertexStatus),
+    Output(&'a VertexLog),
+    Warning(&'a VertexWarning),
+    End(&'a Vertex),
 }
 
 #[derive(Debug)]
@@ -40,33 +51,57 @@ struct Step {
 }
 
 impl Progress {
-    /// What to print.
+    /// What to print. What is told together is put in the order in which it happened.
     pub(super) fn show(&mut self, status: &StatusResponse) -> Vec<u8> {
-        let mut text = Vec::new();
+        let mut events = Vec::new();
         for vertex in &status.vertexes {
-            self.begin(vertex, &mut text);
+            events.push((vertex.started, Event::Begin(vertex)));
         }
         for part in &status.statuses {
-            if let Some(step) = self.steps.get_mut(&part.vertex) {
-                step.part(part, &mut text);
-            }
+            events.push((part.timestamp, Event::Part(part)));
         }
         for log in &status.logs {
-            if let Some(step) = self.steps.get_mut(&log.vertex) {
-                step.output(log, &mut text);
-            }
+            events.push((log.timestamp, Event::Output(log)));
         }
         for warning in &status.warnings {
-            if let Some(step) = self.steps.get_mut(&warning.vertex) {
-                step.say(format_args!("WARN: {}", String::from_utf8_lossy(&warning.short)), &mut text);
-            }
+            events.push((None, Event::Warning(warning)));
         }
         for vertex in &status.vertexes {
-            if let Some(step) = self.steps.get_mut(&vertex.digest) {
-                step.end(vertex, &mut text);
-            }
+            events.push((vertex.completed, Event::End(vertex)));
+        }
+        // What has no time comes first; what has the same time stays in the order above.
+        events.sort_by_key(|(time, _)| time.map(|time| (time.seconds, time.nanos)));
+        let mut text = Vec::new();
+        for (_, event) in events {
+            self.tell(event, &mut text);
         }
         text
+    }
+
+    fn tell(&mut self, event: Event<'_>, text: &mut Vec<u8>) {
+        let digest = match event {
+            Event::Begin(vertex) => {
+                self.begin(vertex, text);
+                return;
+            }
+            Event::End(vertex) => &vertex.digest,
+            Event::Part(part) => &part.vertex,
+            Event::Output(log) => &log.vertex,
+            Event::Warning(warning) => &warning.vertex,
+        };
+        let Some(step) = self.steps.get_mut(digest) else {
+            return;
+        };
+        match event {
+            Event::Begin(_) => {}
+            Event::Part(part) => step.part(part, text),
+            Event::Output(log) => step.output(log, text),
+            Event::Warning(warning) => {
+                let warning = String::from_utf8_lossy(&warning.short);
+                step.say(format_args!("WARN: {warning}"), text);
+            }
+            Event::End(vertex) => step.end(vertex, text),
+        }
     }
 
     fn begin(&mut self, vertex: &Vertex, text: &mut Vec<u8>) {
@@ -74,7 +109,8 @@ impl Progress {
             if self.steps.len() >= MAX_STEPS {
                 return;
             }
-            self.steps.insert(vertex.digest.clone(), Step::new(&vertex.name));
+            self.steps
+                .insert(vertex.digest.clone(), Step::new(&vertex.name));
         }
         let Some(step) = self.steps.get_mut(&vertex.digest) else {
             return;
@@ -180,7 +216,9 @@ impl Step {
         } else if vertex.cached {
             self.say(format_args!("CACHED"), text);
         } else {
-            let time = self.started.map_or(0.0, |started| seconds(started, completed));
+            let time = self
+                .started
+                .map_or(0.0, |started| seconds(started, completed));
             self.say(format_args!("DONE {time:.1}s"), text);
         }
         text.push(b'\n');
@@ -266,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_together_is_printed_in_the_order_in_which_it_happened() {
+        let status = StatusResponse {
+            logs: output("a", 1500, b"last words").logs,
+            ..vertexes([vertex("b", at(1700), None), vertex("a", at(1000), at(1600))])
+        };
+        let text = shown(&[vertexes([vertex("a", at(1000), None)]), status]);
+        assert_eq!(
+            text,
+            "#1 step a\n#1 0.500 last words\n#1 DONE 0.6s\n\n#2 step b\n"
+        );
+    }
+
+    #[test]
     fn output_is_put_together_into_lines_with_their_times() {
         let text = shown(&[
             vertexes([vertex("a", at(1000), None), vertex("b", at(1000), None)]),
@@ -302,7 +353,10 @@ mod tests {
             statuses(part(2048, 0, at(100))),
             statuses(part(2048, 0, at(100))),
         ]);
-        assert_eq!(text, "#1 step a\n#1 transferring context: 2.048kB 0.1s done\n");
+        assert_eq!(
+            text,
+            "#1 step a\n#1 transferring context: 2.048kB 0.1s done\n"
+        );
     }
 
     #[test]

@@ -47,6 +47,19 @@ impl Secrets {
         Ok(Self { values })
     }
 
+    /// What to say about empty ones: BuildKit takes them for missing.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let empty = self
+            .values
+            .iter()
+            .filter(|(_, value)| value.expose().is_empty());
+        empty.map(|(id, _)| {
+            format!(
+                "Note: the secret {id:?} is empty, and BuildKit gives build steps no file for it"
+            )
+        })
+    }
+
     /// Answers a step's request.
     pub(super) fn get(&self, request: &GetSecretRequest) -> Result<Bytes, Status> {
         let Some(value) = self.values.get(&request.id) else {
@@ -104,7 +117,12 @@ mod tests {
     #[test]
     fn what_no_step_could_get_is_refused_without_showing_it() {
         let error = Secrets::new(&[secret("big", &[b'x'; MAX_SECRET + 1])]).unwrap_err();
-        assert!(error.message.starts_with("the secret \"big\" has 512001 bytes"), "{error:?}");
+        assert!(
+            error
+                .message
+                .starts_with("the secret \"big\" has 512001 bytes"),
+            "{error:?}"
+        );
         assert!(!error.message.contains("xx"), "{error:?}");
         let error = Secrets::new(&[secret("", b"hunter2")]).unwrap_err();
         assert!(error.message.contains("has no id"), "{error:?}");

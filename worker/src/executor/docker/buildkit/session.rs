@@ -65,12 +65,16 @@ impl Session {
         for method in [HEALTH, CREDENTIALS, FILES, SECRET] {
             request = request.header("X-Docker-Expose-Session-Grpc-Method", method);
         }
-        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+        let request = request
+            .body(Empty::new())
+            .map_err(|error| error.to_string())?;
         let opening = async {
             let answered = connection::send(address, limit, request).await?;
             let status = answered.response.status();
             if status != StatusCode::SWITCHING_PROTOCOLS {
-                return Err(format!("it does not open a session for BuildKit (HTTP status {status})"));
+                return Err(format!(
+                    "it does not open a session for BuildKit (HTTP status {status})"
+                ));
             }
             let upgraded = hyper::upgrade::on(answered.response)
                 .await
