@@ -1,5 +1,7 @@
 //! The command line of `ocluster-worker`.
 
+mod push;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 
 use crate::agent::{Config, PRUNE_RETRY};
 use crate::disk_care::{DiskLimit, FreePercent, ImagesSize};
+use crate::executor::docker::WorkerMark;
 use crate::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Pull};
 use crate::metrics::Metrics;
 
@@ -35,6 +38,9 @@ pub struct Args {
     /// engine does not have.
     #[arg(long, value_name = "WHEN", default_value_t = Pull::Always)]
     docker_pull: Pull,
+
+    #[command(flatten)]
+    push: push::PushArgs,
 
     /// Prune Docker when less than this share of the space or of the inodes below its root directory is free: 0 to 100.
     #[arg(long, value_name = "PCT")]
@@ -71,8 +77,12 @@ impl Args {
         let docker = DockerConfig {
             pull: self.docker_pull,
             engine: EngineAddress::from_environment()?,
+            push: self.push.config(),
+            worker: Some(WorkerMark::new(&self.name, &self.state_dir)),
             ..DockerConfig::default()
         };
+        let metrics = Metrics::default();
+        let docker = DockerExecutor::new(docker).counting_in(metrics.clone());
         let disk_limit = match (self.prune_threshold, self.docker_max_df_size) {
             (Some(free), _) => Some(DiskLimit::Free(free)),
             (None, size) => size.map(DiskLimit::Images),
@@ -86,14 +96,14 @@ impl Args {
             capacity: self.capacity,
             state_dir: self.state_dir,
             executors: Executors {
-                docker: Some(Arc::new(DockerExecutor::new(docker))),
+                docker: Some(Arc::new(docker)),
                 test_kind: self.allow_test_jobs,
                 ..Executors::default()
             },
             disk_limit,
             prune_retry: PRUNE_RETRY,
             max_log_bytes: self.log_max_size,
-            metrics: Metrics::default(),
+            metrics,
             git_child: None,
         })
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::images::WorkerMark;
+use super::push::PushConfig;
+
 /// How Docker builds are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerConfig {
@@ -16,6 +19,10 @@ pub struct DockerConfig {
     pub engine: EngineAddress,
     /// How long the engine may take to answer a ping before it counts as away. At least a second.
     pub answer_timeout: Duration,
+    /// Where jobs may push to, and with how much patience.
+    pub push: PushConfig,
+    /// Marks the names of images that are in use. Without it, names that are left over are never removed.
+    pub worker: Option<WorkerMark>,
 }
 
 impl Default for DockerConfig {
@@ -24,6 +31,8 @@ impl Default for DockerConfig {
             pull: Pull::default(),
             engine: EngineAddress::default(),
             answer_timeout: Duration::from_secs(10),
+            push: PushConfig::default(),
+            worker: None,
         }
     }
 }
