@@ -55,6 +55,12 @@ fn pushing(executor: &DockerExecutor, repository: &str, retries: Retries) -> Doc
     })
 }
 
+/// Like [`build_for`], with a layer that is too large to be on its way unseen.
+fn large_build_for(repository: &str) -> Job {
+    let layer: Vec<u8> = (0..24 << 20).map(|_| rand::random()).collect();
+    build_for(repository, None).with_file("nonce", layer)
+}
+
 /// A build that nobody has seen before, to be pushed as `repository:v1`.
 fn build_for(repository: &str, login: Option<(&str, &str)>) -> Job {
     let mut job = Job::fresh("");
@@ -315,13 +321,14 @@ async fn a_cancel_during_a_push_stops_it_in_the_engine() {
     needs_docker!("a_cancel_during_a_push_stops_it_in_the_engine");
     let (executor, docker) = engine().await;
     let registry = Registry::open().await;
-    let mut proxy = Proxy::before(&registry, Manners::Silent).await;
+    let mut proxy = Proxy::before(&registry, Manners::Stuck).await;
     let repository = format!("{}/app", proxy.address);
-    let running = build_for(&repository, None).start(pushing(&executor, &repository, LONG));
+    let running = large_build_for(&repository).start(pushing(&executor, &repository, LONG));
     proxy.until(|seen| seen.held > 0).await;
     running.cancel.cancel();
     let (outcome, log) = running.end().await;
     assert_eq!(outcome, Outcome::Cancelled);
+    proxy.drain();
     assert_eq!(proxy.until(|seen| seen.hung_up > 0).await.stored, 0);
     assert!(
         inspect(&docker, &format!("{repository}:v1"))
@@ -336,19 +343,20 @@ async fn a_registry_that_falls_silent_is_given_up() {
     needs_docker!("a_registry_that_falls_silent_is_given_up");
     let (executor, docker) = engine().await;
     let registry = Registry::open().await;
-    let mut proxy = Proxy::before(&registry, Manners::Silent).await;
+    let mut proxy = Proxy::before(&registry, Manners::Stuck).await;
     let repository = format!("{}/app", proxy.address);
     let patient = pushing(&executor, &repository, Retries { times: 1, ..SHORT });
     let mut config = patient.config().clone();
     config.push.silence_limit = Duration::from_secs(2);
     let executor = DockerExecutor::new(config);
-    let (outcome, log) = build_for(&repository, None).run(&executor).await;
+    let (outcome, log) = large_build_for(&repository).run(&executor).await;
     let expected = format!(
         "Failed to push \"{repository}:v1\": no progress for 2 seconds (gave up after 2 attempts)"
     );
     let failed = failure(outcome);
     assert_eq!((failed.cause, failed.message), (Cause::Registry, expected));
-    proxy.until(|seen| seen.hung_up == 2).await;
+    proxy.drain();
+    proxy.until(|seen| seen.hung_up > 0).await;
     is_left_without_a_name(&docker, &pushed_image(&log)).await;
 }
 
@@ -453,8 +461,10 @@ impl Mute {
         let up = within(&["ip", "link", "set", "lo", "up"]).status().unwrap();
         assert!(up.success());
         let port = port.to_string();
-        let words = ["nc", "-ll", "-p", &port, "-e", "/bin/sleep", "1000"];
-        Self(within(&words).spawn().unwrap())
+        // It says what it is told to, which is nothing, as long as that may still come.
+        let mut mute = within(&["nc", "-l", "-p", &port]);
+        mute.stdin(Stdio::piped()).stdout(Stdio::null());
+        Self(mute.spawn().unwrap())
     }
 }
 

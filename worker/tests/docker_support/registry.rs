@@ -94,7 +94,7 @@ fn htpasswd(user: &str, password: &str) -> Vec<u8> {
     child.wait_with_output().unwrap().stdout
 }
 
-/// What the proxy does when an image's manifest is uploaded, which is the last step of a push.
+/// What the proxy does when an image's manifest is uploaded, which is the last step of a push, or a layer.
 #[derive(Clone, Copy, Debug)]
 pub enum Manners {
     /// Passes it on.
@@ -103,8 +103,8 @@ pub enum Manners {
     Unavailable(u32),
     /// Cuts the connection so often.
     Cut(u32),
-    /// Says nothing.
-    Silent,
+    /// Takes nothing more of a layer, until it is told to drain.
+    Stuck,
 }
 
 /// What the proxy has seen.
@@ -112,9 +112,9 @@ pub enum Manners {
 pub struct Seen {
     /// Manifests passed on.
     pub stored: u32,
-    /// Manifests held back in silence.
+    /// Layers held back.
     pub held: u32,
-    /// Of these, those on which the engine hung up.
+    /// Of these, those on which the engine hung up before their end.
     pub hung_up: u32,
 }
 
@@ -122,6 +122,7 @@ pub struct Seen {
 pub struct Proxy {
     pub address: String,
     pub seen: watch::Receiver<Seen>,
+    draining: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -129,18 +130,31 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (noted, seen) = watch::channel(Seen::default());
+        let (draining, drain) = watch::channel(false);
         let upstream = registry.address.clone();
         let manners = Arc::new(Mutex::new(manners));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&upstream).await;
                 let (manners, noted) = (Arc::clone(&manners), noted.clone());
+                let drain = drain.clone();
                 if let Ok(server) = server {
-                    tokio::spawn(async move { pass(client, server, &manners, &noted).await });
+                    tokio::spawn(
+                        async move { pass(client, server, &manners, &noted, drain).await },
+                    );
                 }
             }
         });
-        Self { address, seen }
+        Self {
+            address,
+            seen,
+            draining,
+        }
+    }
+
+    /// Has it take the rest of what it held back, for nothing.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
     }
 
     /// Waits until it has seen enough.
@@ -156,6 +170,7 @@ async fn pass(
     mut server: TcpStream,
     manners: &Mutex<Manners>,
     noted: &watch::Sender<Seen>,
+    mut drain: watch::Receiver<bool>,
 ) -> Option<()> {
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
@@ -163,18 +178,20 @@ async fn pass(
             count = client.read(&mut up) => {
                 let request = up.get(..count.ok().filter(|count| *count > 0)?)?;
                 // A client begins a request only when it has its last answer, so requests begin where reads do.
+                let stuck = matches!(*manners.lock().unwrap(), Manners::Stuck);
+                if stuck && request.starts_with(b"PATCH /v2/") {
+                    noted.send_modify(|seen| seen.held += 1);
+                    drain.wait_for(|drain| *drain).await.ok()?;
+                    while let Ok(1..) = client.read(&mut up).await {}
+                    noted.send_modify(|seen| seen.hung_up += 1);
+                    return None;
+                }
                 if is_manifest(request) && !is_old_form(request) {
                     let now = take(&mut manners.lock().unwrap());
                     match now {
-                        Manners::Good => noted.send_modify(|seen| seen.stored += 1),
+                        Manners::Good | Manners::Stuck => noted.send_modify(|seen| seen.stored += 1),
                         Manners::Unavailable(_) => return refuse(&mut client).await,
                         Manners::Cut(_) => return None,
-                        Manners::Silent => {
-                            noted.send_modify(|seen| seen.held += 1);
-                            while let Ok(1..) = client.read(&mut up).await {}
-                            noted.send_modify(|seen| seen.hung_up += 1);
-                            return None;
-                        }
                     }
                 } else if is_manifest(request) {
                     return refuse(&mut client).await;
