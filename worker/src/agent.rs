@@ -135,6 +135,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    if let Some(docker) = config.executors.docker.clone() {
+        pool.spawn(async move { docker.remove_leftover_names().await });
+    }
     let runner = Arc::new(Runner {
         worker: config.name.clone(),
         executors: config.executors.clone(),

@@ -4,6 +4,7 @@ mod disk;
 mod docker;
 mod health;
 mod metrics;
+mod push;
 mod update;
 mod weights;
 
@@ -18,10 +19,12 @@ use self::disk::DiskArgs;
 use self::docker::DockerArgs;
 use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
+use self::push::PushArgs;
 use self::update::UpdateArgs;
 use self::weights::WeightArgs;
 use crate::agent::{Config, PRUNE_RETRY};
-use crate::executor::{DockerExecutor, Executors};
+use crate::executor::docker::WorkerMark;
+use crate::executor::{DockerConfig, DockerExecutor, Executors};
 use crate::metrics::Metrics;
 
 /// Take jobs from a pool and run them.
@@ -64,6 +67,9 @@ pub struct Args {
     docker: DockerArgs,
 
     #[command(flatten)]
+    push: PushArgs,
+
+    #[command(flatten)]
     metrics: MetricsArgs,
 
     #[command(flatten)]
@@ -93,7 +99,12 @@ impl Args {
     /// # Errors
     /// If the capability file is not one, or the environment asks for an engine that cannot be used.
     pub fn into_config(self) -> anyhow::Result<Config> {
-        let docker = self.docker.into_config()?;
+        let docker = DockerConfig {
+            push: self.push.config(),
+            worker: Some(WorkerMark::new(&self.name, &self.state_dir)),
+            ..self.docker.into_config()?
+        };
+        let metrics = Metrics::default();
         Ok(Config {
             self_update: self.update.plan(&docker),
             cap: self
@@ -104,7 +115,9 @@ impl Args {
             capacity: self.capacity,
             state_dir: self.state_dir,
             executors: Executors {
-                docker: Some(Arc::new(DockerExecutor::new(docker))),
+                docker: Some(Arc::new(
+                    DockerExecutor::new(docker).counting_in(metrics.clone()),
+                )),
                 test_kind: self.allow_test_jobs,
                 ..Executors::default()
             },
@@ -114,7 +127,7 @@ impl Args {
             health_check: self.health.period(),
             weights: self.weights.weights(),
             max_log_bytes: self.log_max_size,
-            metrics: Metrics::default(),
+            metrics,
             metric_sources: self.metrics.into_sources()?,
             git_child: None,
         })

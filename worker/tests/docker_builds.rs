@@ -170,7 +170,7 @@ async fn an_image_that_does_not_exist_is_explained() {
         Failure::build("docker-build failed with exit-code 1").into()
     );
     assert!(
-        log.contains("Step 1/1 : FROM 127.0.0.1:9/nobody/has:this\n")
+        log.contains("Step 1/2 : FROM 127.0.0.1:9/nobody/has:this\n")
             && log.contains("127.0.0.1:9"),
         "{log}"
     );

@@ -85,10 +85,17 @@ const DOCKERD: Need = Need {
 };
 const REGISTRY: Need = Need {
     what: "docker-registry",
-    purpose: "for a registry to pull from",
+    purpose: "for a registry to pull from and push to",
     package: "docker-registry",
     part: Some("registry"),
     present: || find_program("docker-registry").is_some(),
+};
+const HTPASSWD: Need = Need {
+    what: "htpasswd",
+    purpose: "for a registry with a login",
+    package: "apache2-utils",
+    part: Some("registry"),
+    present: || find_program("htpasswd").is_some(),
 };
 const IP: Need = Need {
     what: "the ip command",
@@ -160,6 +167,7 @@ pub(crate) fn for_tests() -> Vec<Need> {
     needs.extend([
         DOCKERD,
         REGISTRY,
+        HTPASSWD,
         IP,
         OPENSSL,
         GROFF,

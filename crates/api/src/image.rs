@@ -24,7 +24,22 @@ pub enum ImageTargetError {
     /// Nothing stands behind the colon.
     #[error("Tag empty in {0:?}")]
     EmptyTag(String),
+    /// What stands before the tag cannot be the name of a repository.
+    #[error(
+        "Invalid repository in target {0:?}: it is written [HOST[:PORT]/]NAME[/NAME], in lower-case letters, digits, '.', '_' and '-'"
+    )]
+    InvalidRepository(String),
+    /// The tag cannot be one.
+    #[error(
+        "Invalid tag in target {0:?}: a tag has up to 128 letters, digits, '_', '.' and '-', and begins with none of the last two"
+    )]
+    InvalidTag(String),
 }
+
+/// The longest tag that registries take, in characters.
+const MAX_TAG: usize = 128;
+/// The longest repository name that registries take, in characters.
+const MAX_REPOSITORY: usize = 255;
 
 impl ImageTarget {
     /// The repository without its tag, e.g. `registry.example:5000/team/app`.
@@ -40,6 +55,77 @@ impl ImageTarget {
     }
 }
 
+/// The registry that a repository's name begins with, if it names one: Docker's rule is that a first part with a dot, a port or an
+/// upper-case letter in it, or `localhost`, is a host.
+#[must_use]
+pub fn registry_of(repository: &str) -> Option<&str> {
+    let (host, _) = repository.split_once('/')?;
+    let is_host = host == "localhost"
+        || host.contains(['.', ':'])
+        || host.contains(|letter: char| letter.is_ascii_uppercase());
+    is_host.then_some(host)
+}
+
+/// Whether `text` is the name of a repository without a tag, as Docker reads one.
+#[must_use]
+pub fn is_repository(text: &str) -> bool {
+    let (host, path) = match registry_of(text) {
+        Some(host) => (Some(host), text.get(host.len() + 1..).unwrap_or_default()),
+        None => (None, text),
+    };
+    text.len() <= MAX_REPOSITORY
+        && host.is_none_or(is_host)
+        && path.split('/').all(is_path_component)
+}
+
+/// `name`, `name:port` or `[v6 address]:port`.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let numeric = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let v6 = |name: &str| {
+        let address = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        address.is_some_and(|address| {
+            !address.is_empty()
+                && address
+                    .bytes()
+                    .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+        })
+    };
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+            && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    port.is_none_or(numeric) && (v6(name) || name.split('.').all(is_label))
+}
+
+/// Letters and digits, with `.`, `_`, `__` or any number of `-` between them.
+fn is_path_component(text: &str) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(is_word)
+        && bytes.last().is_some_and(is_word)
+        && bytes.split(is_word).all(|between| {
+            matches!(between, b"" | b"." | b"_" | b"__") || between.iter().all(|byte| *byte == b'-')
+        })
+}
+
+fn is_tag(text: &str) -> bool {
+    text.len() <= MAX_TAG
+        && !text.starts_with(['.', '-'])
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
 impl FromStr for ImageTarget {
     type Err = ImageTargetError;
 
@@ -52,6 +138,10 @@ impl FromStr for ImageTarget {
             }
             Some(("", _)) => Err(ImageTargetError::EmptyRepository(text.to_owned())),
             Some((_, "")) => Err(ImageTargetError::EmptyTag(text.to_owned())),
+            Some((repository, _)) if !is_repository(repository) => {
+                Err(ImageTargetError::InvalidRepository(text.to_owned()))
+            }
+            Some((_, tag)) if !is_tag(tag) => Err(ImageTargetError::InvalidTag(text.to_owned())),
             Some((repository, tag)) => Ok(Self {
                 repository: repository.to_owned(),
                 tag: tag.to_owned(),
@@ -102,5 +192,54 @@ mod tests {
             parse("host:5000/x").unwrap_err(),
             "Missing ':TAG' in target \"host:5000/x\""
         );
+        assert_eq!(
+            parse("localhost:5000/x").unwrap_err(),
+            "Missing ':TAG' in target \"localhost:5000/x\""
+        );
+    }
+
+    #[test]
+    fn what_no_registry_would_take_is_refused_at_once() {
+        for repository in [
+            "app",
+            "team/app",
+            "a__b/c.d/e---f",
+            "localhost/app",
+            "localhost:5000/app",
+            "Registry/app",
+            "[::1]:5000/app",
+            "10.0.0.1/team/app",
+        ] {
+            assert!(is_repository(repository), "{repository}");
+        }
+        let long = "a".repeat(256);
+        for odd in [
+            "Team", "a//b", "/a", "a/", "a..b", "a._b", "-a", "a-", "a b", "a?x=", "a@sha256", "é",
+            "a:b/c", "-x.y/a", "x.y:/a", "../etc", &long,
+        ] {
+            assert!(!is_repository(odd), "{odd}");
+            let error = parse(&format!("{odd}:v1")).unwrap_err();
+            assert!(
+                error.starts_with("Invalid repository in target "),
+                "{error}"
+            );
+        }
+        let long = "a".repeat(129);
+        for odd in [".a", "-a", "a b", "a?b", "a@b", "é", &long] {
+            let error = parse(&format!("app:{odd}")).unwrap_err();
+            assert!(error.starts_with("Invalid tag in target "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_repository_names_its_registry_as_docker_has_it() {
+        assert_eq!(
+            registry_of("registry.example/app"),
+            Some("registry.example")
+        );
+        assert_eq!(registry_of("host:5000/app"), Some("host:5000"));
+        assert_eq!(registry_of("localhost/app"), Some("localhost"));
+        assert_eq!(registry_of("team/app"), None);
+        assert_eq!(registry_of("app"), None);
     }
 }

@@ -27,7 +27,7 @@ mod test_job;
 pub mod wire;
 
 pub use descriptor::{Descriptor, DescriptorError};
-pub use image::{ImageTarget, ImageTargetError};
+pub use image::{ImageTarget, ImageTargetError, is_repository, registry_of};
 pub use job::{
     Action, CustomJob, DockerBuild, Dockerfile, GitSource, JobSpec, JobSpecError, Push,
     RegistryLogin,

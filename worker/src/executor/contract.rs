@@ -114,6 +114,8 @@ pub enum Cause {
     Request,
     /// The server of the job's repository is away, or failed.
     Source,
+    /// The registry to push to is away, or failed.
+    Registry,
     /// Something the job needs from the worker failed before the build began.
     Setup,
     /// The engine that runs the job is away, or went away.
@@ -178,6 +180,7 @@ impl Cause {
             Self::Build => "build",
             Self::Request => "request",
             Self::Source => "source",
+            Self::Registry => "registry",
             Self::Setup => "setup",
             Self::Engine => "engine",
         }

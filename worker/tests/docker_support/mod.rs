@@ -18,6 +18,7 @@
 pub mod fake;
 pub mod pool;
 pub mod private;
+pub mod registry;
 
 use std::path::Path;
 use std::time::Duration;

@@ -66,6 +66,11 @@ impl PrivateEngine {
         engine
     }
 
+    /// The process that holds its namespaces.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
     }

@@ -3,7 +3,7 @@
 //! The build lives exactly as long as its HTTP request. Dropping the request makes the engine kill and remove the step that runs;
 //! after a cancel [`Started::wait_until_gone`] waits until that has been done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -19,6 +19,7 @@ use super::context::{self, Sending};
 use super::display;
 use super::engine;
 use super::ignore::Rules;
+use super::images::BUILT_BY;
 use crate::executor::{Cause, Failure, JobContext};
 
 /// A build may be silent for as long as it likes: what ends it is its own end, a cancel, or the connection's.
@@ -85,6 +86,7 @@ impl Classic<'_> {
             .rm(true)
             .forcerm(true)
             .squash(self.build.squash)
+            .labels(&HashMap::from([BUILT_BY]))
             .version(BuilderVersion::BuilderV1);
         match self.config.pull {
             Pull::Always => options.pull("1"),

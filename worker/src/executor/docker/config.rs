@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::images::WorkerMark;
 use super::limits::BuildLimits;
+use super::push::PushConfig;
 
 /// How Docker builds are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub struct DockerConfig {
     pub answer_timeout: Duration,
     /// What a build may take of the machine.
     pub limits: BuildLimits,
+    /// Where jobs may push to, and with how much patience.
+    pub push: PushConfig,
+    /// Marks the names of images that are in use. Without it, names that are left over are never removed.
+    pub worker: Option<WorkerMark>,
 }
 
 impl Default for DockerConfig {
@@ -29,6 +35,8 @@ impl Default for DockerConfig {
             engine: EngineAddress::default(),
             answer_timeout: Duration::from_secs(10),
             limits: BuildLimits::default(),
+            push: PushConfig::default(),
+            worker: None,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ocluster_api::{Action, DockerBuild};
+use tracing::debug;
 
 use super::buildkit::{Buildkit, Secrets};
 use super::classic::Classic;
@@ -11,20 +13,36 @@ use super::config::DockerConfig;
 use super::dockerfile;
 use super::engine::{self, EngineHealth};
 use super::ignore::Rules;
+use super::images::{ImageNames, JobTags};
+use super::push;
 use super::started::Started;
 use crate::executor::{Executor, Failure, JobContext, Outcome};
+use crate::metrics::Metrics;
 
 /// Runs Docker builds.
 #[derive(Clone, Debug)]
 pub struct DockerExecutor {
     config: DockerConfig,
+    names: Arc<ImageNames>,
+    metrics: Metrics,
 }
 
 impl DockerExecutor {
     /// An executor that uses the engine of `config`. The engine need not run yet.
     #[must_use]
     pub fn new(config: DockerConfig) -> Self {
-        Self { config }
+        Self {
+            names: ImageNames::new(config.worker.as_ref()),
+            metrics: Metrics::default(),
+            config,
+        }
+    }
+
+    /// Has it count in `metrics`.
+    #[must_use]
+    pub fn counting_in(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// How it was set up.
@@ -41,15 +59,33 @@ impl DockerExecutor {
         engine::health(&engine::connect(&self.config)?, &self.config.engine).await
     }
 
-    async fn run(&self, job: JobContext<'_>, started: &mut Started) -> Result<String, Failure> {
+    /// Removes the names that this worker gave to images of jobs, and could not remove because it was killed. If the engine is away,
+    /// that is done before the next push.
+    pub async fn remove_leftover_names(&self) {
+        let removed = match engine::connect(&self.config) {
+            Ok(docker) => self.names.remove_leftovers(&docker).await,
+            Err(_) => return,
+        };
+        if let Err(error) = removed {
+            let error = engine::reason(&error);
+            debug!(error, "cannot look for names of images that were left over");
+        }
+    }
+
+    async fn run(
+        &self,
+        job: JobContext<'_>,
+        started: &mut Started,
+        tags: &mut JobTags,
+    ) -> Result<String, Failure> {
         let Action::Docker(build) = &job.spec.action else {
             return Err(Failure::request(
                 "only Docker builds can be run by the Docker engine",
             ));
         };
-        refuse_what_is_not_offered(build)?;
-        let _image = self.build(job, build, started).await?;
-        Ok(String::new())
+        push::check_allowed(&self.config.push, build)?;
+        let image = self.build(job, build, started).await?;
+        push::deliver(&self.config, &self.metrics, job, build, &image, tags).await
     }
 
     /// Builds with the builder that the job asks for, and gives the image's id: `sha256:` and 64 digits.
@@ -126,9 +162,10 @@ impl Executor for DockerExecutor {
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
         Box::pin(async move {
             let mut started = Started::default();
-            match job
+            let mut tags = self.names.of_job();
+            let outcome = match job
                 .cancel
-                .run_until_cancelled(self.run(job, &mut started))
+                .run_until_cancelled(self.run(job, &mut started, &mut tags))
                 .await
             {
                 Some(Ok(output)) => Outcome::Succeeded { output },
@@ -137,18 +174,11 @@ impl Executor for DockerExecutor {
                     started.wait_until_gone().await;
                     Outcome::Cancelled
                 }
-            }
+            };
+            tags.release().await;
+            outcome
         })
     }
-}
-
-fn refuse_what_is_not_offered(build: &DockerBuild) -> Result<(), Failure> {
-    if build.push.is_some() {
-        return Err(Failure::request(
-            "this worker cannot push images yet: submit the job without a push target",
-        ));
-    }
-    Ok(())
 }
 
 /// Looks at the context, which takes as long as the disk takes, apart from the threads that others wait on.

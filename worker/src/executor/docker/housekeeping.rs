@@ -21,17 +21,14 @@ use serde::Deserialize;
 use thiserror::Error as ThisError;
 use tokio::time::timeout;
 
-use super::engine;
 use super::executor::DockerExecutor;
+use super::{engine, images};
 use crate::executor::Failure;
 
 /// How long an engine may add up the size of its images. A large one looks at every layer and container.
 const SIZE_LIMIT: Duration = Duration::from_secs(60);
 /// How long each of the steps of a prune may take. Removing a few hundred gigabytes of small files takes minutes.
 const PRUNE_STEP_LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// The label by which images that a worker has built can be told from others.
-const BUILT_BY_A_WORKER: &str = "ocluster.built-by=ocluster-worker";
 
 /// What a prune may remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,10 +182,10 @@ impl DockerExecutor {
 }
 
 /// All unused images, not only those without a name; of ours, those that say so.
-fn image_filters(scope: PruneScope) -> HashMap<&'static str, Vec<&'static str>> {
-    let mut filters = HashMap::from([("dangling", vec!["false"])]);
+fn image_filters(scope: PruneScope) -> HashMap<&'static str, Vec<String>> {
+    let mut filters = HashMap::from([("dangling", vec!["false".to_owned()])]);
     if scope == PruneScope::Own {
-        filters.insert("label", vec![BUILT_BY_A_WORKER]);
+        filters.insert("label", vec![images::built_by_filter()]);
     }
     filters
 }

@@ -19,6 +19,7 @@ use crate::executor::docker::build_args;
 use crate::executor::docker::config::{DockerConfig, EngineAddress, Pull};
 use crate::executor::docker::engine;
 use crate::executor::docker::ignore::Rules;
+use crate::executor::docker::images;
 use crate::executor::{Cause, Failure, JobContext};
 
 /// What to build, and how.
@@ -95,10 +96,11 @@ impl Buildkit<'_> {
             Pull::Missing => "",
         };
         format!(
-            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}",
+            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}{}",
             build_args::encode(name),
             build_args::parameter(&self.build.build_args),
             self.config.limits.network_parameter(),
+            images::label_parameter(),
         )
     }
 }

@@ -1,0 +1,374 @@
+//! The names and the label by which a worker tells its images from those of others.
+//!
+//! Every image that a worker builds carries a label, by which a prune finds them. An image that is still needed after its build, to be
+//! pushed, has a name of ours until its job ends, so that nobody's prune takes it away. The name says whose it is: what a killed
+//! worker left is removed by the same worker later. Only names are removed here, never images: they stay as build cache, as OCluster
+//! leaves them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+};
+use bollard::{Docker, body_full};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use ocluster_api::ImageTarget;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{build_args, engine};
+
+/// The label of every image that a worker builds, and its value.
+pub const BUILT_BY: (&str, &str) = ("ocluster.built-by", "ocluster-worker");
+
+/// The label as the filter of a prune: `key=value`.
+pub(super) fn built_by_filter() -> String {
+    let (key, value) = BUILT_BY;
+    format!("{key}={value}")
+}
+
+/// The label as a parameter of a build, with a leading `&`.
+pub(super) fn label_parameter() -> String {
+    let (key, value) = BUILT_BY;
+    let labels = serde_json::json!({ key: value }).to_string();
+    format!("&labels={}", build_args::encode(&labels))
+}
+
+/// The repository of the names that images of running jobs have. It exists on engines only and is never pushed.
+const REPOSITORY: &str = "ocluster-build";
+
+/// The longest part of a worker's name that goes into tags, in characters.
+const MAX_NAME: usize = 60;
+
+/// How long the names of a job that ends may take to be removed.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+
+/// An archive without files, which is the content of the image that takes a name over.
+const EMPTY_TAR: [u8; 1024] = [0; 1024];
+
+/// A worker's mark in the names of its images: no other worker on the same engine has it, and the same worker has it again after a
+/// restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerMark(String);
+
+impl WorkerMark {
+    /// The mark of the worker of that name with that state directory.
+    #[must_use]
+    pub fn new(name: &str, state_dir: &Path) -> Self {
+        // A name may be used in several pools; a state directory is one worker's alone.
+        let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+        let mut hash = Sha256::new();
+        hash.update(name);
+        hash.update([0]);
+        hash.update(state_dir.as_os_str().as_encoded_bytes());
+        let hash = u32::from_be_bytes(hash.finalize().first_chunk().copied().unwrap_or_default());
+        let readable: String = name
+            .chars()
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() {
+                    letter
+                } else {
+                    '-'
+                }
+            })
+            .take(MAX_NAME)
+            .collect();
+        Self(format!("{readable}-{hash:08x}"))
+    }
+}
+
+/// The names that this process has given.
+#[derive(Debug)]
+pub(super) struct ImageNames {
+    /// What all tags of this worker begin with.
+    prefix: String,
+    /// Whether the prefix stays the same when the worker is restarted.
+    lasting: bool,
+    /// Tells the processes of one worker apart.
+    process: u64,
+    state: Mutex<State>,
+    /// Whether there may be tags of this worker that belong to no running job.
+    leftovers: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// The tags of running jobs.
+    live: BTreeSet<String>,
+    /// Whose turn it is to use a push target's name on the engine.
+    turns: BTreeMap<String, Weak<tokio::sync::Mutex<()>>>,
+}
+
+impl ImageNames {
+    pub(super) fn new(worker: Option<&WorkerMark>) -> Arc<Self> {
+        let name = worker.map_or("", |mark| mark.0.as_str());
+        Arc::new(Self {
+            prefix: format!("worker-{name}."),
+            lasting: worker.is_some(),
+            process: rand::random(),
+            state: Mutex::default(),
+            leftovers: AtomicBool::new(worker.is_some()),
+        })
+    }
+
+    /// Names for the images of one job.
+    pub(super) fn of_job(self: &Arc<Self>) -> JobTags {
+        JobTags {
+            names: Arc::clone(self),
+            docker: None,
+            kept: None,
+            lent: None,
+        }
+    }
+
+    /// Removes the tags of this worker that belong to no running job: those which it left when it was killed, or could not remove
+    /// because the engine was away. Looks only if there may be any.
+    ///
+    /// # Errors
+    /// If the engine is away.
+    pub(super) async fn remove_leftovers(&self, docker: &Docker) -> Result<(), Error> {
+        if !self.lasting || !self.leftovers.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let removed = self.sweep(docker).await;
+        if removed.is_err() {
+            self.leftovers.store(true, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    async fn sweep(&self, docker: &Docker) -> Result<(), Error> {
+        let options = ListImagesOptionsBuilder::new()
+            .filters(&HashMap::from([("reference", vec![REPOSITORY])]))
+            .build();
+        let before = format!("{REPOSITORY}:{}", self.prefix);
+        for image in docker.list_images(Some(options)).await? {
+            for name in image.repo_tags {
+                let Some(rest) = name.strip_prefix(&before) else {
+                    continue;
+                };
+                let tag = format!("{}{rest}", self.prefix);
+                if !self.state().live.contains(&tag) {
+                    info!("Removing the name \"{name}\", which a job that is gone has left");
+                    untag(docker, &tag).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn new_tag(&self) -> String {
+        let mut state = self.state();
+        let tag = format!("{}{:016x}-{}", self.prefix, self.process, state.next);
+        state.next = state.next.wrapping_add(1);
+        state.live.insert(tag.clone());
+        tag
+    }
+
+    /// The turn to use `target`'s name on the engine.
+    fn turn(&self, target: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let turns = &mut self.state().turns;
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = turns
+            .get(target)
+            .and_then(Weak::upgrade)
+            .unwrap_or_default();
+        turns.insert(target.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The names that one job has on the engine. They must be released at its end.
+pub(super) struct JobTags {
+    names: Arc<ImageNames>,
+    docker: Option<Docker>,
+    /// The tag that keeps the job's image.
+    kept: Option<String>,
+    lent: Option<Lent>,
+}
+
+/// A push target's name, in use by one job.
+struct Lent {
+    target: ImageTarget,
+    image: String,
+    /// The image that had the name before.
+    before: Option<String>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl JobTags {
+    /// Keeps `image` until the job's end, whoever prunes. Doing it again does no harm.
+    pub(super) async fn keep(&mut self, docker: &Docker, image: &str) -> Result<(), Error> {
+        self.docker = Some(docker.clone());
+        if let Err(error) = self.names.remove_leftovers(docker).await {
+            let error = engine::reason(&error);
+            warn!(error, "cannot remove names of images that were left over");
+        }
+        let tag = self.kept.get_or_insert_with(|| self.names.new_tag());
+        let options = TagImageOptionsBuilder::new()
+            .repo(REPOSITORY)
+            .tag(tag)
+            .build();
+        docker.tag_image(image, Some(options)).await
+    }
+
+    /// Gives `image`, which must be kept, the name of `target`. Waits while another job of this worker uses the name.
+    pub(super) async fn lend(
+        &mut self,
+        docker: &Docker,
+        image: &str,
+        target: &ImageTarget,
+    ) -> Result<(), Error> {
+        self.take_back(docker).await?;
+        let turn = self.names.turn(&target.to_string()).lock_owned().await;
+        let before = match docker.inspect_image(&target.to_string()).await {
+            Ok(before) => before.id,
+            Err(error) if is_unknown(&error) => None,
+            Err(error) => return Err(error),
+        };
+        // Noted before it is done: whatever happens in between can be put right.
+        self.lent = Some(Lent {
+            target: target.clone(),
+            image: image.to_owned(),
+            before,
+            _turn: turn,
+        });
+        tag(docker, image, target).await
+    }
+
+    /// Puts the target's name back to where it was before [`Self::lend`], if it was lent.
+    pub(super) async fn take_back(&mut self, docker: &Docker) -> Result<(), Error> {
+        let Some(lent) = &self.lent else {
+            return Ok(());
+        };
+        match &lent.before {
+            Some(before) if *before == lent.image => {}
+            Some(before) => tag(docker, before, &lent.target).await?,
+            // The image has another name, the one that keeps it: so it stays.
+            None => remove(docker, &lent.target.to_string()).await?,
+        }
+        self.lent = None;
+        Ok(())
+    }
+
+    /// Takes back everything. What the engine does not do in time is left to a later job or the worker's next start.
+    pub(super) async fn release(mut self) {
+        let Some(docker) = self.docker.clone() else {
+            return;
+        };
+        let release = async {
+            self.take_back(&docker).await?;
+            if let Some(tag) = &self.kept {
+                untag(&docker, tag).await?;
+                self.names.state().live.remove(tag);
+                self.kept = None;
+            }
+            Ok(())
+        };
+        let result: Result<(), Error> = match timeout(RELEASE_LIMIT, release).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::RequestTimeoutError),
+        };
+        if let Err(error) = result {
+            warn!(
+                error = engine::reason(&error),
+                "cannot remove the names of a job's image yet"
+            );
+        }
+    }
+}
+
+impl Drop for JobTags {
+    /// What was not released is a leftover.
+    fn drop(&mut self) {
+        if let Some(tag) = &self.kept {
+            self.names.state().live.remove(tag);
+            self.names.leftovers.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn tag(docker: &Docker, image: &str, target: &ImageTarget) -> Result<(), Error> {
+    let options = TagImageOptionsBuilder::new()
+        .repo(target.repository())
+        .tag(target.tag())
+        .build();
+    docker.tag_image(image, Some(options)).await
+}
+
+/// Removes one of our tags, and not the image, even if that has no other name.
+///
+/// Engines remove an image together with its last name. So the name goes to an empty image first, and then with it.
+async fn untag(docker: &Docker, tag: &str) -> Result<(), Error> {
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo(REPOSITORY)
+        .tag(tag)
+        .build();
+    let empty = body_full(Bytes::from_static(&EMPTY_TAR));
+    let created = docker.create_image(Some(options), Some(empty), None);
+    created.try_for_each(async |_| Ok(())).await?;
+    remove(docker, &format!("{REPOSITORY}:{tag}")).await
+}
+
+async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
+    match docker
+        .remove_image(name, None::<RemoveImageOptions>, None)
+        .await
+    {
+        Err(error) if !is_unknown(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerResponseServerError {
+            status_code: 404,
+            ..
+        }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_s_mark_is_its_own_and_lasts() {
+        let mark = |name: &str, dir: &str| WorkerMark::new(name, Path::new(dir)).0;
+        assert_eq!(mark("builder-1", "/state"), mark("builder-1", "/state"));
+        assert_ne!(mark("builder-1", "/state"), mark("builder-1", "/other"));
+        assert_ne!(mark("a.b", "/state"), mark("a-b", "/state"));
+        assert!(mark("a.b/c é", "/state").starts_with("a-b-c---"));
+        let names = ImageNames::new(Some(&WorkerMark::new(&"x".repeat(500), Path::new("/s"))));
+        let target = format!("{REPOSITORY}:{}", names.new_tag());
+        assert!(target.parse::<ImageTarget>().is_ok(), "{target}");
+    }
+
+    #[test]
+    fn names_are_used_once_and_turns_are_forgotten() {
+        let names = ImageNames::new(None);
+        assert_ne!(names.new_tag(), names.new_tag());
+        let turn = names.turn("app:v1");
+        assert!(Arc::ptr_eq(&turn, &names.turn("app:v1")));
+        assert!(!Arc::ptr_eq(&turn, &names.turn("app:v2")));
+        drop(turn);
+        names.turn("other:v1");
+        assert_eq!(names.state().turns.len(), 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! The login of one push, in the form in which the engine takes it. It must never be shown: there is no way to print it, and what
+//! others say goes through [`Credentials::hide`] first.
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use bytes::Bytes;
+use ocluster_api::{RegistryLogin, registry_of};
+use serde::Serialize;
+
+use crate::executor::Failure;
+
+/// Docker's name for its own registry, which repositories without a host are in.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// What is shown in place of a secret.
+const HIDDEN: &str = "***";
+
+/// How to log in to the registry of one repository; perhaps not at all.
+pub(super) struct Credentials {
+    user: Option<String>,
+    /// The engine's form of them, a JSON object.
+    json: Vec<u8>,
+    /// Everything that must not be shown.
+    secrets: Vec<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Login<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serveraddress: Option<&'a str>,
+}
+
+impl Credentials {
+    /// Those for `repository`.
+    ///
+    /// # Errors
+    /// If the password is not text.
+    pub(super) fn new(login: Option<&RegistryLogin>, repository: &str) -> Result<Self, Failure> {
+        let Some(login) = login else {
+            return Self::of(&Login::default(), None, Vec::new());
+        };
+        let password = std::str::from_utf8(login.password.expose())
+            .map_err(|_| Failure::request("the push password is not valid UTF-8"))?;
+        let basic = format!("{}:{password}", login.user);
+        let secrets = vec![
+            BASE64_STANDARD.encode(&basic),
+            BASE64_URL_SAFE.encode(&basic),
+            password.to_owned(),
+        ];
+        let json = Login {
+            username: Some(&login.user),
+            password: Some(password),
+            serveraddress: Some(registry_of(repository).unwrap_or(DOCKER_HUB)),
+        };
+        Self::of(&json, Some(login.user.clone()), secrets)
+    }
+
+    fn of(login: &Login<'_>, user: Option<String>, secrets: Vec<String>) -> Result<Self, Failure> {
+        let json = serde_json::to_vec(login)
+            .map_err(|error| Failure::setup(format!("cannot write a login: {error}")))?;
+        Ok(Self {
+            user,
+            json,
+            secrets,
+        })
+    }
+
+    /// Whose they are, unless there is no login.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// For the header of a push, which the engine wants even without a login.
+    pub(super) fn header(&self) -> String {
+        BASE64_URL_SAFE.encode(&self.json)
+    }
+
+    /// For the body of the request that checks them.
+    pub(super) fn body(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.json)
+    }
+
+    /// `text` without anything secret, should a registry repeat what it was told.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| {
+            text.replace(secret.as_str(), HIDDEN)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocluster_api::SecretBytes;
+
+    use super::*;
+
+    fn login(password: &[u8]) -> RegistryLogin {
+        RegistryLogin {
+            user: "ci".into(),
+            password: SecretBytes::new(password.to_vec()),
+        }
+    }
+
+    #[test]
+    fn the_engine_is_told_user_password_and_registry() {
+        let told = |repository: &str| {
+            let credentials = Credentials::new(Some(&login(b"pa?ss~~>")), repository).unwrap();
+            assert!(!credentials.header().contains(['+', '/']));
+            assert_eq!(
+                BASE64_URL_SAFE.decode(credentials.header()).unwrap(),
+                credentials.body()
+            );
+            String::from_utf8(credentials.body().to_vec()).unwrap()
+        };
+        assert_eq!(
+            told("host:5000/app"),
+            r#"{"username":"ci","password":"pa?ss~~>","serveraddress":"host:5000"}"#
+        );
+        assert!(told("team/app").contains(r#""serveraddress":"https://index.docker.io/v1/""#));
+        let nobody = Credentials::new(None, "host:5000/app").unwrap();
+        assert_eq!((nobody.user(), nobody.header().as_str()), (None, "e30="));
+    }
+
+    #[test]
+    fn what_a_registry_repeats_is_hidden() {
+        let credentials = Credentials::new(Some(&login(b"hunter2")), "app").unwrap();
+        let basic = BASE64_STANDARD.encode("ci:hunter2");
+        let text = format!("you said Basic {basic}, that is hunter2");
+        assert_eq!(credentials.hide(&text), "you said Basic ***, that is ***");
+        let nobody = Credentials::new(None, "app").unwrap();
+        assert_eq!(nobody.hide("as it was"), "as it was");
+        let empty = Credentials::new(Some(&login(b"")), "app").unwrap();
+        assert_eq!(empty.hide("as it was"), "as it was");
+    }
+
+    #[test]
+    fn a_password_that_is_no_text_is_refused_without_being_shown() {
+        let failure = Credentials::new(Some(&login(b"a\xffb")), "app")
+            .err()
+            .unwrap();
+        assert_eq!(failure.message, "the push password is not valid UTF-8");
+    }
+}
