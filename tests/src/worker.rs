@@ -25,6 +25,8 @@ pub struct WorkerOptions {
     pub state: Option<String>,
     /// Whether it runs jobs of the kind `test`.
     pub test_jobs: bool,
+    /// More flags.
+    pub flags: Vec<String>,
 }
 
 impl WorkerOptions {
@@ -38,6 +40,7 @@ impl WorkerOptions {
             docker_host: None,
             state: None,
             test_jobs: false,
+            flags: Vec::new(),
         }
     }
 
@@ -66,6 +69,13 @@ impl WorkerOptions {
     #[must_use]
     pub fn test_jobs(mut self) -> Self {
         self.test_jobs = true;
+        self
+    }
+
+    /// With another flag.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
         self
     }
 
@@ -189,6 +199,7 @@ impl<'a> Worker<'a> {
             ))
             .arg("--docker-pull=missing")
             .arg("--verbosity=info");
+        command.args(&options.flags);
         if options.test_jobs {
             command.arg("--allow-test-jobs");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use capnp::capability::FromClientHook as _;
 use ocluster_api::JobSpec;
 use ocluster_api::cluster_capnp::{job_descr, queue, registration};
+use ocluster_cli::Backoff;
 use ocluster_vat::{Connection, DialOptions, RpcError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,6 +25,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long the scheduler may take to accept a registration. It may have to find out first whether an older one is dead.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a scheduler that refuses to give a job is asked again in one stay. Running jobs go on meanwhile; after that, registering
+/// anew may help.
+const REFUSALS: u32 = 3;
 /// How long to say goodbye for.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -90,8 +94,10 @@ async fn join(agent: &Agent, connection: &Connection) -> Result<queue::Client, R
 }
 
 /// Takes jobs as long as the scheduler gives them. While jobs fail because of this machine, it takes them ever more slowly, so that
-/// one broken worker does not fail the whole queue.
+/// one broken worker does not fail the whole queue. A scheduler in trouble is asked again, and again by the next stay.
 async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> RpcError {
+    let mut refusals = 0;
+    let mut backoff = Backoff::new();
     loop {
         agent.slots.one_free().await;
         standing.good().await;
@@ -102,9 +108,21 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> 
         }
         agent.trouble.pause().await;
         standing.good().await;
-        if let Err(error) = take_job(agent, queue).await {
+        let Err(error) = take_job(agent, queue).await else {
+            refusals = 0;
+            backoff = Backoff::new();
+            continue;
+        };
+        refusals += 1;
+        if error.is_disconnected() || refusals > REFUSALS {
             return error;
         }
+        let wait = backoff.after(Duration::ZERO);
+        warn!(
+            "The scheduler gives no job ({error}). Will ask again in {:.1}s…",
+            wait.as_secs_f64()
+        );
+        tokio::time::sleep(wait).await;
     }
 }
 
