@@ -53,11 +53,8 @@ pub struct Pool {
     registrations: Arc<AtomicU32>,
 }
 
-/// What a request for a job is answered with.
-enum Answer {
-    Job(JobSpec),
-    Refusal(&'static str),
-}
+/// What a request for a job is answered with: a job, or an error.
+type Answer = Result<JobSpec, &'static str>;
 
 impl Pool {
     /// A scheduler that knows the frozen protocol only, as OCluster's.
@@ -133,12 +130,12 @@ impl Pool {
             source: None,
             secrets: vec![],
         };
-        assert!(self.answers.send(Answer::Job(spec)).is_ok());
+        assert!(self.answers.send(Ok(spec)).is_ok());
     }
 
     /// Has the worker's question answered with an error.
     pub fn refuse(&self, reason: &'static str) {
-        assert!(self.answers.send(Answer::Refusal(reason)).is_ok());
+        assert!(self.answers.send(Err(reason)).is_ok());
     }
 
     /// How often a worker has joined.
@@ -239,8 +236,8 @@ impl queue::Server for Queue {
     ) -> capnp::Result<()> {
         self.0.noted.send(Event::Asked).unwrap();
         let spec = match self.0.queue.lock().await.recv().await {
-            Some(Answer::Job(spec)) => spec,
-            Some(Answer::Refusal(reason)) => return Err(ocluster_vat::error::failed(reason)),
+            Some(Ok(spec)) => spec,
+            Some(Err(reason)) => return Err(ocluster_vat::error::failed(reason)),
             None => return std::future::pending().await,
         };
         self.0.running.borrow_mut().push(params.get()?.get_job()?);
