@@ -156,13 +156,15 @@ async fn take_job(agent: &Rc<Agent>, queue: &queue::Client) -> Result<(), RpcErr
     Ok(())
 }
 
-/// Takes as many slots as the job weighs.
-fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
-    let hint = descr
-        .get_cache_hint()
-        .ok()
-        .and_then(|hint| hint.to_str().ok());
-    let weight = agent.config.weights.of(hint.unwrap_or_default());
+/// How many slots a job takes. One whose hint cannot be read takes one, and fails soon.
+fn weight(agent: &Agent, descr: job_descr::Reader<'_>) -> u32 {
+    let hint = descr.get_cache_hint().ok();
+    let hint = hint.and_then(|hint| hint.to_str().ok());
+    agent.config.weights.of(hint.unwrap_or_default())
+}
+
+/// Takes as many slots as a job weighs.
+fn take_slots(agent: &Agent, weight: u32, id: u64) -> Taken {
     let taken = agent.slots.take(weight);
     let (in_use, capacity) = (agent.slots.in_use(), agent.slots.capacity());
     if in_use > capacity {
@@ -177,6 +179,7 @@ fn take_slots(agent: &Agent, descr: job_descr::Reader<'_>, id: u64) -> Taken {
 /// Starts a job on the pool of ordinary threads.
 fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     let id = agent.next_job.replace(agent.next_job.get() + 1);
+    let weight = weight(agent, descr);
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,
         Err(error) => {
@@ -194,7 +197,7 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     } = offered;
     let stop = agent.stop_jobs.clone();
     let trouble = agent.trouble.clone();
-    let taken = take_slots(agent, descr, id);
+    let taken = take_slots(agent, weight, id);
     info!(job = id, "Starting a job");
     #[expect(
         clippy::async_yields_async,

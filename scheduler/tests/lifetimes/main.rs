@@ -17,6 +17,7 @@ mod cancellation;
 mod liveness;
 mod logs;
 mod operations;
+mod pauses;
 mod restarts;
 #[path = "../support/mod.rs"]
 mod support;
