@@ -106,7 +106,7 @@ fn commits_that_cannot_be_merged_are_told_with_their_conflict() -> Result<()> {
 }
 
 #[test]
-fn an_engine_that_is_away_at_the_start_fails_jobs_until_it_is_there() -> Result<()> {
+fn an_engine_that_is_away_at_the_start_keeps_jobs_waiting_until_it_is_there() -> Result<()> {
     Story::tell(&["docker", "dockerd"], |story| {
         let mut cluster = Cluster::start_with(story, with_bystanders())?;
         let bystander = Bystander::start(story, &mut cluster)?;
@@ -115,13 +115,19 @@ fn an_engine_that_is_away_at_the_start_fails_jobs_until_it_is_there() -> Result<
         let directory = story.scratch.join("engine");
         let host = format!("unix://{}", directory.join("docker.sock").display());
         let mut worker = cluster.add_worker_with(WorkerOptions::named("w1").docker_host(&host))?;
-        // when a job comes, then it fails with a word about the engine,
-        let refused = alice.submit(&Submission::of_text("FROM scratch\n"))?;
-        failed(refused, &["docker", "docker.sock"])?;
+        cluster.wait_for_show("linux", "the worker to say so", SOON, |show| {
+            show.contains("inactive: worker pause (cannot reach the Docker engine at ")
+        })?;
+        // when a job comes, then it waits,
+        let mut job = alice.start(&Submission::of_text("FROM scratch\nLABEL waits=yes\n"))?;
+        cluster.wait_for_show("linux", "the job to wait", SOON, |show| {
+            show.contains("queue: (backlog) [alice:")
+        })?;
         ensure!(worker.process().is_running()?, "the worker gave up");
         bystander.has_noticed_nothing()?;
         // and when the engine has come, the same worker builds.
         let engine = Engine::private(&directory, &story.scratch.log_file("dockerd"))?;
+        ensure!(job.wait_exit(SOON)?.success(), "{}", job.log());
         let base = ocluster_tests::BaseImage::in_engine(&engine)?;
         alice
             .submit(&Submission::of(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use capnp::capability::FromClientHook as _;
 use ocluster_api::JobSpec;
 use ocluster_api::cluster_capnp::{job_descr, queue, registration};
+use ocluster_cli::Backoff;
 use ocluster_vat::{Connection, DialOptions, RpcError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,6 +26,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(4);
 const PING_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long the scheduler may take to accept a registration. It may have to find out first whether an older one is dead.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a scheduler that refuses to give a job is asked again in one stay. Running jobs go on meanwhile; after that, registering
+/// anew may help.
+const REFUSALS: u32 = 3;
 /// How long to say goodbye for.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -92,8 +96,10 @@ async fn join(agent: &Rc<Agent>, connection: &Connection) -> Result<queue::Clien
 }
 
 /// Takes jobs as long as the scheduler gives them. While jobs fail because of this machine, it takes them ever more slowly, so that
-/// one broken worker does not fail the whole queue.
+/// one broken worker does not fail the whole queue. A scheduler in trouble is asked again, and again by the next stay.
 async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> RpcError {
+    let mut refusals = 0;
+    let mut backoff = Backoff::new();
     loop {
         agent.slots.one_free().await;
         standing.good().await;
@@ -104,9 +110,21 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> 
         }
         agent.trouble.pause().await;
         standing.good().await;
-        if let Err(error) = take_job(agent, queue).await {
+        let Err(error) = take_job(agent, queue).await else {
+            refusals = 0;
+            backoff = Backoff::new();
+            continue;
+        };
+        refusals += 1;
+        if error.is_disconnected() || refusals > REFUSALS {
             return error;
         }
+        let wait = backoff.after(Duration::ZERO);
+        warn!(
+            "The scheduler gives no job ({error}). Will ask again in {:.1}s…",
+            wait.as_secs_f64()
+        );
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -140,7 +158,14 @@ async fn take_job(agent: &Rc<Agent>, queue: &queue::Client) -> Result<(), RpcErr
     Ok(())
 }
 
-/// Takes as many slots as the job weighs.
+/// How many slots a job takes. One whose hint cannot be read takes one, and fails soon.
+fn weight(agent: &Agent, descr: job_descr::Reader<'_>) -> u32 {
+    let hint = descr.get_cache_hint().ok();
+    let hint = hint.and_then(|hint| hint.to_str().ok());
+    agent.config.weights.of(hint.unwrap_or_default())
+}
+
+/// Takes as many slots as a job weighs.
 fn take_slots(agent: &Agent, weight: u32, id: u64) -> Taken {
     let taken = agent.slots.take(weight);
     let (in_use, capacity) = (agent.slots.in_use(), agent.slots.capacity());
@@ -156,11 +181,7 @@ fn take_slots(agent: &Agent, weight: u32, id: u64) -> Taken {
 /// Starts a job on the pool of ordinary threads.
 fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
     let id = agent.next_job.replace(agent.next_job.get() + 1);
-    let hint = descr
-        .get_cache_hint()
-        .ok()
-        .and_then(|hint| hint.to_str().ok());
-    let weight = agent.config.weights.of(hint.unwrap_or_default());
+    let weight = weight(agent, descr);
     let counted = agent.config.metrics.job_started(weight);
     let spool = match agent.spool.create(id) {
         Ok(spool) => spool,

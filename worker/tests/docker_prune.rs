@@ -10,16 +10,20 @@
 
 mod docker_support;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{TagImageOptionsBuilder, UploadToContainerOptionsBuilder};
+use bollard::query_parameters::{
+    BuildImageOptionsBuilder, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
+};
 use bollard::{Docker, body_full};
 use docker_support::pool::{Event, Pool, RunningWorker};
 use docker_support::private::PrivateEngine;
 use docker_support::{BASE, Job, PATIENCE};
+use futures::StreamExt as _;
 use ocluster_worker::disk_care::{DiskLimit, ImagesSize, PruneScope};
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Outcome};
 use ocluster_worker::weights::Weights;
@@ -33,6 +37,16 @@ use tokio::sync::mpsc;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorker {
+    worker_with(pool, docker, limit, PruneScope::All, PRUNE_RETRY)
+}
+
+fn worker_with(
+    pool: &Pool,
+    docker: DockerExecutor,
+    limit: DiskLimit,
+    prune_scope: PruneScope,
+    prune_retry: Duration,
+) -> RunningWorker {
     let cap = pool.cap();
     RunningWorker::start(move |state_dir| Config {
         cap,
@@ -46,8 +60,8 @@ fn worker(pool: &Pool, docker: DockerExecutor, limit: DiskLimit) -> RunningWorke
         },
         weights: Weights::default(),
         disk_limit: Some(limit),
-        prune_scope: PruneScope::All,
-        prune_retry: PRUNE_RETRY,
+        prune_scope,
+        prune_retry,
         health_check: None,
         max_log_bytes: 0,
         metrics: ocluster_worker::Metrics::default(),
@@ -206,6 +220,114 @@ async fn images_that_take_too_much_are_pruned() {
     assert_eq!(engine.executor().images_size().await.unwrap(), 0);
 }
 
+/// Builds an image of some megabytes, with or without the label of workers.
+async fn build_image(docker: &Docker, name: &str, ours: bool) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content).unwrap();
+    };
+    add("Dockerfile", b"FROM scratch\nCOPY ballast /ballast\n");
+    add(
+        "ballast",
+        docker_support::nonce().repeat(200_000).as_bytes(),
+    );
+    let label = ("ocluster.built-by", "ocluster-worker");
+    let labels: HashMap<_, _> = ours.then_some(label).into_iter().collect();
+    let options = BuildImageOptionsBuilder::new().t(name).labels(&labels);
+    let body = body_full(tar.into_inner().unwrap().into());
+    let mut messages = docker.build_image(options.build(), None, Some(body));
+    while let Some(message) = messages.next().await {
+        message.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_workers_have_built_goes_first_and_what_others_have_stays_if_that_is_enough() {
+    needs_docker!(
+        "what_workers_have_built_goes_first_and_what_others_have_stays_if_that_is_enough"
+    );
+    let engine = PrivateEngine::start().await;
+    let docker = engine.docker();
+    build_image(&docker, "ours", true).await;
+    build_image(&docker, "theirs", false).await;
+    let size = engine.executor().images_size().await.unwrap();
+    let limit = DiskLimit::Images(ImagesSize::from_bytes(size - 1));
+    let mut pool = Pool::start_explained();
+    let _worker = worker(&pool, engine.executor(), limit);
+    let Event::Inactive(reason) = pool.next().await else {
+        panic!("it gives no reason");
+    };
+    assert!(
+        reason.starts_with("pruning Docker: Docker's images take "),
+        "{reason}"
+    );
+    assert_eq!(pool.next().await, Event::Active(true));
+    assert!(!has_image(&docker, "ours").await);
+    assert!(has_image(&docker, "theirs").await && has_image(&docker, BASE).await);
+}
+
+#[tokio::test]
+async fn what_others_have_stays_in_any_case_if_the_operator_wants_that() {
+    needs_docker!("what_others_have_stays_in_any_case_if_the_operator_wants_that");
+    let engine = PrivateEngine::start().await;
+    let docker = engine.docker();
+    build_image(&docker, "ours", true).await;
+    build_image(&docker, "theirs", false).await;
+    let limit = DiskLimit::Images(ImagesSize::from_bytes(0));
+    let mut pool = Pool::start_explained();
+    let _worker = worker_with(
+        &pool,
+        engine.executor(),
+        limit,
+        PruneScope::Own,
+        PRUNE_RETRY,
+    );
+    let mut reason = String::new();
+    while !reason.starts_with("Docker has been pruned, and yet Docker's images take ") {
+        match pool.next().await {
+            Event::Inactive(said) => reason = said,
+            other => panic!("{other:?} after {reason:?}"),
+        }
+    }
+    assert!(!has_image(&docker, "ours").await);
+    assert!(has_image(&docker, "theirs").await && has_image(&docker, BASE).await);
+}
+
+#[tokio::test]
+async fn an_engine_that_goes_away_during_a_prune_is_pruned_when_it_is_back() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let (noted, mut seen) = mpsc::unbounded_channel();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let first = tokio::spawn(engine_of_a_hoarder(listener, noted.clone()));
+    let mut pool = Pool::start_explained();
+    let limit = DiskLimit::Images("2000".parse().unwrap());
+    let soon = Duration::from_millis(100);
+    let _worker = worker_with(&pool, executor_at(&socket), limit, PruneScope::Own, soon);
+    assert!(matches!(pool.next().await, Event::Inactive(_)));
+    let mut next = async || tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap();
+    assert!(next().await.unwrap().starts_with("POST /images/prune?"));
+
+    // It goes in the middle of that, with all its connections.
+    first.abort();
+    std::fs::remove_file(&socket).unwrap();
+    let Event::Inactive(reason) = pool.next().await else {
+        panic!("it does not say that it still has no room");
+    };
+    assert!(
+        reason.contains("it cannot be told whether there is room")
+            && reason.contains("docker.sock"),
+        "{reason}"
+    );
+    // It comes back, and the prune is begun again.
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(engine_of_a_hoarder(listener, noted));
+    assert!(next().await.unwrap().starts_with("POST /images/prune?"));
+}
+
 fn executor_at(socket: &Path) -> DockerExecutor {
     DockerExecutor::new(DockerConfig {
         engine: EngineAddress::Unix(socket.to_owned()),
@@ -226,9 +348,11 @@ async fn an_engine_that_is_away_keeps_no_job_away() {
 
 /// Tells of 2.7 TB of images, and never ends a prune. Says who asked for one, and when he has hung up.
 async fn engine_of_a_hoarder(listener: UnixListener, seen: mpsc::UnboundedSender<String>) {
+    // The connections go with the engine.
+    let mut connections = tokio::task::JoinSet::new();
     loop {
         let (connection, _) = listener.accept().await.unwrap();
-        tokio::spawn(serve_hoarder(connection, seen.clone()));
+        connections.spawn(serve_hoarder(connection, seen.clone()));
     }
 }
 

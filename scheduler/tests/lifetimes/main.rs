@@ -18,6 +18,7 @@ mod liveness;
 mod logs;
 mod operations;
 mod pages;
+mod pauses;
 mod restarts;
 #[path = "../support/mod.rs"]
 mod support;

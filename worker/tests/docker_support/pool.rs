@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::{job, queue, registration};
+use ocluster_api::extensions_capnp::explained_queue;
 use ocluster_api::{Action, JobSpec, TestStep, test_job};
 use ocluster_cli::testing::TestServer;
 use ocluster_vat::SturdyRef;
@@ -17,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::PATIENCE;
 
+/// How long a job that has ended may take to say so.
+const ENDED: Duration = Duration::from_secs(2);
+
 /// What the worker does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -24,6 +30,8 @@ pub enum Event {
     Asked,
     /// It says whether it is to be given jobs.
     Active(bool),
+    /// It says that it is not, and why.
+    Inactive(String),
 }
 
 /// What the test wants.
@@ -32,6 +40,8 @@ enum Order {
     Ping(oneshot::Sender<()>),
     /// To have no job running any more.
     DropJobs,
+    /// To know how many jobs run.
+    CountJobs(oneshot::Sender<usize>),
 }
 
 /// The scheduler.
@@ -39,17 +49,35 @@ pub struct Pool {
     server: TestServer,
     events: mpsc::UnboundedReceiver<Event>,
     orders: mpsc::UnboundedSender<Order>,
-    jobs: mpsc::UnboundedSender<JobSpec>,
+    answers: mpsc::UnboundedSender<Answer>,
+    registrations: Arc<AtomicU32>,
 }
 
+/// What a request for a job is answered with: a job, or an error.
+type Answer = Result<JobSpec, &'static str>;
+
 impl Pool {
+    /// A scheduler that knows the frozen protocol only, as OCluster's.
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// One that hears why a worker pauses.
+    pub fn start_explained() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(explained: bool) -> Self {
         let (noted, events) = mpsc::unbounded_channel();
         let (orders, taken) = mpsc::unbounded_channel();
-        let (jobs, queue) = mpsc::unbounded_channel();
+        let (answers, queue) = mpsc::unbounded_channel();
+        let registrations = Arc::new(AtomicU32::new(0));
+        let counted = registrations.clone();
         let server = TestServer::start(None, move || {
             let place = Rc::new(Worker {
                 noted,
+                explained,
+                registrations: counted,
                 queue: Mutex::new(queue),
                 running: RefCell::default(),
                 cap: RefCell::default(),
@@ -61,7 +89,8 @@ impl Pool {
             server,
             events,
             orders,
-            jobs,
+            answers,
+            registrations,
         }
     }
 
@@ -84,9 +113,20 @@ impl Pool {
 
     /// Has the worker's question answered with a job that runs until [`Self::drop_jobs`].
     pub fn give_endless_job(&self) {
+        self.give_endless_job_with_hint("");
+    }
+
+    /// The same, with a cache hint.
+    pub fn give_endless_job_with_hint(&self, hint: &str) {
+        let action = Action::Custom(test_job(&[TestStep::Hang]).unwrap());
+        self.give_action(action, hint);
+    }
+
+    /// Has the worker's question answered with a job that needs no more than this.
+    pub fn give_action(&self, action: Action, hint: &str) {
         let spec = JobSpec {
-            action: Action::Custom(test_job(&[TestStep::Hang]).unwrap()),
-            cache_hint: String::new(),
+            action,
+            cache_hint: hint.to_owned(),
             source: None,
             secrets: vec![],
         };
@@ -95,7 +135,24 @@ impl Pool {
 
     /// Has the worker's question answered with this job.
     pub fn give(&self, spec: JobSpec) {
-        self.jobs.send(spec).unwrap();
+        assert!(self.answers.send(Ok(spec)).is_ok());
+    }
+
+    /// Has the worker's question answered with an error.
+    pub fn refuse(&self, reason: &'static str) {
+        assert!(self.answers.send(Err(reason)).is_ok());
+    }
+
+    /// How often a worker has joined.
+    pub fn registrations(&self) -> u32 {
+        self.registrations.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs run.
+    pub async fn jobs(&self) -> usize {
+        let (counted, count) = oneshot::channel();
+        assert!(self.orders.send(Order::CountJobs(counted)).is_ok());
+        count.await.unwrap()
     }
 
     /// Lets go of all jobs, which ends them.
@@ -117,15 +174,32 @@ impl Pool {
 /// The worker, as the scheduler sees it.
 struct Worker {
     noted: mpsc::UnboundedSender<Event>,
-    queue: Mutex<mpsc::UnboundedReceiver<JobSpec>>,
+    explained: bool,
+    registrations: Arc<AtomicU32>,
+    queue: Mutex<mpsc::UnboundedReceiver<Answer>>,
     running: RefCell<Vec<job::Client>>,
     cap: RefCell<Option<capnp::capability::Client>>,
+}
+
+impl Worker {
+    /// Jobs that have not ended. One that has answers at once.
+    async fn count_running(&self) -> usize {
+        let jobs = self.running.borrow().clone();
+        let mut running = 0;
+        for job in jobs {
+            let result = job.result_request().send().promise;
+            let ended = tokio::time::timeout(ENDED, result).await;
+            running += usize::from(ended.is_err());
+        }
+        running
+    }
 }
 
 async fn obey(worker: Rc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = orders.recv().await {
         match order {
             Order::DropJobs => worker.running.borrow_mut().clear(),
+            Order::CountJobs(counted) => drop(counted.send(worker.count_running().await)),
             Order::Ping(answered) => {
                 let cap = worker.cap.borrow().clone().unwrap();
                 ocluster_vat::ping(&cap).await.unwrap();
@@ -145,9 +219,14 @@ impl registration::Server for Registration {
     ) -> capnp::Result<()> {
         let cap = params.get()?.get_worker()?.cast_to();
         self.0.cap.replace(Some(cap));
-        results
-            .get()
-            .set_queue(capnp_rpc::new_client(Queue(self.0.clone())));
+        self.0.registrations.fetch_add(1, Ordering::Relaxed);
+        let queue = Queue(self.0.clone());
+        let queue: queue::Client = if self.0.explained {
+            capnp_rpc::new_client::<explained_queue::Client, _>(queue).cast_to()
+        } else {
+            capnp_rpc::new_client(queue)
+        };
+        results.get().set_queue(queue);
         Ok(())
     }
 }
@@ -161,8 +240,10 @@ impl queue::Server for Queue {
         mut results: queue::PopResults,
     ) -> capnp::Result<()> {
         self.0.noted.send(Event::Asked).unwrap();
-        let Some(spec) = self.0.queue.lock().await.recv().await else {
-            return std::future::pending().await;
+        let spec = match self.0.queue.lock().await.recv().await {
+            Some(Ok(spec)) => spec,
+            Some(Err(reason)) => return Err(ocluster_vat::error::failed(reason)),
+            None => return std::future::pending().await,
         };
         self.0.running.borrow_mut().push(params.get()?.get_job()?);
         spec.write(results.get().init_descr()).unwrap();
@@ -176,6 +257,18 @@ impl queue::Server for Queue {
     ) -> capnp::Result<()> {
         let active = params.get()?.get_active();
         self.0.noted.send(Event::Active(active)).unwrap();
+        Ok(())
+    }
+}
+
+impl explained_queue::Server for Queue {
+    async fn set_inactive(
+        self: Rc<Self>,
+        params: explained_queue::SetInactiveParams,
+        _: explained_queue::SetInactiveResults,
+    ) -> capnp::Result<()> {
+        let reason = params.get()?.get_reason()?.to_string()?;
+        self.0.noted.send(Event::Inactive(reason)).unwrap();
         Ok(())
     }
 }
