@@ -185,6 +185,12 @@ impl<'a> Cluster<'a> {
         self.port
     }
 
+    /// The port for HTTP, on every interface.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// The story's directory.
     #[must_use]
     pub fn scratch(&self) -> &'a Scratch {

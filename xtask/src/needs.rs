@@ -90,6 +90,20 @@ const REGISTRY: Need = Need {
     part: Some("registry"),
     present: || find_program("docker-registry").is_some(),
 };
+const PROMETHEUS: Need = Need {
+    what: "prometheus and promtool",
+    purpose: "to scrape a cluster, and to check metrics, alert rules and configurations",
+    package: "prometheus",
+    part: Some("prometheus"),
+    present: || find_program("prometheus").is_some() && find_program("promtool").is_some(),
+};
+const NODE_EXPORTER: Need = Need {
+    what: "prometheus-node-exporter",
+    purpose: "for the metrics of a worker's machine",
+    package: "prometheus-node-exporter",
+    part: Some("prometheus"),
+    present: || find_program("prometheus-node-exporter").is_some(),
+};
 const IP: Need = Need {
     what: "the ip command",
     purpose: "for networks that a test may cut",
@@ -137,6 +151,7 @@ pub(crate) fn for_demo() -> Vec<Need> {
 pub(crate) fn for_tests() -> Vec<Need> {
     let mut needs = for_demo();
     needs.extend([DOCKERD, REGISTRY, IP, OPENSSL]);
+    needs.extend([PROMETHEUS, NODE_EXPORTER]);
     needs
 }
 

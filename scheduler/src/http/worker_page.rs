@@ -19,10 +19,10 @@ use crate::worker_session::WorkerSession;
 /// How long a worker may take: a little longer than our workers give an exporter, so that their reason reaches the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(11);
 /// Pages of all workers that may be on their way at once; more wait. Each may have some tens of megabytes.
-const CALLS_AT_ONCE: usize = 32;
+const CALLS_AT_ONCE: usize = 64;
 /// Pages of one worker that may be asked for at once: its own, its machine's, and a few more. Further ones are refused, so that one
 /// frozen worker does not take all the places.
-const CALLS_TO_ONE: usize = 8;
+const CALLS_TO_ONE: usize = 16;
 
 /// A page as the worker gave it.
 #[derive(Debug)]
