@@ -71,15 +71,12 @@ fn configuration(story: &Story, cluster: &Cluster<'_>) -> Result<PathBuf> {
     };
     let scheduler = ("scheduler.example:9090", address.as_str());
     copy("alerts.yml", &[])?;
-    copy(
-        "workers.yml",
-        &[scheduler, ("linux-x86_64", "linux"), ("worker-1", WORKER)],
-    )?;
     let patience = (
         "scrape_interval: 15s",
         "scrape_interval: 2s\n  evaluation_interval: 2s",
     );
-    copy("prometheus.yml", &[scheduler, patience])
+    let often = ("refresh_interval: 30s", "refresh_interval: 2s");
+    copy("prometheus.yml", &[scheduler, patience, often])
 }
 
 /// The expressions of the dashboard's panels, with what Grafana would put in, each with its panel's title.

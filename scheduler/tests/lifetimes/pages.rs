@@ -203,6 +203,53 @@ fn a_worker_that_does_not_answer_costs_a_bounded_number_of_calls_and_nobody_else
 }
 
 #[test]
+fn prometheus_finds_every_known_worker_until_it_is_forgotten() {
+    story(async {
+        let site = site();
+        let scheduler = site.start().await;
+        let list = async || {
+            let answer = get(&scheduler, "/targets").await;
+            assert_eq!(
+                (answer.status, answer.kind.as_str()),
+                (200, "application/json")
+            );
+            answer.body
+        };
+        assert_eq!(list().await, "[]");
+        let worker = scheduler.worker("my worker").await;
+        let expected = format!(
+            r#"[{{"targets":["scheduler"],"labels":{{"pool":"{POOL}","worker":"my worker"}}}}]"#
+        );
+        assert_eq!(list().await, expected);
+
+        // One that is away is to be missed.
+        worker.vanish().await;
+        let path = of("my%20worker", "metrics");
+        eventually("it is away", async || {
+            (status_and_body(&scheduler, &path).await.0 == 400).then_some(())
+        })
+        .await;
+        assert_eq!(list().await, expected);
+        let mut forget = scheduler.pool_admin().await.forget_request();
+        forget.get().set_worker("my worker");
+        forget.send().promise.await.unwrap();
+        assert_eq!(list().await, "[]");
+    });
+}
+
+#[test]
+fn metrics_can_be_served_over_ipv6() {
+    story(async {
+        let site = Site::with(|config| {
+            config.listen_prometheus = Some("[::1]:0".parse().unwrap());
+        });
+        let scheduler = site.start().await;
+        assert!(scheduler.started.metrics.unwrap().is_ipv6());
+        assert_eq!(get(&scheduler, "/metrics").await.status, 200);
+    });
+}
+
+#[test]
 fn d13_workers_and_clients_that_have_left_are_gone_from_the_metrics() {
     story(async {
         let site = site();
