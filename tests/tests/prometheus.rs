@@ -214,14 +214,22 @@ fn a_real_prometheus_sees_scheduler_worker_and_host_and_every_rule_and_panel_has
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_with_the_pages() -> Result<()> {
+fn promtool_finds_nothing_wrong_with_the_pages_and_the_book_has_every_metric() -> Result<()> {
     Story::tell(&["docker", "prometheus"], |story| {
         let busy = Busy::start(story)?;
         let pages = busy.pages()?;
         let (host, ours) = pages.split_last().context("no pages")?;
+        let book = fs::read_to_string(deploy("../docs/metrics.md"))?;
         for page in ours {
             let complaints = complaints_about(&story.scratch, page)?;
             ensure!(complaints.is_empty(), "{complaints:#?}\n{page}");
+            let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            for (name, _) in types.filter_map(|line| line.split_once(' ')) {
+                ensure!(
+                    book.contains(&format!("`{name}`")),
+                    "{name} is not in the book"
+                );
+            }
         }
         // The node exporter's page is handed on as it is, with its names in camel case.
         for complaint in complaints_about(&story.scratch, host)? {
