@@ -14,6 +14,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r
 pub enum Strange {
     /// Answers well.
     Well,
+    /// Answers well, with a page of 30 MB.
+    Large,
     /// Says nothing.
     Silent,
     /// Says a byte a second, for ever.
@@ -57,6 +59,10 @@ impl Strange {
         {}
         match self {
             Self::Well => write!(stream, "{HEAD}Content-Length: 5\r\n\r\nup 1\n"),
+            Self::Large => {
+                let page = "# nothing\n".repeat(3_000_000);
+                write!(stream, "{HEAD}Content-Length: {}\r\n\r\n{page}", page.len())
+            }
             Self::Silent => {
                 // Until the other side has had enough.
                 request.next();
