@@ -32,9 +32,10 @@ pub fn metric_names(expression: &str) -> BTreeSet<String> {
                 let (word, follows) = rest.split_at(end);
                 let follows = follows.trim_start();
                 if BEFORE_LABELS.contains(&word) {
-                    match follows.starts_with('(') {
-                        true => after(follows, ')'),
-                        false => follows,
+                    if follows.starts_with('(') {
+                        after(follows, ')')
+                    } else {
+                        follows
                     }
                 } else {
                     let is_function = follows.starts_with('(') || is_followed_by_labels(follows);
