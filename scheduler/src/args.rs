@@ -365,6 +365,8 @@ mod tests {
                 .to_string(),
             "127.0.0.1:9090"
         );
+        let ipv6 = address("--listen-prometheus=[::1]:9090").unwrap();
+        assert_eq!(ipv6.unwrap().to_string(), "[::1]:9090");
         assert!(address("--listen-prometheus=here").is_err());
     }
 

@@ -2,7 +2,8 @@
 //! network namespaces), each of which is started when asked for and gone when its guard is dropped.
 //!
 //! Layout: `process` and `command` run programs; `cluster`, `worker` and `client` are the four programs as nouns; `engine`, `image`,
-//! `containers`, `git`, `git_http`, `registry`, `netns` and `peer` are their surroundings; `deadline` is the one way to wait.
+//! `containers`, `git`, `git_http`, `registry`, `netns`, `peer`, `prometheus` and the exporters are their surroundings; `deadline` is
+//! the one way to wait.
 //!
 //! The harness never sleeps for luck, never stops what it did not start, and never skips anything without writing it down
 //! (see `skip`).
@@ -23,15 +24,19 @@ mod image;
 mod interrupt;
 mod metrics;
 mod netns;
+mod node_exporter;
 mod peer;
 mod ports;
 mod process;
 mod programs;
+mod prometheus;
+mod promql;
 mod python;
 mod registry;
 mod scratch;
 mod skip;
 mod story;
+mod strange_exporter;
 mod worker;
 
 pub use bystander::Bystander;
@@ -49,13 +54,17 @@ pub use image::{BASE_IMAGE_VARIABLE, BaseImage};
 pub use interrupt::{check_interrupt, watch_interrupts};
 pub use metrics::{Exposition, Sample};
 pub use netns::NetNs;
+pub use node_exporter::NodeExporter;
 pub use peer::TlsPeer;
 pub use ports::free_port;
 pub use process::Process;
 pub use programs::{BIN_DIR_VARIABLE, Programs, find_program};
+pub use prometheus::{Prometheus, complaints_about, deploy, promtool};
+pub use promql::metric_names;
 pub use python::{PYTHON_VARIABLE, Python};
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use skip::{SKIP_REPORT, SKIP_VARIABLE, skipped};
 pub use story::Story;
+pub use strange_exporter::Strange;
 pub use worker::{Worker, WorkerOptions};

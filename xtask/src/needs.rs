@@ -97,6 +97,20 @@ const HTPASSWD: Need = Need {
     part: Some("registry"),
     present: || find_program("htpasswd").is_some(),
 };
+const PROMETHEUS: Need = Need {
+    what: "prometheus and promtool",
+    purpose: "to scrape a cluster, and to check metrics, alert rules and configurations",
+    package: "prometheus",
+    part: Some("prometheus"),
+    present: || find_program("prometheus").is_some() && find_program("promtool").is_some(),
+};
+const NODE_EXPORTER: Need = Need {
+    what: "prometheus-node-exporter",
+    purpose: "for the metrics of a worker's machine",
+    package: "prometheus-node-exporter",
+    part: Some("prometheus"),
+    present: || find_program("prometheus-node-exporter").is_some(),
+};
 const IP: Need = Need {
     what: "the ip command",
     purpose: "for networks that a test may cut",
@@ -173,6 +187,8 @@ pub(crate) fn for_tests() -> Vec<Need> {
         GROFF,
         PYTHON,
         PYTHON_VENV,
+        PROMETHEUS,
+        NODE_EXPORTER,
     ]);
     needs
 }

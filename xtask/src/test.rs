@@ -17,12 +17,19 @@ use crate::needs;
 use crate::surroundings::Surroundings;
 
 /// The real parts that can be left out.
-const PARTS: [&str; 5] = ["docker", "dockerd", "netns", "pycapnp", "registry"];
+const PARTS: [&str; 6] = [
+    "docker",
+    "dockerd",
+    "netns",
+    "prometheus",
+    "pycapnp",
+    "registry",
+];
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, pycapnp, or registry. Said
-    /// loudly.
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, prometheus, pycapnp, or
+    /// registry. Said loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
     /// Passed to `cargo test`: a filter, or `-- --nocapture`.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::route::{Segment, WorkerPage};
+use super::targets::{self, KnownWorker};
 use super::worker_page::{self, Page, PageError};
 use crate::metrics::Picture;
 use crate::state::Scheduler;
 
 /// How long the vat thread may take to answer before the scheduler counts as sick.
-const PICTURE_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that wait for the vat thread to look at them.
 const QUEUE: usize = 64;
 
@@ -20,6 +21,8 @@ const QUEUE: usize = 64;
 pub(super) enum Question {
     /// What the scheduling state looks like.
     Picture(oneshot::Sender<Picture>),
+    /// Which workers there are.
+    Workers(oneshot::Sender<Vec<KnownWorker>>),
     /// A page of a worker.
     Worker {
         pool: Segment,
@@ -45,12 +48,21 @@ pub(super) fn desk() -> (Desk, Questions) {
 impl Desk {
     /// A picture of the scheduling state; none if the vat thread does not answer.
     pub(super) async fn picture(&self) -> Option<Picture> {
-        let (answer, picture) = oneshot::channel();
+        self.look(Question::Picture).await
+    }
+
+    /// All known workers; none if the vat thread does not answer.
+    pub(super) async fn workers(&self) -> Option<Vec<KnownWorker>> {
+        self.look(Question::Workers).await
+    }
+
+    async fn look<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, seen) = oneshot::channel();
         let asked = async {
-            self.0.send(Question::Picture(answer)).await.ok()?;
-            picture.await.ok()
+            self.0.send(question(answer)).await.ok()?;
+            seen.await.ok()
         };
-        tokio::time::timeout(PICTURE_TIMEOUT, asked).await.ok()?
+        tokio::time::timeout(LOOK_TIMEOUT, asked).await.ok()?
     }
 
     /// A page of a worker. Takes as long as the worker, within the limit of `worker_page`.
@@ -77,13 +89,14 @@ impl Desk {
 }
 
 impl Questions {
-    /// Answers until nobody can ask any more. Runs on the vat thread, which it only uses for pictures and calls.
+    /// Answers until nobody can ask any more. Runs on the vat thread, which it only uses for looks and calls.
     pub(super) async fn answer(mut self, scheduler: Rc<Scheduler>) {
         let calls = worker_page::Calls::new();
         while let Some(question) = self.0.recv().await {
             match question {
                 // Whoever asked may have given up.
                 Question::Picture(answer) => drop(answer.send(Picture::take(&scheduler))),
+                Question::Workers(answer) => drop(answer.send(targets::known(&scheduler))),
                 Question::Worker {
                     pool,
                     worker,

@@ -11,6 +11,8 @@ pub(super) enum Route {
     Metrics,
     /// Whether the scheduler works.
     Health,
+    /// All known workers, for Prometheus to find them.
+    Targets,
     /// Metrics of a worker.
     Worker {
         pool: Segment,
@@ -68,6 +70,7 @@ impl Route {
         match segments[..] {
             ["metrics"] => Some(Self::Metrics),
             ["health"] => Some(Self::Health),
+            ["targets"] => Some(Self::Targets),
             ["pool", pool, "worker", worker, page] => Some(Self::Worker {
                 pool: pool.into(),
                 worker: worker.into(),
@@ -99,6 +102,7 @@ mod tests {
         assert_eq!(Route::of("/metrics"), Some(Route::Metrics));
         assert_eq!(Route::of("//metrics/"), Some(Route::Metrics));
         assert_eq!(Route::of("/health"), Some(Route::Health));
+        assert_eq!(Route::of("/targets"), Some(Route::Targets));
         let path = "/pool/linux/worker/w";
         for (page, meant) in [
             ("metrics", WorkerPage::Agent),

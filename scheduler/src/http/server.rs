@@ -2,13 +2,14 @@
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use ocluster_store::StoreHandle;
 use tracing::warn;
 
 use super::desk::Desk;
 use super::route::{Route, Segment, WorkerPage};
+use super::targets;
 use super::worker_page::PageError;
 use crate::metrics::{self, Counters};
 
@@ -39,6 +40,7 @@ impl Server {
         match route {
             Some(Route::Metrics) => self.metrics().await,
             Some(Route::Health) => self.health().await,
+            Some(Route::Targets) => self.targets(request.headers().get(HOST)).await,
             Some(Route::Worker { pool, worker, page }) => {
                 self.worker_page(pool, worker, page).await
             }
@@ -48,10 +50,7 @@ impl Server {
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
         let Some(picture) = self.desk.picture().await else {
-            return text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Error: the scheduler does not answer\n",
-            );
+            return silent();
         };
         let store_works = self.store.health().borrow().is_ok();
         match metrics::render(&picture, store_works, &self.counters) {
@@ -79,6 +78,19 @@ impl Server {
         }
     }
 
+    async fn targets(&self, host: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+        let Some(host) = host.and_then(|host| host.to_str().ok()) else {
+            return text(StatusCode::BAD_REQUEST, "Error: Bad request");
+        };
+        match self.desk.workers().await {
+            Some(workers) => content(
+                HeaderValue::from_static("application/json"),
+                targets::list(host, &workers).into(),
+            ),
+            None => silent(),
+        }
+    }
+
     async fn worker_page(
         &self,
         pool: Segment,
@@ -102,6 +114,13 @@ impl Server {
         };
         text(status, words)
     }
+}
+
+fn silent() -> Response<Full<Bytes>> {
+    text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Error: the scheduler does not answer\n",
+    )
 }
 
 fn failed() -> (StatusCode, &'static str) {

@@ -19,10 +19,12 @@ use crate::worker_session::WorkerSession;
 /// How long a worker may take: a little longer than our workers give an exporter, so that their reason reaches the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(11);
 /// Pages of all workers that may be on their way at once; more wait. Each may have some tens of megabytes.
-const CALLS_AT_ONCE: usize = 32;
+const CALLS_AT_ONCE: usize = 64;
 /// Pages of one worker that may be asked for at once: its own, its machine's, and a few more. Further ones are refused, so that one
 /// frozen worker does not take all the places.
-const CALLS_TO_ONE: usize = 8;
+const CALLS_TO_ONE: usize = 16;
+/// How much of a worker's reason is logged, in characters.
+const LONGEST_REASON: usize = 500;
 
 /// A page as the worker gave it.
 #[derive(Debug)]
@@ -212,5 +214,26 @@ impl From<capnp::Error> for PageError {
 }
 
 fn warn_of(session: &WorkerSession, reason: &str) {
+    let reason = one_line(reason);
     warn!(pool = %session.pool, "Collecting metrics from worker \"{}\" failed: {reason}", session.name);
+}
+
+/// What a worker said, in a form that cannot pass for other lines of the log, nor fill it.
+fn one_line(reason: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    reason.chars().take(LONGEST_REASON).map(printable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_cannot_forge_or_flood_the_log() {
+        assert_eq!(
+            one_line("away\n2026-01-01 [ERROR] all is lost"),
+            "away 2026-01-01 [ERROR] all is lost"
+        );
+        assert_eq!(one_line(&"x".repeat(100_000)).len(), LONGEST_REASON);
+    }
 }

@@ -16,6 +16,8 @@ use super::support::{POOL, eventually, story};
 struct Answer {
     status: u16,
     kind: String,
+    /// Whether a browser is told not to run what is in it.
+    sandboxed: bool,
     body: String,
 }
 
@@ -40,6 +42,7 @@ async fn read(mut stream: TcpStream) -> Answer {
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         kind: kind.unwrap_or_default().to_owned(),
+        sandboxed: head.contains("\r\ncontent-security-policy: default-src 'none'; sandbox"),
         body: body.to_owned(),
     }
 }
@@ -72,6 +75,7 @@ fn a_worker_s_pages_are_handed_on_with_its_content_type() {
             let expected = Answer {
                 status: 200,
                 kind: kind.to_owned(),
+                sandboxed: true,
                 body: body.to_owned(),
             };
             assert_eq!(get(&scheduler, &of("w", page)).await, expected);
@@ -156,7 +160,7 @@ fn a_worker_that_fails_or_talks_nonsense_gives_a_500_without_its_reasons() {
 
 #[test]
 fn a_worker_that_does_not_answer_costs_a_bounded_number_of_calls_and_nobody_else_anything() {
-    const CALLS_TO_ONE: usize = 8;
+    const CALLS_TO_ONE: usize = 16;
     story(async {
         let site = site();
         let scheduler = site.start().await;
@@ -199,6 +203,83 @@ fn a_worker_that_does_not_answer_costs_a_bounded_number_of_calls_and_nobody_else
             (waiting.get() == 1).then_some(())
         })
         .await;
+    });
+}
+
+#[test]
+fn prometheus_finds_every_known_worker_until_it_is_forgotten() {
+    story(async {
+        let site = site();
+        let scheduler = site.start().await;
+        let list = async || {
+            let answer = get(&scheduler, "/targets").await;
+            assert_eq!(
+                (answer.status, answer.kind.as_str()),
+                (200, "application/json")
+            );
+            answer.body
+        };
+        assert_eq!(list().await, "[]");
+        let worker = scheduler.worker("my worker").await;
+        let expected = format!(
+            r#"[{{"targets":["scheduler"],"labels":{{"pool":"{POOL}","worker":"my worker"}}}}]"#
+        );
+        assert_eq!(list().await, expected);
+
+        // One that is away is to be missed.
+        worker.vanish().await;
+        let path = of("my%20worker", "metrics");
+        eventually("it is away", async || {
+            (status_and_body(&scheduler, &path).await.0 == 400).then_some(())
+        })
+        .await;
+        assert_eq!(list().await, expected);
+        let mut forget = scheduler.pool_admin().await.forget_request();
+        forget.get().set_worker("my worker");
+        forget.send().promise.await.unwrap();
+        assert_eq!(list().await, "[]");
+    });
+}
+
+#[test]
+fn rubbish_and_silence_keep_nobody_out() {
+    story(async {
+        let site = site();
+        let scheduler = site.start().await;
+        let address = scheduler.started.metrics.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        for rubbish in [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            b"GET\r\n\r\n".to_vec(),
+            [
+                b"GET /metrics HTTP/1.1\r\nX: ".to_vec(),
+                vec![b'x'; 1 << 20],
+            ]
+            .concat(),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // It may be cut off in the middle, or answered.
+            let _ = stream.write_all(&rubbish).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+        assert_eq!(get(&scheduler, "/metrics").await.status, 200);
+        drop(silent);
+    });
+}
+
+#[test]
+fn metrics_can_be_served_over_ipv6() {
+    story(async {
+        let site = Site::with(|config| {
+            config.listen_prometheus = Some("[::1]:0".parse().unwrap());
+        });
+        let scheduler = site.start().await;
+        assert!(scheduler.started.metrics.unwrap().is_ipv6());
+        assert_eq!(get(&scheduler, "/metrics").await.status, 200);
     });
 }
 

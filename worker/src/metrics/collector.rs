@@ -14,7 +14,7 @@ use super::page;
 use super::sources::Sources;
 
 /// Pages in the making at once; more wait. Each may take a few tens of megabytes.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// What the node exporter is called in errors, which is what OCluster calls it.
 const NODE_EXPORTER: &str = "prometheus-node-exporter";
