@@ -51,7 +51,7 @@ fn mistakes_on_the_command_line_are_told_with_exit_code_124() {
         ),
         (
             "pool.cap --name=w --state-dir=s man",
-            "too many arguments, don't know what to do with 'man'.",
+            "command 'man' cannot be used together with other arguments.",
         ),
         // Not taken for `completions` or `man`, which must be written out here.
         ("m --name=w --state-dir=s", "argument CAP: File \"m\" does not exist"),
