@@ -54,6 +54,7 @@ fn mistakes_on_the_command_line() {
         "--pools=a,,b",
         "--pools=a --pools=b",
         "--capnp=x",
+        "--secrets-dir=nowhere",
         "--listen-prometheus=here",
         "import",
         "import --from=a --from=b",
@@ -109,7 +110,10 @@ fn d17_a_quiet_scheduler_says_nothing() {
     assert_eq!(said.lines().count(), 2, "{said}");
     let loud = shell();
     let said = stop(started(&loud, "--verbosity=info"));
-    assert!(said.contains("[INFO] Waiting for (encrypted) connections on unix:"), "{said}");
+    assert!(
+        said.contains("[INFO] Waiting for (encrypted) connections on unix:"),
+        "{said}"
+    );
 }
 
 /// Upstream's scheduler does not start again if the cap file of a default client was lost.

@@ -14,8 +14,7 @@ const PAGE: &str = "page";
 
 /// The subcommand, to be added to a program that has `subcommands`.
 pub(crate) fn command(subcommands: Vec<String>) -> Command {
-    let man = Command::new(NAME)
-        .about("Print the manual page of this program, to be read with \"man -l\"");
+    let man = Command::new(NAME).about("Print the manual page of this program, for \"man -l\"");
     if subcommands.is_empty() {
         return man;
     }

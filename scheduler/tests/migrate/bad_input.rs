@@ -189,7 +189,9 @@ fn a_scheduler_beside_a_database_that_was_not_imported_refuses_to_start_empty() 
     let refused = scheduler(&shell).wait_with_output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        said.contains("run `ocluster-scheduler import --from state/scheduler.db --state-dir state` first"),
+        said.contains(
+            "run `ocluster-scheduler import --from state/scheduler.db --state-dir state` first"
+        ),
         "{said}"
     );
     assert_eq!(refused.status.code(), Some(125));

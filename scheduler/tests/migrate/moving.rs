@@ -123,8 +123,8 @@ fn a_hundred_thousand_hints_take_seconds() {
     let said = shell.run("import --from=scheduler.db --state-dir=state");
     let taken = begun.elapsed();
     assert!(said.contains("hints:   100004"), "{said}");
-    // Unoptimised, on a busy machine; it is a few seconds.
-    assert!(taken < Duration::from_secs(90), "it took {taken:?}");
+    // A few seconds of work, even unoptimised; the rest is for a machine that is busy with other things.
+    assert!(taken < Duration::from_secs(180), "it took {taken:?}");
     shell.run("export --to=new.db --state-dir=state");
     assert_eq!(dump(&shell.directory().join("new.db")), dump(&path));
 }
