@@ -85,6 +85,31 @@ fn a_store_with_something_in_it_is_only_replaced_on_demand() {
     assert_eq!(dump("replaced.db"), crate::upstream::dump(&new));
 }
 
+/// A default client whose cap file was lost has got a second secret. OCluster's scheduler takes that for a bug of its own, but only when
+/// such a client is to be removed.
+#[test]
+fn an_export_names_clients_that_ocluster_cannot_remove() {
+    let shell = shell();
+    let old = closed(
+        &shell,
+        "scheduler.db",
+        &format!(
+            "{SMALL} INSERT INTO sturdy_refs VALUES (zeroblob(32), 'ocluster-client', CAST('bob' AS BLOB), '2026-11-20'),
+             (randomblob(32), 'ocluster-client', CAST('bob' AS BLOB), '2026-11-20')"
+        ),
+    );
+    shell.run("import --from=scheduler.db --state-dir=state");
+    let said = shell.run("export --to=new.db --state-dir=state");
+    assert!(said.contains("  clients: 4\n"), "{said}");
+    assert!(
+        said.contains(
+            "cannot remove a client that has got a second secret: bob. Both secrets work."
+        ),
+        "{said}"
+    );
+    assert_eq!(dump(&shell.directory().join("new.db")), dump(&old));
+}
+
 #[test]
 fn an_export_never_overwrites() {
     let shell = shell();
