@@ -45,6 +45,8 @@ fn help() {
         "unpause --help",
         "update --help",
         "forget --help",
+        "completions --help",
+        "man --help",
     ];
     insta::assert_snapshot!(shell().run_all(commands));
 }

@@ -42,7 +42,9 @@ fn help() {
     insta::assert_snapshot!(shell.run_all([
         "--help",
         "submit-docker --help",
-        "submit-obuilder --help"
+        "submit-obuilder --help",
+        "completions --help",
+        "man --help",
     ]));
 }
 

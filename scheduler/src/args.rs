@@ -12,6 +12,9 @@ use ocluster_vat::{Limits, Location, StrangerLimits};
 
 use crate::config::{Config, Retention};
 
+/// Where capability files go if nobody says.
+const SECRETS_DIR: &str = "./capnp-secrets";
+
 /// Manage build workers: queue jobs in pools and hand them to the workers that ask.
 #[derive(Debug, Parser)]
 #[command(name = "ocluster-scheduler", version)]
@@ -32,9 +35,9 @@ pub struct Args {
     #[arg(long)]
     capnp_disable_tls: bool,
 
-    /// Directory for the capability files. Must exist.
-    #[arg(long, value_name = "DIR", default_value = "./capnp-secrets")]
-    secrets_dir: PathBuf,
+    /// Directory for the capability files. Must exist [default: ./capnp-secrets].
+    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
+    secrets_dir: Option<PathBuf>,
 
     /// Directory for everything that must survive a restart. Created if absent.
     #[arg(long, value_name = "DIR")]
@@ -197,7 +200,7 @@ impl Args {
             listen: self.capnp_listen_address,
             public: self.capnp_public_address,
             disable_tls: self.capnp_disable_tls,
-            secrets_dir: self.secrets_dir,
+            secrets_dir: self.secrets_dir.unwrap_or_else(|| SECRETS_DIR.into()),
             state_dir: self.state_dir,
             pools: policies(self.pools, &self.scheduling)?,
             default_clients: self.default_clients,
@@ -281,6 +284,16 @@ fn non_empty(text: &str) -> Result<String, String> {
         return Err("a name is empty".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn existing_directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Err(format!(
+        "no '{text}' directory: create it (mode 0700), or give another"
+    ))
 }
 
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {

@@ -112,7 +112,10 @@ mod tests {
             "{export:?}"
         );
         for mistake in ["import --state-dir=s", "DAEMON import", "impart"] {
-            assert!(matches!(parse(mistake), Err(Ended::Mistake(_))), "{mistake}");
+            assert!(
+                matches!(parse(mistake), Err(Ended::Mistake(_))),
+                "{mistake}"
+            );
         }
     }
 

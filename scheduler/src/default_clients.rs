@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use ocluster_cli::logging::APPLICATION;
 use ocluster_scheduling::ClientId;
 use ocluster_vat::SturdyRef;
 use tracing::{info, warn};
@@ -41,7 +42,7 @@ pub(crate) async fn ensure(
         }
         let id = access.grant(&client).await?;
         access.sturdy_ref(&id).save(&file)?;
-        info!("Wrote capability reference to \"{}\"", file.display());
+        info!(target: APPLICATION, "Wrote capability reference to \"{}\"", file.display());
     }
     Ok(())
 }

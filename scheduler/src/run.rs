@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ocluster_cli::logging::APPLICATION;
 use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
 use ocluster_store::{
@@ -351,7 +352,7 @@ fn write_caps(dir: &Path, public: &Address, ids: &ServiceIds) -> anyhow::Result<
     for (file, id) in admin.chain(pools) {
         let path = dir.join(file);
         SturdyRef::new(public.clone(), id.clone()).save(&path)?;
-        info!("Wrote capability reference to \"{}\"", path.display());
+        info!(target: APPLICATION, "Wrote capability reference to \"{}\"", path.display());
     }
     Ok(())
 }

@@ -66,9 +66,8 @@ fn every_manual_page_is_formatted_without_a_warning() -> Result<()> {
             for command in own {
                 let mut man = story.programs.command(program);
                 let page = run(man.arg("man").args(command))?.success()?.stdout;
-                let name = command.map_or(program.to_owned(), |command| {
-                    format!("{program}-{command}")
-                });
+                let name =
+                    command.map_or(program.to_owned(), |command| format!("{program}-{command}"));
                 let file = story.scratch.write(&format!("{name}.1"), page)?;
                 check_page(&file, &name).with_context(|| format!("the page {name}(1)"))?;
             }
@@ -82,7 +81,11 @@ fn check_page(file: &Path, name: &str) -> Result<()> {
         .args(["-man", "-Tutf8", "-ww", "-P-cbou"])
         .arg(file))?
     .success()?;
-    ensure!(formatted.stderr.is_empty(), "groff says {}", formatted.stderr);
+    ensure!(
+        formatted.stderr.is_empty(),
+        "groff says {}",
+        formatted.stderr
+    );
     let text = formatted.stdout;
     for wanted in [name, "NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "--help"] {
         ensure!(text.contains(wanted), "it lacks {wanted}:\n{text}");

@@ -16,7 +16,7 @@ fn shell() -> Shell {
 
 #[test]
 fn help() {
-    insta::assert_snapshot!(shell().run("--help"));
+    insta::assert_snapshot!(shell().run_all(["--help", "completions --help", "man --help"]));
 }
 
 #[test]
@@ -51,10 +51,13 @@ fn mistakes_on_the_command_line_are_told_with_exit_code_124() {
         ),
         (
             "pool.cap --name=w --state-dir=s man",
-            "too many arguments, don't know what to do with 'man'.",
+            "command 'man' cannot be used together with other arguments.",
         ),
         // Not taken for `completions` or `man`, which must be written out here.
-        ("m --name=w --state-dir=s", "argument CAP: File \"m\" does not exist"),
+        (
+            "m --name=w --state-dir=s",
+            "argument CAP: File \"m\" does not exist",
+        ),
     ] {
         let said = shell.run(args);
         assert!(
@@ -88,7 +91,9 @@ fn d4_a_worker_needs_no_obuilder_store() {
     shell.write("pool.cap", "capnp://insecure@127.0.0.1:1/c2VjcmV0");
     for cap in ["pool.cap", "-c pool.cap", "--connect=pool.cap"] {
         let mut worker = shell
-            .command(&format!("{cap} --name=w --state-dir=state --verbosity=info"))
+            .command(&format!(
+                "{cap} --name=w --state-dir=state --verbosity=info"
+            ))
             .spawn()
             .unwrap();
         let log = BufReader::new(worker.stderr.take().unwrap());

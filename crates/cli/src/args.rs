@@ -3,7 +3,7 @@
 //! - Long options and subcommands may be abbreviated as long as they stay unambiguous.
 //! - `-c CAP` may come before the subcommand; CAP may also be the first positional argument.
 //! - An option with one value may be given once.
-//! - `completions SHELL` and `man` answer questions about the program itself, in every program.
+//! - `--help=FMT` says how the help should look; `completions SHELL` and `man` answer questions about the program itself, in every program.
 //! - A mistake is reported on standard error in three lines, with exit code 124.
 
 use std::ffi::{OsStr, OsString};
@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::exit::ExitCode;
-use crate::{completions, man, output, usage, windows_service};
+use crate::{completions, help_format, man, output, usage, windows_service};
 
 /// The id of the positional CAP argument of [`crate::CapArgs`].
 pub(crate) const CAP: &str = "cap";
@@ -74,6 +74,7 @@ where
     I::Item: Into<OsString>,
 {
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let manual = help_format::take(&mut args);
     let command = P::command();
     if let Some(refusal) = windows_service::refusal(&command, &args) {
         return Err(refusal);
@@ -82,14 +83,20 @@ where
         args = connect_behind_subcommand(args);
     }
     let mut command = prepare(command, names_connect(&args));
-    let matches = command
-        .try_get_matches_from_mut(&args)
-        .map_err(|error| ended(&mut command, &args, &error))?;
-    match matches.subcommand() {
-        Some((completions::NAME, asked)) => {
-            return Err(completions::answer(prepare(P::command(), false), asked));
+    // Described as it is to whoever has not yet chosen between CAP and `--connect`.
+    let described = || prepare(P::command(), false);
+    let matches = match command.try_get_matches_from_mut(&args) {
+        Ok(matches) => matches,
+        Err(error) if manual && error.kind() == ErrorKind::DisplayHelp => {
+            command.build();
+            let page = usage::subcommand(&mut command, &args).map(|below| below.get_name());
+            return Err(man::page(described(), page));
         }
-        Some((man::NAME, asked)) => return Err(man::answer(prepare(P::command(), false), asked)),
+        Err(error) => return Err(ended(&mut command, &args, &error)),
+    };
+    match matches.subcommand() {
+        Some((completions::NAME, asked)) => return Err(completions::answer(described(), asked)),
+        Some((man::NAME, asked)) => return Err(man::answer(described(), asked)),
         _ => {}
     }
     P::from_arg_matches(&matches).map_err(|error| ended(&mut command, &args, &error))
@@ -315,8 +322,8 @@ mod tests {
         };
         assert_eq!(
             text,
-            "worker: required argument CAP is missing.\nUsage: worker [OPTIONS] --name <NAME> <CAP>\n\
-             Try 'worker --help' for more information."
+            "worker: required argument CAP is missing.\nUsage: worker [OPTIONS] --name <NAME> <CAP>\n       \
+             worker <COMMAND>\nTry 'worker --help' for more information."
         );
     }
 

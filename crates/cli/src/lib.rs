@@ -21,6 +21,7 @@ mod connect;
 mod duration;
 mod exit;
 mod failure;
+mod help_format;
 mod log_counts;
 mod log_format;
 pub mod logging;

@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::logging::APPLICATION;
+
 /// Writes events as lines.
 pub(crate) struct LogFormat {
     /// Whether to colour the level.
@@ -30,6 +32,11 @@ where
         let meta = event.metadata();
         let time = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M.%S").to_string();
         let level = level_name(*meta.level());
+        if meta.target() == APPLICATION {
+            let mut text = LineFields::default();
+            event.record(&mut text);
+            return writeln!(writer, "{time} {APPLICATION:>14}  {}", text.message);
+        }
         let (on, off) = if self.color {
             (color(*meta.level()), "\u{1b}[0m")
         } else {
@@ -152,6 +159,12 @@ mod tests {
             rest,
             "           pool [INFO] w1 is waiting worker=\"w1\" jobs=2\n"
         );
+    }
+
+    #[test]
+    fn what_the_application_says_has_no_level() {
+        let line = line(false, || tracing::info!(target: APPLICATION, "Wrote it"));
+        assert!(line.ends_with("    application  Wrote it\n"), "{line:?}");
     }
 
     #[test]

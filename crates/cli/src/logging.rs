@@ -25,6 +25,10 @@ const CHATTY: [&str; 8] = [
     "sled",
 ];
 
+/// The target of what a program tells whoever starts it, not a log: shown at every level, though not with `-q`, and without a level,
+/// as OCluster's programs do.
+pub const APPLICATION: &str = "application";
+
 /// The logging options of every program.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Logging")]
@@ -107,8 +111,14 @@ impl LogArgs {
         } else {
             level.min(LevelFilter::WARN)
         };
+        let application = if level == LevelFilter::OFF {
+            LevelFilter::OFF
+        } else {
+            LevelFilter::INFO
+        };
         let shown = Targets::new()
             .with_default(level)
+            .with_target(APPLICATION, application)
             .with_targets(CHATTY.map(|target| (target, chatty)));
         let counts = LogCounts::new();
         let lines = tracing_subscriber::fmt::layer()

@@ -14,8 +14,7 @@ const PAGE: &str = "page";
 
 /// The subcommand, to be added to a program that has `subcommands`.
 pub(crate) fn command(subcommands: Vec<String>) -> Command {
-    let man = Command::new(NAME)
-        .about("Print the manual page of this program, to be read with \"man -l\"");
+    let man = Command::new(NAME).about("Print the manual page of this program, for \"man -l\"");
     if subcommands.is_empty() {
         return man;
     }
@@ -33,18 +32,23 @@ pub(crate) fn command(subcommands: Vec<String>) -> Command {
 }
 
 /// The page that `matches` asks for, of the program or of one of its subcommands.
-pub(crate) fn answer(mut program: Command, matches: &ArgMatches) -> Ended {
+pub(crate) fn answer(program: Command, matches: &ArgMatches) -> Ended {
+    let asked = matches.try_get_one::<String>(PAGE).ok().flatten();
+    page(program, asked.map(String::as_str))
+}
+
+/// The page of the program, or of one of its subcommands.
+pub(crate) fn page(mut program: Command, subcommand: Option<&str>) -> Ended {
     // Gives the subcommands their full names and the options that are everybody's.
     program.build();
-    let page = matches.try_get_one::<String>(PAGE).ok().flatten();
-    let below = page.and_then(|page| program.find_subcommand(page));
+    let below = subcommand.and_then(|name| program.find_subcommand(name));
     let described = below.unwrap_or(&program).clone();
-    let mut roff = Vec::new();
     let source = format!(
         "{} {}",
         program.get_name(),
         program.get_version().unwrap_or_default()
     );
+    let mut roff = Vec::new();
     let rendered = Man::new(described)
         .source(source)
         .manual("OCluster")

@@ -48,7 +48,10 @@ fn without_secrets(mut message: String, args: &[OsString]) -> String {
 }
 
 /// The subcommand the user meant, if that can be told.
-fn subcommand<'a>(command: &'a mut Command, args: &[OsString]) -> Option<&'a mut Command> {
+pub(crate) fn subcommand<'a>(
+    command: &'a mut Command,
+    args: &[OsString],
+) -> Option<&'a mut Command> {
     let place = if command.is_subcommand_required_set() {
         first_word(args)?
     } else {
@@ -122,6 +125,10 @@ fn message(command: &Command, error: &clap::Error) -> String {
                 [one] => format!("required {one} is missing."),
                 several => format!("required {} are missing.", several.join(", ")),
             }
+        }
+        ErrorKind::ArgumentConflict if invalid.is_empty() => {
+            let command = strings(error, ContextKind::InvalidSubcommand).concat();
+            format!("command '{command}' cannot be used together with other arguments.")
         }
         ErrorKind::ArgumentConflict => {
             let others = strings(error, ContextKind::PriorArg);

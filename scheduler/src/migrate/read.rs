@@ -63,7 +63,11 @@ fn rows(
     mut each: impl FnMut(&Cells<'_>) -> Result<(), MigrateError>,
 ) -> Result<(), MigrateError> {
     let unreadable = |error| refusal(path, error);
-    let query = format!("SELECT * FROM {} ORDER BY {}", table.name, table.key.join(", "));
+    let query = format!(
+        "SELECT * FROM {} ORDER BY {}",
+        table.name,
+        table.key.join(", ")
+    );
     let mut statement = source.database.prepare(&query).map_err(unreadable)?;
     let mut rows = statement.query([]).map_err(unreadable)?;
     while let Some(row) = rows.next().map_err(unreadable)? {

@@ -29,6 +29,8 @@ pub struct Report {
     pub rates: usize,
     /// The pools all that is about.
     pub pools: Vec<String>,
+    /// Clients with more than one capability, which OCluster's scheduler honours but refuses to remove.
+    pub several_secrets: Vec<String>,
 }
 
 /// Which chore it was.
@@ -63,6 +65,7 @@ impl Report {
             hints: moved.hints.len(),
             rates: moved.rates.len(),
             pools: pools.into_iter().map(str::to_owned).collect(),
+            several_secrets: several_secrets(moved),
         }
     }
 
@@ -92,11 +95,38 @@ impl Report {
             [] => String::new(),
             pools => format!("\n  pools:   {}", pools.join(", ")),
         };
+        let several = match (self.done, self.several_secrets.as_slice()) {
+            (Done::Exported, [_, ..]) => format!(
+                "\nOCluster's scheduler cannot remove a client that has got a second secret: {}. Both secrets work. If you want to \
+                 remove it there one day, remove it and add it anew here, and export again.",
+                self.several_secrets.join(", ")
+            ),
+            _ => String::new(),
+        };
         format!(
-            "{head}\n  clients: {}\n  workers: {}{workers}\n  hints:   {}\n  rates:   {}{pools}",
+            "{head}\n  clients: {}\n  workers: {}{workers}\n  hints:   {}\n  rates:   {}{pools}{several}",
             self.clients, self.workers, self.hints, self.rates
         )
     }
+}
+
+/// The clients that occur more than once, each once.
+fn several_secrets(moved: &Snapshot) -> Vec<String> {
+    let mut names: Vec<&str> = moved
+        .clients
+        .iter()
+        .map(|client| client.client.as_str())
+        .collect();
+    names.sort_unstable();
+    let mut several: Vec<String> = names
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [one, other] if one == other => Some((*one).to_owned()),
+            _ => None,
+        })
+        .collect();
+    several.dedup();
+    several
 }
 
 /// What a store holds, for a sentence; empty if it holds nothing that is moved.

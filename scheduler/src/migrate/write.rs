@@ -42,9 +42,8 @@ fn insert(database: &Connection, state: &Snapshot) -> rusqlite::Result<()> {
     for rate in &state.rates {
         rates.execute(params![rate.pool, rate.client, rate.rate])?;
     }
-    let mut clients = database.prepare(
-        "INSERT INTO sturdy_refs (hash, type, args, created) VALUES (?1, ?2, ?3, ?4)",
-    )?;
+    let mut clients = database
+        .prepare("INSERT INTO sturdy_refs (hash, type, args, created) VALUES (?1, ?2, ?3, ?4)")?;
     for client in &state.clients {
         let (hash, id) = (client.hash.as_slice(), client.client.as_bytes());
         clients.execute(params![hash, CLIENT_TYPE, id, date(client.created_day)])?;

@@ -85,6 +85,31 @@ fn a_store_with_something_in_it_is_only_replaced_on_demand() {
     assert_eq!(dump("replaced.db"), crate::upstream::dump(&new));
 }
 
+/// A default client whose cap file was lost has got a second secret. OCluster's scheduler takes that for a bug of its own, but only when
+/// such a client is to be removed.
+#[test]
+fn an_export_names_clients_that_ocluster_cannot_remove() {
+    let shell = shell();
+    let old = closed(
+        &shell,
+        "scheduler.db",
+        &format!(
+            "{SMALL} INSERT INTO sturdy_refs VALUES (zeroblob(32), 'ocluster-client', CAST('bob' AS BLOB), '2026-11-20'),
+             (randomblob(32), 'ocluster-client', CAST('bob' AS BLOB), '2026-11-20')"
+        ),
+    );
+    shell.run("import --from=scheduler.db --state-dir=state");
+    let said = shell.run("export --to=new.db --state-dir=state");
+    assert!(said.contains("  clients: 4\n"), "{said}");
+    assert!(
+        said.contains(
+            "cannot remove a client that has got a second secret: bob. Both secrets work."
+        ),
+        "{said}"
+    );
+    assert_eq!(dump(&shell.directory().join("new.db")), dump(&old));
+}
+
 #[test]
 fn an_export_never_overwrites() {
     let shell = shell();
@@ -123,8 +148,8 @@ fn a_hundred_thousand_hints_take_seconds() {
     let said = shell.run("import --from=scheduler.db --state-dir=state");
     let taken = begun.elapsed();
     assert!(said.contains("hints:   100004"), "{said}");
-    // Unoptimised, on a busy machine; it is a few seconds.
-    assert!(taken < Duration::from_secs(90), "it took {taken:?}");
+    // A few seconds of work, even unoptimised; the rest is for a machine that is busy with other things.
+    assert!(taken < Duration::from_secs(180), "it took {taken:?}");
     shell.run("export --to=new.db --state-dir=state");
     assert_eq!(dump(&shell.directory().join("new.db")), dump(&path));
 }
