@@ -195,18 +195,22 @@ fn the_compose_file_is_valid_and_all_that_it_mounts_is_there() -> Result<()> {
             from.starts_with(&tree).then(|| PathBuf::from(from))
         });
         let mounted: Vec<PathBuf> = mounted.collect();
-        for needed in [
-            "deploy/prometheus/prometheus.yml",
-            "deploy/prometheus/alerts.yml",
-            "deploy/grafana/ocluster.json",
-        ] {
+        for needed in ["deploy/prometheus", "deploy/grafana/ocluster.json"] {
             ensure!(
                 mounted.contains(&project().join(needed)),
                 "{needed} is not mounted"
             );
         }
-        let missing: Vec<_> = mounted.iter().filter(|path| !path.is_file()).collect();
+        let missing: Vec<_> = mounted.iter().filter(|path| !path.exists()).collect();
         ensure!(missing.is_empty(), "not in the tree: {missing:?}");
+        // Prometheus finds its rules, and the scheduler under the name that its configuration says.
+        let prometheus = project().join("deploy/prometheus");
+        let targets = fs::read_to_string(prometheus.join("prometheus.yml"))?;
+        ensure!(
+            targets.contains("scheduler.example:9090")
+                && config.stdout.contains("- scheduler.example\n")
+        );
+        ensure!(prometheus.join("alerts.yml").is_file());
         for dockerfile in ["Dockerfile", "Dockerfile.worker"] {
             let named = format!("dockerfile: {dockerfile}\n");
             ensure!(config.stdout.contains(&named) && project().join(dockerfile).is_file());

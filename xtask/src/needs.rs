@@ -104,6 +104,20 @@ const IPTABLES: Need = Need {
     part: Some("docker"),
     present: || engine_answers() || find_program("iptables").is_some(),
 };
+const COMPOSE: Need = Need {
+    what: "docker-compose",
+    purpose: "to check the compose file",
+    package: "docker-compose",
+    part: Some("docker"),
+    present: || find_program("docker-compose").is_some(),
+};
+const SYSTEMD: Need = Need {
+    what: "systemd-analyze",
+    purpose: "to check the units",
+    package: "systemd",
+    part: Some("systemd"),
+    present: || find_program("systemd-analyze").is_some(),
+};
 const OPENSSL: Need = Need {
     what: "the openssl command",
     purpose: "to play ill-behaved TLS peers",
@@ -136,7 +150,7 @@ pub(crate) fn for_demo() -> Vec<Need> {
 /// What the tests need.
 pub(crate) fn for_tests() -> Vec<Need> {
     let mut needs = for_demo();
-    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL]);
+    needs.extend([DOCKERD, REGISTRY, IP, OPENSSL, COMPOSE, SYSTEMD]);
     needs
 }
 

@@ -15,11 +15,11 @@ use crate::needs;
 use crate::surroundings::Surroundings;
 
 /// The real parts that can be left out.
-const PARTS: [&str; 4] = ["docker", "dockerd", "netns", "registry"];
+const PARTS: [&str; 5] = ["docker", "dockerd", "netns", "registry", "systemd"];
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, or registry. Said loudly.
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, registry, or systemd. Said loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
     /// Passed to `cargo test`: a filter, or `-- --nocapture`.
