@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Client, Container, Dockerfile, Finished, GitDaemon, Process, Repository, SOON, Story,
+    Client, Container, Dockerfile, Engine, Finished, GitDaemon, Process, Repository, SOON, Story,
     Submission, Workshop, find_program, free_port, project, run, unique, wait_for,
 };
 
@@ -154,7 +154,10 @@ fn the_units_and_their_example_files_start_the_real_programs() -> Result<()> {
             ),
             ("CREDENTIALS_DIRECTORY", credentials.display().to_string()),
         ];
-        let words = command_line(&unit(UNITS[1])?, &example("worker.env")?, &given)?;
+        // The engine is not ours to prune, however full its disk is.
+        let example = example("worker.env")?.replace("--prune-threshold=10", "--prune-threshold=0");
+        ensure!(example.contains("--prune-threshold=0"));
+        let words = command_line(&unit(UNITS[1])?, &example, &given)?;
         let mut worker = start_unit(story, "worker", &words)?;
         scheduler.wait_for_log("Registered new worker \"builder-1\"")?;
         ensure!(worker.terminate(SOON)?.success() && scheduler.terminate(SOON)?.success());
@@ -171,6 +174,37 @@ fn compose(words: &[&str], environment: &[(&str, &str)]) -> Result<Finished> {
     command.arg("-f").arg(file).args(words);
     command.envs(environment.iter().copied());
     run(&mut command)
+}
+
+/// The compose file's cluster, without what would have to be downloaded. Gone with all its volumes when dropped.
+struct Composed<'a> {
+    environment: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Composed<'a> {
+    fn start(environment: Vec<(&'a str, &'a str)>) -> Result<Self> {
+        let composed = Self { environment };
+        let words = ["up", "-d", "--no-build", "scheduler", "worker"];
+        composed.compose(&words)?.success()?;
+        Ok(composed)
+    }
+
+    fn compose(&self, words: &[&str]) -> Result<Finished> {
+        compose(words, &self.environment)
+    }
+
+    /// What a command in a service's container prints.
+    fn exec(&self, service: &str, words: &[&str]) -> Result<String> {
+        let words = [&["exec", "-T", service], words].concat();
+        Ok(self.compose(&words)?.success()?.stdout)
+    }
+}
+
+impl Drop for Composed<'_> {
+    fn drop(&mut self) {
+        // A clean-up that fails must not hide why the story ended.
+        let _ = self.compose(&["down", "-v", "--timeout=60"]);
+    }
 }
 
 #[test]
@@ -195,18 +229,22 @@ fn the_compose_file_is_valid_and_all_that_it_mounts_is_there() -> Result<()> {
             from.starts_with(&tree).then(|| PathBuf::from(from))
         });
         let mounted: Vec<PathBuf> = mounted.collect();
-        for needed in [
-            "deploy/prometheus/prometheus.yml",
-            "deploy/prometheus/alerts.yml",
-            "deploy/grafana/ocluster.json",
-        ] {
+        for needed in ["deploy/prometheus", "deploy/grafana/ocluster.json"] {
             ensure!(
                 mounted.contains(&project().join(needed)),
                 "{needed} is not mounted"
             );
         }
-        let missing: Vec<_> = mounted.iter().filter(|path| !path.is_file()).collect();
+        let missing: Vec<_> = mounted.iter().filter(|path| !path.exists()).collect();
         ensure!(missing.is_empty(), "not in the tree: {missing:?}");
+        // Prometheus finds its rules, and the scheduler under the name that its configuration says.
+        let prometheus = project().join("deploy/prometheus");
+        let targets = fs::read_to_string(prometheus.join("prometheus.yml"))?;
+        ensure!(
+            targets.contains("scheduler.example:9090")
+                && config.stdout.contains("- scheduler.example\n")
+        );
+        ensure!(prometheus.join("alerts.yml").is_file());
         for dockerfile in ["Dockerfile", "Dockerfile.worker"] {
             let named = format!("dockerfile: {dockerfile}\n");
             ensure!(config.stdout.contains(&named) && project().join(dockerfile).is_file());
@@ -307,6 +345,47 @@ fn containers_of_scheduler_and_worker_do_a_job_together() -> Result<()> {
         // When they are stopped, both end as they should.
         ensure!(worker.stop()? == 0, "{}", worker.log());
         ensure!(scheduler.stop()? == 0, "{}", scheduler.log());
-        Ok(())
+
+        // And the compose file makes a cluster of the same images.
+        let [scheduler, worker] = &images;
+        the_composed_cluster_does_a_job(story, &engine, scheduler, worker)
     })
+}
+
+fn the_composed_cluster_does_a_job(
+    story: &Story,
+    engine: &Engine,
+    scheduler: &str,
+    worker: &str,
+) -> Result<()> {
+    let (port, project) = (free_port()?.to_string(), unique("ocluster-story"));
+    let cluster = Composed::start(vec![
+        ("COMPOSE_PROJECT_NAME", &project),
+        ("DOCKER_HOST", engine.host()),
+        ("OCLUSTER_SCHEDULER_IMAGE", scheduler),
+        ("OCLUSTER_WORKER_IMAGE", worker),
+        ("OCLUSTER_PORT", &port),
+        // The engine is not ours to prune, however full its disk is.
+        ("OCLUSTER_PRUNE_THRESHOLD", "0"),
+    ])?;
+    // The worker has its pool's capability, and no other.
+    let admin = "capnp-secrets/admin.cap";
+    ensure!(cluster.exec("scheduler", &["ls", admin])?.trim() == admin);
+    ensure!(cluster.exec("worker", &["ls", "/run/caps"])?.trim() == "pool.cap");
+    // A client on the host gets its job done through the published port.
+    let cap = cluster.exec("scheduler", &["ocluster-admin", "add-client", admin, "bob"])?;
+    let bob = story.scratch.write("bob.cap", cap)?;
+    // This worker asks a registry for each image that a job starts from, and there is none here.
+    let label = format!("ocluster.composed={project}");
+    let job = Submission::of_text(&format!("FROM scratch\nLABEL {label}\n")).pool("linux-x86_64");
+    let done = Client::new(story, "bob", &bob).submit(&job)?;
+    let done = done.success().with_context(|| {
+        let logs = cluster.compose(&["logs", "--no-color"]);
+        logs.map_or_else(|error| error.to_string(), |logs| logs.stdout)
+    })?;
+    ensure!(done.stdout.contains("Building on worker-1\n"), "{done}");
+    for image in engine.list(&["images", "-q", "--filter", &format!("label={label}")])? {
+        engine.docker(&["rmi", "-f", &image])?.success()?;
+    }
+    Ok(())
 }

@@ -63,6 +63,29 @@ impl<'a> Swarm<'a> {
         Ok(process)
     }
 
+    /// In the registry's place, something that takes connections and says nothing.
+    fn silent_registry(&self) -> Result<Process> {
+        let mut listen = Command::new("busybox");
+        listen.args(["nc", "-ll", "-p", "5000", "-e", "sleep", "600"]);
+        let mut listen = self.engine.within_its_network(&listen)?;
+        let log = self.story.scratch.log_file("silent");
+        let process = Process::start("a silent registry", &mut listen, &log)?;
+        // The sockets of its network, of either kind: port 5000, listening.
+        let network = Path::new("/proc")
+            .join(process.pid().to_string())
+            .join("net");
+        wait_for("it to listen", SOON, || {
+            let kinds = ["tcp", "tcp6"];
+            let sockets =
+                kinds.map(|kind| fs::read_to_string(network.join(kind)).unwrap_or_default());
+            let mut lines = sockets.iter().flat_map(|sockets| sockets.lines());
+            Ok(lines
+                .any(|line| line.contains(":1388 ") && line.contains(" 0A "))
+                .then_some(()))
+        })?;
+        Ok(process)
+    }
+
     /// Makes a newer version of the worker's image, publishes it, and forgets it, so that it has to be pulled. Gives its name by
     /// digest.
     fn publish_version_2(&self) -> Result<String> {
@@ -134,12 +157,16 @@ impl<'a> Scheduler<'a> {
     }
 
     fn admin(&self, words: &[&str]) -> Result<Finished> {
+        run(&mut self.admin_command(words))
+    }
+
+    fn admin_command(&self, words: &[&str]) -> Command {
         let mut command = self.story.programs.command("ocluster-admin");
         command
             .args(words)
             .arg("-c")
             .arg(self.directory.join("admin.cap"));
-        run(&mut command)
+        command
     }
 
     fn wait_for_worker(&self) -> Result<()> {
@@ -218,6 +245,28 @@ fn a_worker_in_a_swarm_gives_its_service_the_newest_image_by_digest() -> Result<
             show.contains("(0 running)") && !show.contains("shutting down"),
             "{show}"
         );
+        ensure!(swarm.spec("builder")? == before);
+
+        // when the registry answers nothing at all, an admin who gives up does so for the worker, too;
+        let silent = swarm.silent_registry()?;
+        let log = story.scratch.log_file("update");
+        let mut admin = scheduler.admin_command(&["update", "linux", "w"]);
+        let mut waiting = Process::start("ocluster-admin update", &mut admin, &log)?;
+        wait_for("another pull to begin", SOON, || {
+            let said = swarm.engine.docker(&["service", "logs", "builder"])?;
+            let said = format!("{}{}", said.stdout, said.stderr);
+            let pulls = said.matches("Pulling the worker's next image").count();
+            Ok((pulls == 2).then_some(()))
+        })?;
+        ensure!(waiting.is_running()?);
+        waiting.interrupt()?;
+        ensure!(!waiting.wait_exit(SOON)?.success());
+        drop(silent);
+        let failed = wait_for("the worker to have given up", SOON, || {
+            let failed = scheduler.admin(&["update", "linux", "w"])?.exits_with(1)?;
+            Ok((!failed.stdout.contains("under way already")).then_some(failed))
+        })?;
+        ensure!(failed.stdout.contains("connection refused"), "{failed}");
         ensure!(swarm.spec("builder")? == before);
 
         // when there is a newer image, the service gets exactly that one, and nothing else about it changes.

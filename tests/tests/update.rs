@@ -257,6 +257,29 @@ fn a_worker_that_does_not_come_back_fails_the_update() -> Result<()> {
 }
 
 #[test]
+fn a_worker_whose_engine_is_in_no_swarm_says_so_and_goes_on_working() -> Result<()> {
+    Story::tell(&["docker"], |story| {
+        // Given a worker that was told of a service, on an engine which has none,
+        let mut cluster = Cluster::start(story)?;
+        let options = WorkerOptions::named("w")
+            .flag("--update-image=registry.invalid/worker:live")
+            .flag("--update-service=builder");
+        let mut worker = cluster.add_worker_with(options)?;
+        // when it is to be updated, it says what is wrong before anything is pulled, and stays.
+        let failed = cluster.admin(&["update", "linux", "w"])?.exits_with(1)?;
+        let expected = "Failed: cannot update the service \"builder\" of the Docker swarm: ";
+        ensure!(
+            failed.stdout.contains(expected) && failed.stdout.contains("swarm manager"),
+            "{failed}"
+        );
+        ensure!(
+            worker.process().is_running()? && !cluster.show("linux")?.contains("shutting down")
+        );
+        Ok(())
+    })
+}
+
+#[test]
 fn an_admin_who_gives_up_waiting_gives_the_worker_back() -> Result<()> {
     Story::tell(&["docker"], |story| {
         // Given an update that waits for a job,

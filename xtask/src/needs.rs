@@ -125,6 +125,20 @@ const IPTABLES: Need = Need {
     part: Some("docker"),
     present: || engine_answers() || find_program("iptables").is_some(),
 };
+const COMPOSE: Need = Need {
+    what: "docker-compose",
+    purpose: "to check the compose file",
+    package: "docker-compose",
+    part: Some("docker"),
+    present: || find_program("docker-compose").is_some(),
+};
+const SYSTEMD: Need = Need {
+    what: "systemd-analyze",
+    purpose: "to check the units",
+    package: "systemd",
+    part: Some("systemd"),
+    present: || find_program("systemd-analyze").is_some(),
+};
 const OPENSSL: Need = Need {
     what: "the openssl command",
     purpose: "to play ill-behaved TLS peers",
@@ -189,6 +203,8 @@ pub(crate) fn for_tests() -> Vec<Need> {
         PYTHON_VENV,
         PROMETHEUS,
         NODE_EXPORTER,
+        COMPOSE,
+        SYSTEMD,
     ]);
     needs
 }

@@ -17,19 +17,20 @@ use crate::needs;
 use crate::surroundings::Surroundings;
 
 /// The real parts that can be left out.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "docker",
     "dockerd",
     "netns",
     "prometheus",
     "pycapnp",
     "registry",
+    "systemd",
 ];
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, prometheus, pycapnp, or
-    /// registry. Said loudly.
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, prometheus, pycapnp,
+    /// registry, or systemd. Said loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
     /// Passed to `cargo test`: a filter, or `-- --nocapture`.

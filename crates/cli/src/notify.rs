@@ -55,24 +55,26 @@ impl Service {
                     None
                 }
             });
-        let Some(manager) = manager else {
-            return Self(Rc::new(Inner {
-                manager: None,
-                status: RefCell::default(),
-                tasks: Vec::new(),
-            }));
-        };
-        let mut tasks = vec![tell_of_stopping(manager.clone(), shutdown.clone())];
         let asked = watchdog(
             env::var_os("WATCHDOG_USEC"),
             env::var_os("WATCHDOG_PID"),
             std::process::id(),
         );
-        if let Some(limit) = asked {
-            tasks.push(ping(manager.clone(), limit));
+        Self::with(manager, asked, shutdown)
+    }
+
+    fn with(
+        manager: Option<Rc<Manager>>,
+        watchdog: Option<Duration>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let mut tasks = Vec::new();
+        if let Some(manager) = &manager {
+            tasks.push(tell_of_stopping(manager.clone(), shutdown.clone()));
+            tasks.extend(watchdog.map(|limit| ping(manager.clone(), limit)));
         }
         Self(Rc::new(Inner {
-            manager: Some(manager),
+            manager,
             status: RefCell::default(),
             tasks,
         }))
@@ -213,6 +215,75 @@ mod tests {
         let manager = Manager::connect(OsStr::new(&format!("@{name}"))).unwrap();
         manager.send("READY=1");
         assert_eq!(received(&nowhere), "READY=1");
+    }
+
+    /// A manager's socket, and the way there.
+    fn manager(dir: &tempfile::TempDir) -> (UnixDatagram, Rc<Manager>) {
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        (socket, Rc::new(Manager::connect(path.as_os_str()).unwrap()))
+    }
+
+    /// What has arrived since the last look.
+    fn arrived(socket: &UnixDatagram) -> Vec<String> {
+        let mut buffer = [0; 1024];
+        let next = || {
+            let length = socket.recv(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// Waits until this arrives.
+    async fn arrives(socket: &UnixDatagram, state: &str) {
+        let waiting = async {
+            while !arrived(socket).iter().any(|its| its == state) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, waiting).await.expect(state);
+    }
+
+    #[tokio::test]
+    async fn a_stuck_thread_gives_no_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, manager) = manager(&dir);
+        let story = async {
+            let limit = Some(Duration::from_millis(20));
+            let shutdown = CancellationToken::new();
+            let service = Service::with(Some(manager), limit, &shutdown);
+            arrives(&socket, "WATCHDOG=1").await;
+            arrives(&socket, "WATCHDOG=1").await;
+            arrived(&socket);
+            // Other threads have all the time that they could need.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(arrived(&socket), Vec::<String>::new());
+            arrives(&socket, "WATCHDOG=1").await;
+            shutdown.cancel();
+            arrives(&socket, "STOPPING=1").await;
+            drop(service);
+        };
+        tokio::task::LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn a_status_is_one_line_and_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, manager) = manager(&dir);
+        let story = async {
+            let service = Service::with(Some(manager), None, &CancellationToken::new());
+            service.status("lost\nREADY=1");
+            service.status("lost\nREADY=1");
+            assert_eq!(arrived(&socket), ["STATUS=lost READY=1"]);
+            service.status(&"é".repeat(1000));
+            let [long] = &arrived(&socket)[..] else {
+                panic!("not one message")
+            };
+            assert_eq!(long.len(), "STATUS=".len() + MAX_STATUS);
+        };
+        tokio::task::LocalSet::new().run_until(story).await;
     }
 
     #[test]

@@ -147,6 +147,9 @@ mod tests {
 
     use super::*;
 
+    /// A file that one test writes while another starts a process is open in that process for a moment, and cannot be run then.
+    static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     /// A shell script in place of the program.
     fn script(dir: &tempfile::TempDir, words: &str) -> ProgramFile {
         let path = dir.path().join("ocluster-worker");
@@ -161,6 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_tells_its_version_will_do() {
+        let _guard = ONE_AT_A_TIME.lock().await;
         let dir = tempfile::tempdir().unwrap();
         let asked = "test \"$*\" = --version && echo ocluster-worker 2.0";
         script(&dir, asked).check().await.unwrap();
@@ -168,6 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_cannot_be_run_is_told_with_its_words() {
+        let _guard = ONE_AT_A_TIME.lock().await;
         let dir = tempfile::tempdir().unwrap();
         let broken = script(&dir, "echo libgit2.so.9: no such file >&2; exit 127");
         let said = complaint(&broken).await;
@@ -194,6 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_hangs_is_given_up_and_killed() {
+        let _guard = ONE_AT_A_TIME.lock().await;
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let mut program = script(
@@ -218,6 +224,7 @@ mod tests {
 
     #[test]
     fn the_name_is_looked_up_as_a_shell_does() {
+        let _guard = ONE_AT_A_TIME.blocking_lock();
         let dir = tempfile::tempdir().unwrap();
         let program = script(&dir, "").path.unwrap();
         let path = std::env::join_paths([Path::new("/nonexistent"), dir.path()]).unwrap();
