@@ -17,8 +17,9 @@ use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host};
 use crate::executor::Executors;
+use crate::git_child::GIT_CHILD;
 use crate::metrics::Metrics;
-use crate::runner::{GIT_CHILD, Runner};
+use crate::runner::Runner;
 use crate::session;
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
@@ -54,6 +55,25 @@ pub struct Config {
     pub metrics: Metrics,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+}
+
+impl Config {
+    /// A worker of one slot which offers nothing yet, limits nothing and counts for itself. Everything can be changed.
+    #[must_use]
+    pub fn new(cap: SturdyRef, name: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            cap,
+            name: name.into(),
+            capacity: 1,
+            state_dir: state_dir.into(),
+            executors: Executors::default(),
+            disk_limit: None,
+            prune_retry: PRUNE_RETRY,
+            max_log_bytes: 0,
+            metrics: Metrics::default(),
+            git_child: None,
+        }
+    }
 }
 
 /// What outlives a connection.
