@@ -1,9 +1,8 @@
 //! Submitting jobs to a cluster, following their logs and learning their results.
 //!
 //! ```no_run
-//! # async fn example(spec: ocluster_api::JobSpec) -> Result<(), Box<dyn std::error::Error>> {
-//! use ocluster_client::Client;
-//! use ocluster_vat::{DialOptions, Stats, SturdyRef, Vat};
+//! # async fn example(spec: ocluster_client::JobSpec) -> Result<(), Box<dyn std::error::Error>> {
+//! use ocluster_client::{Client, DialOptions, Stats, SturdyRef, Vat};
 //!
 //! let cap = SturdyRef::load("submission.cap".as_ref())?;
 //! let client = Client::connect(&Vat::client_only(Stats::new()), &cap, &DialOptions::default()).await?;
@@ -14,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! Capabilities stay on the thread that made them: everything here runs in a [`tokio::task::LocalSet`]. The library never prints
+//! `client/examples/submit.rs` is a complete program. Capabilities stay on the thread that made them: everything here runs in a [`tokio::task::LocalSet`]. The library never prints
 //! and never reads configuration; what the `ocluster-client` program adds is in [`cli`].
 
 #![cfg_attr(
@@ -33,4 +32,8 @@ mod job;
 
 pub use client::Client;
 pub use job::{FollowError, Job};
-pub use ocluster_vat::RpcError;
+pub use ocluster_api::{
+    Action, CustomJob, DockerBuild, Dockerfile, GitSource, ImageTarget, JobSpec, JobSpecError,
+    Push, RegistryLogin, Secret, SecretBytes,
+};
+pub use ocluster_vat::{ConnectError, DialOptions, RpcError, Stats, SturdyRef, Vat};

@@ -67,6 +67,21 @@ impl Programs {
         &self.directory
     }
 
+    /// A command that runs one of the examples that were built along with them.
+    ///
+    /// # Errors
+    ///
+    /// When it has not been built.
+    pub fn example(&self, name: &str) -> Result<Command> {
+        let path = self.directory.join("examples").join(name);
+        if !path.is_file() {
+            bail!(
+                "the example {name} is not built: run `cargo build --workspace --examples` first, or `cargo xtask test`"
+            );
+        }
+        Ok(Command::new(path))
+    }
+
     /// A command that runs one of them, with nothing in its environment that would change its output.
     #[must_use]
     pub fn command(&self, name: &str) -> Command {

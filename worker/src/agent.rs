@@ -17,9 +17,10 @@ use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host, PruneScope};
 use crate::executor::Executors;
-use crate::health::{self, Watched};
+use crate::git_child::GIT_CHILD;
+use crate::health::{self, HEALTH_CHECK_PERIOD, Watched};
 use crate::metrics::{Collector, Metrics, Sources};
-use crate::runner::{GIT_CHILD, Runner};
+use crate::runner::Runner;
 use crate::self_update::{SelfUpdate, Update};
 use crate::session;
 use crate::slots::Slots;
@@ -70,6 +71,30 @@ pub struct Config {
     pub self_update: SelfUpdate,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+}
+
+impl Config {
+    /// A worker of one slot which offers nothing yet, limits nothing and counts for itself. Everything can be changed.
+    #[must_use]
+    pub fn new(cap: SturdyRef, name: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            cap,
+            name: name.into(),
+            capacity: 1,
+            state_dir: state_dir.into(),
+            executors: Executors::default(),
+            disk_limit: None,
+            prune_scope: PruneScope::default(),
+            prune_retry: PRUNE_RETRY,
+            health_check: Some(HEALTH_CHECK_PERIOD),
+            weights: Weights::default(),
+            max_log_bytes: 0,
+            metrics: Metrics::default(),
+            metric_sources: Sources::default(),
+            self_update: SelfUpdate::default(),
+            git_child: None,
+        }
+    }
 }
 
 /// Why a worker ended.

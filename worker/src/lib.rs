@@ -1,5 +1,10 @@
 //! The worker agent: joins a pool, takes jobs, runs them and streams their logs.
 //!
+//! Use it to write a worker for a kind of job of your own: implement [`Executor`], put it into [`Executors::custom`] under the name of
+//! the kind, and [`run`] with a [`Config`]. `worker/examples/custom_worker.rs` is a complete one. Connections, the queue, logs, slots,
+//! cancellation and what a job leaves behind are taken care of. The library never reads command lines or the environment, except in
+//! [`args`], which is the program's own.
+//!
 //! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `service` is
 //! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and `runner` what happens to it here:
 //! build context, [`executor`], last log line. `slots` counts what runs, [`weights`] says what counts for more, `state_dir` owns the
@@ -27,6 +32,7 @@ pub mod metrics;
 pub mod self_update;
 pub mod weights;
 
+mod git_child;
 mod health;
 mod job;
 mod runner;
@@ -39,6 +45,9 @@ mod status;
 mod trouble;
 
 pub use agent::{Config, Ended, PRUNE_RETRY, run};
+pub use executor::{Cause, Execution, Executor, Executors, Failure, JobContext, JobLog, Outcome};
+pub use git_child::as_git_child;
 pub use health::HEALTH_CHECK_PERIOD;
 pub use metrics::Metrics;
-pub use runner::GIT_CHILD;
+pub use ocluster_api::{Action, CustomJob, JobSpec, Secret};
+pub use ocluster_vat::SturdyRef;

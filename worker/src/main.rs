@@ -11,11 +11,8 @@ use ocluster_worker::args::Args;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == ocluster_worker::GIT_CHILD)
-    {
-        return ocluster_git_context::child::main();
+    if let Some(code) = ocluster_worker::as_git_child() {
+        return code;
     }
     let args: Args = match args::parse() {
         Ok(args) => args,

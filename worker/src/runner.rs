@@ -22,9 +22,6 @@ use tracing::{info, warn};
 use crate::executor::{Cause, Executor, Executors, Failure, JobContext, JobLog, Outcome};
 use crate::job::JobResult;
 
-/// The hidden first argument with which the program runs as the child that reads git repositories.
-pub const GIT_CHILD: &str = "git-context-child";
-
 /// Chunks of output that wait for the disk before their writer waits.
 const LOG_BACKLOG: usize = 16;
 

@@ -124,6 +124,17 @@ pub enum JobSpecError {
 }
 
 impl JobSpec {
+    /// A job with this action and nothing else: no hint, an empty context, no secrets.
+    #[must_use]
+    pub fn new(action: Action) -> Self {
+        Self {
+            action,
+            cache_hint: String::new(),
+            source: None,
+            secrets: Vec::new(),
+        }
+    }
+
     /// Reads and checks a description from its wire form.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
     )
 )]
 
+mod custom_text;
 mod descriptor;
 mod image;
 mod job;
@@ -26,6 +27,7 @@ mod strip;
 mod test_job;
 pub mod wire;
 
+pub use custom_text::PayloadTextError;
 pub use descriptor::{Descriptor, DescriptorError};
 pub use image::{ImageTarget, ImageTargetError, is_repository, registry_of};
 pub use job::{

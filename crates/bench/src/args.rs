@@ -1,16 +1,19 @@
 //! The command line of `ocluster-bench`, and the printing of what was measured.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duration};
+use ocluster_vat::SturdyRef;
 use serde::Serialize;
 
 use crate::git::{Git, GitArgs};
 use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
 use crate::overhead::{Overhead, OverheadArgs};
+use crate::stress::{self, Plan, Stress};
 
 /// Measure an OCluster scheduler through its public protocol.
 #[derive(Debug, Parser)]
@@ -70,14 +73,77 @@ enum Command {
     /// Time of Docker builds through the cluster, compared with the same builds through the engine's API. CAP is a client's. Needs
     /// git and the worker's engine.
     Overhead(OverheadArgs),
+    /// OCluster's stress shape: workers with 352 slots, one client that submits all its jobs at once, another with urgent jobs.
+    /// CAP is the first client's. The pool will know the workers' names afterwards, so use a scheduler made for the purpose.
+    Stress {
+        #[command(flatten)]
+        cap: CapArgs,
+
+        /// Capability of the client with urgent jobs. Give it a high rate first.
+        #[arg(long, value_name = "FILE")]
+        urgent: PathBuf,
+
+        /// Capability of the pool's registration, for the workers.
+        #[arg(long, value_name = "FILE")]
+        workers: PathBuf,
+
+        /// The pool to submit to.
+        #[arg(long, value_name = "ID")]
+        pool: String,
+
+        /// Process id of the scheduler, whose memory and processor time are read from /proc.
+        #[arg(long)]
+        pid: u32,
+
+        /// Number of jobs to submit at once.
+        #[arg(long, value_name = "N", default_value_t = 21_000)]
+        jobs: u32,
+
+        /// How long a job takes where its cache hint is not known; elsewhere it takes a sixtieth of that.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]
+        build_time: Duration,
+
+        /// Ask for the log and the result of every job while it is queued.
+        #[arg(long)]
+        ask_ahead: bool,
+
+        /// Fail if accepting all jobs takes this long or longer.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        accept_threshold: Option<Duration>,
+
+        /// Fail if an urgent job waits this long or longer for a worker.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        urgent_threshold: Option<Duration>,
+
+        /// Fail if a queued job costs this many KiB or more.
+        #[arg(long, value_name = "KIB")]
+        memory_threshold: Option<f64>,
+    },
+}
+
+/// What the figures of [`Command::Stress`] must stay below, in their units.
+#[derive(Clone, Copy, Serialize)]
+struct StressThresholds {
+    accept_seconds: Option<f64>,
+    urgent_max_ms: Option<f64>,
+    kib_per_queued_job: Option<f64>,
+}
+
+impl StressThresholds {
+    fn are_kept(&self, stress: &Stress) -> bool {
+        let below = |figure: f64, most: Option<f64>| most.is_none_or(|most| figure < most);
+        below(stress.accept_seconds, self.accept_seconds)
+            && below(stress.urgent_max_ms, self.urgent_max_ms)
+            && below(stress.kib_per_queued_job, self.kib_per_queued_job)
+    }
 }
 
 /// A figure and whether it is good enough.
 #[derive(Serialize)]
-struct Report<T> {
+struct Report<T, L = Option<f64>> {
     #[serde(flatten)]
     figures: T,
-    threshold: Option<f64>,
+    threshold: L,
     passed: bool,
 }
 
@@ -161,14 +227,54 @@ impl Args {
                     describe_overhead,
                 )
             }
+            Command::Stress {
+                cap,
+                urgent,
+                workers,
+                pool,
+                pid,
+                jobs,
+                build_time,
+                ask_ahead,
+                accept_threshold,
+                urgent_threshold,
+                memory_threshold,
+            } => {
+                let figures = stress::measure(&Plan {
+                    workers: SturdyRef::load(&workers)?,
+                    health: cap.load()?,
+                    urgent: SturdyRef::load(&urgent)?,
+                    pool,
+                    pid,
+                    jobs,
+                    build_time,
+                    ask_ahead,
+                })
+                .await?;
+                let threshold = StressThresholds {
+                    accept_seconds: accept_threshold.map(|most| most.as_secs_f64()),
+                    urgent_max_ms: urgent_threshold.map(|most| most.as_secs_f64() * 1000.0),
+                    kib_per_queued_job: memory_threshold,
+                };
+                let passed = threshold.are_kept(&figures);
+                print(
+                    self.output,
+                    Report {
+                        figures,
+                        threshold,
+                        passed,
+                    },
+                    describe_stress,
+                )
+            }
         }
     }
 }
 
-fn print<T: Serialize>(
+fn print<T: Serialize, L: Serialize + Copy>(
     mode: OutputMode,
-    report: Report<T>,
-    describe: impl FnOnce(&T, Option<f64>) -> String,
+    report: Report<T, L>,
+    describe: impl FnOnce(&T, L) -> String,
 ) -> anyhow::Result<ExitCode> {
     let passed = report.passed;
     match mode {
@@ -235,6 +341,31 @@ fn describe_overhead(overhead: &Overhead, threshold: Option<f64>) -> String {
         ));
     }
     lines.join("\n")
+}
+
+fn describe_stress(stress: &Stress, threshold: StressThresholds) -> String {
+    format!(
+        "{} jobs at once for {} slots: all accepted in {:.2} s{}; {:.2} KiB of scheduler memory for each of {} queued{} ({} KiB before, {} \
+         KiB with them)\n{} urgent jobs meanwhile waited: median {:.1} ms, p99 {:.1} ms, longest {:.1} ms{}\nall done in {:.1} s: {:.0} \
+         jobs/s, {:.3} ms of scheduler processor time each",
+        stress.jobs,
+        stress.slots,
+        stress.accept_seconds,
+        below(threshold.accept_seconds, "s"),
+        stress.kib_per_queued_job,
+        stress.queued,
+        below(threshold.kib_per_queued_job, "KiB"),
+        stress.rss_before_kib,
+        stress.rss_queued_kib,
+        stress.urgent_jobs,
+        stress.urgent_median_ms,
+        stress.urgent_p99_ms,
+        stress.urgent_max_ms,
+        below(threshold.urgent_max_ms, "ms"),
+        stress.total_seconds,
+        stress.jobs_per_second,
+        stress.scheduler_ms_per_job,
+    )
 }
 
 fn below(threshold: Option<f64>, unit: &str) -> String {

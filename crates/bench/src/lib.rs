@@ -1,10 +1,10 @@
 //! Measures an OCluster scheduler through its public protocol, given nothing but `.cap` files; so ours and upstream's are measured
 //! alike.
 //!
-//! [`idle`] says what a connected worker costs when nothing happens, [`latency`] how long a job takes that does nothing, [`overhead`]
-//! what a Docker build costs more through the cluster than without, [`mod@git`] what a build context from git costs more than git itself.
-//! What else is to be measured gets a file of its own here. Nothing here knows a scheduler from the inside, and no program is started
-//! but git and the worker's git child.
+//! [`idle`] says what a connected worker costs when nothing happens, [`latency`] how long a job takes that does nothing, [`stress`]
+//! what happens when a day's work is submitted at once, [`overhead`] what a Docker build costs more through the cluster than without,
+//! [`mod@git`] what a build context from git costs more than git itself. What else is to be measured gets a file of its own here.
+//! Nothing here knows a scheduler from the inside, and no program is started but git and the worker's git child.
 
 #![cfg_attr(
     test,
@@ -24,3 +24,4 @@ pub mod memory;
 pub mod overhead;
 pub mod pairs;
 pub mod served;
+pub mod stress;

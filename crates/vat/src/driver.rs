@@ -51,8 +51,8 @@ pub(crate) struct Driver<S> {
     rpc_wake: Arc<RpcWake>,
     rpc_waker: Waker,
     frames: FrameReader,
-    /// Bytes which wait because the message they begin is too large for a stranger, whose sturdy
-    /// ref is being looked at.
+    /// Bytes of a stranger which wait until its sturdy ref has been looked at: because the message
+    /// they begin is too large for a stranger, or because many messages came before them.
     held_back: Vec<u8>,
     /// The rest of a batch which the socket did not take at once.
     unsent: Vec<u8>,
@@ -166,6 +166,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Cuts bytes into messages and passes them on.
     fn feed(&mut self, mut bytes: &[u8]) {
         while !self.link.is_ending() {
+            if self.link.is_stranger() && self.link.inbox_len() >= INBOX {
+                // Its sturdy ref is among what waits, and what follows may well be measured by it.
+                self.held_back = bytes.to_vec();
+                return;
+            }
             match self.frames.next(&mut bytes, self.link.max_message_bytes()) {
                 Ok(Some(frame)) => incoming::receive(&self.link, frame),
                 Ok(None) => return,

@@ -35,7 +35,7 @@ impl capnp_rpc::Connection<()> for Wire {
 
     fn new_outgoing_message(&mut self, first_segment_words: u32) -> Box<dyn OutgoingMessage> {
         const LEAST_WORDS: u32 = 16;
-        const MOST_WORDS: u32 = 128;
+        const MOST_WORDS: u32 = 32;
         let size = first_segment_words.clamp(LEAST_WORDS, MOST_WORDS);
         Box::new(Draft {
             link: self.0.clone(),

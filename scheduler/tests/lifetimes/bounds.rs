@@ -32,6 +32,24 @@ fn jobs_that_do_not_fit_into_memory_are_refused_until_there_is_room() {
     });
 }
 
+/// All of it is on its way before the scheduler has looked at the client's sturdy ref.
+#[test]
+fn a_client_may_submit_hundreds_of_jobs_in_its_first_breath() {
+    story(async {
+        let site = Site::with_tls();
+        let scheduler = site.start().await;
+        let client = scheduler.client().await;
+        let jobs: Vec<_> = (0..500).map(|_| client.submit("example")).collect();
+        let waiting: Vec<_> = jobs.iter().map(|job| result(&job.job)).collect();
+        for job in &jobs {
+            cancel_ticket(&job.ticket).await.unwrap();
+        }
+        for result in waiting {
+            assert_eq!(result.await, Err("Failed: Ticket cancelled".to_owned()));
+        }
+    });
+}
+
 #[test]
 fn a_cache_hint_of_megabytes_is_refused_by_name() {
     story(async {

@@ -9,19 +9,23 @@ use std::path::Path;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use ocluster_api::JobSpec;
+use ocluster_api::{Action, CustomJob, JobSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// A job under way: what [`Executor::execute`] returns. `Box::pin(async move { .. })` makes one.
+pub type Execution<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
 /// Runs jobs of one kind.
+///
+/// Several jobs may run at once, as many as the worker has slots. The log's first and last lines are the agent's: "Building on ...",
+/// and "Job succeeded", "Job cancelled" or the sentence of the [`Failure`].
 pub trait Executor: Send + Sync + 'static {
-    /// Runs one job to its end.
+    /// Runs one job to its end. When [`JobContext::cancel`] fires it must stop what it started and return soon; whatever it then says,
+    /// the job counts as cancelled. A panic fails this job and nothing else.
     ///
     /// Dropping the future is allowed and must not leave anything running; the agent does so only when the process ends.
-    fn execute<'a>(
-        &'a self,
-        job: JobContext<'a>,
-    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+    fn execute<'a>(&'a self, job: JobContext<'a>) -> Execution<'a>;
 
     /// Whether this job needs its build context and scratch directory. If not, no commit is fetched, nothing waits for the disk, and
     /// [`JobContext::context`] and [`JobContext::scratch`] name directories that are not there.
@@ -120,6 +124,29 @@ pub enum Cause {
     Setup,
     /// The engine that runs the job is away, or went away.
     Engine,
+}
+
+impl JobContext<'_> {
+    /// The job, if it is a custom one, as all jobs are that an executor in [`super::Executors::custom`] gets.
+    #[must_use]
+    pub fn custom_job(&self) -> Option<&CustomJob> {
+        match &self.spec.action {
+            Action::Custom(job) => Some(job),
+            _ => None,
+        }
+    }
+
+    /// The payload of a custom job whose payload is a text.
+    ///
+    /// # Errors
+    /// A failure that blames the job, with a sentence for the client.
+    pub fn payload_text(&self) -> Result<String, Failure> {
+        let job = self
+            .custom_job()
+            .ok_or_else(|| Failure::request("This worker runs only custom jobs"))?;
+        job.payload_text()
+            .map_err(|error| Failure::request(error.to_string()))
+    }
 }
 
 impl Failure {

@@ -35,6 +35,13 @@ impl std::fmt::Debug for Executors {
 }
 
 impl Executors {
+    /// These, and an executor for custom jobs of the kind `kind`. It replaces any other for that kind.
+    #[must_use]
+    pub fn offering(mut self, kind: impl Into<String>, executor: impl Executor) -> Self {
+        self.custom.insert(kind.into(), Arc::new(executor));
+        self
+    }
+
     fn choose(&self, action: &Action) -> Result<&dyn Executor, Failure> {
         match action {
             Action::Docker(_) => match &self.docker {
@@ -165,8 +172,9 @@ mod tests {
                 ..Default::default()
             }))),
             test_kind: true,
-            custom: BTreeMap::from([("nix".to_owned(), Arc::new(Nix) as Arc<dyn Executor>)]),
-        };
+            custom: BTreeMap::new(),
+        }
+        .offering("nix", Nix);
         assert_eq!(
             outcome(&executors, docker_build()).await,
             Failure::request("\"x\" does not exist (in x)").into()

@@ -5,7 +5,7 @@ mod dispatch;
 pub mod docker;
 mod test_kind;
 
-pub use contract::{Cause, Executor, Failure, JobContext, JobLog, Outcome};
+pub use contract::{Cause, Execution, Executor, Failure, JobContext, JobLog, Outcome};
 pub use dispatch::Executors;
 pub use docker::{DockerConfig, DockerExecutor, EngineAddress, Pull};
 pub use test_kind::TestExecutor;
