@@ -192,6 +192,8 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered, slot
         runner::report(id, &ran.result);
         trouble.note(&ran.result);
         outcome.send_replace(Some(ran.result));
+        // Only the next job waits for this.
+        ran.leftovers.remove().await;
         drop(slot);
         ran.log_recorded
     });
