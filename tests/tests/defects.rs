@@ -164,7 +164,7 @@ fn d15_what_is_malformed_is_answered_with_a_sentence() -> Result<()> {
             ),
             // and Dockerfiles that are none.
             (Submission::of_text(""), "Dockerfile"),
-            (Submission::of_text("\0\u{1}\u{2}"), "Dockerfile"),
+            (Submission::of_text("\0\u{1}\u{2}"), "nknown instruction"),
             (context, "git://127.0.0.1:1/x"),
         ] {
             let finished = alice.submit(&submission)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
-use attacker::{Intruder, attack, only_answers_to, refusal};
+use attacker::{Intruder, attack, eventually, only_answers_to, refusal};
 use ocluster_tests::{
     Client, Cluster, ClusterOptions, Dockerfile, Process, SOON, Story, Submission, WorkerOptions,
     run, unique, wait_for,
@@ -208,9 +208,13 @@ fn a_revoked_client_is_out_over_old_connections_and_new_ones() -> Result<()> {
                 .join("late")
                 .await?;
             let given = spy.ask();
-            cluster.wait_for_show("linux", "the worker to wait", SOON, |show| {
-                show.contains("(ready)")
-            })?;
+            eventually("the request for work", || {
+                Ok(cluster
+                    .show("linux")?
+                    .contains("(ready) [late]")
+                    .then_some(()))
+            })
+            .await?;
             ensure!(given.borrow().is_none());
             Ok(())
         })

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use capnp::any_pointer;
@@ -178,17 +179,25 @@ impl Spy {
     /// Asks for a job and waits for it.
     pub(crate) async fn next(&self) -> Result<String> {
         let given = self.ask();
-        tokio::time::timeout(SOON, async {
-            loop {
-                if let Some(job) = given.borrow_mut().take() {
-                    return job;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .context("no job came")
+        eventually("a job", || Ok(given.borrow_mut().take())).await
     }
+}
+
+/// Waits for something without keeping connections from being served.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let waiting = async {
+        loop {
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(SOON, waiting).await;
+    found.with_context(|| format!("waited in vain for {what}"))?
 }
 
 /// Stands for the worker, and for its jobs, which are done at once without a word.
