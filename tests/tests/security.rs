@@ -121,7 +121,7 @@ fn the_cap_of_one_pool_does_not_lead_into_another() -> Result<()> {
 #[test]
 fn a_client_can_neither_see_nor_touch_the_jobs_of_another() -> Result<()> {
     Story::tell(&[], |story| {
-        let cluster = Cluster::start(story)?;
+        let cluster = Cluster::start_with(story, ClusterOptions::pools(&["linux", "other"]))?;
         let (alice, mallory) = (cluster.add_client("alice")?, cluster.add_client("mallory")?);
         // Given a job of alice's that waits,
         let hers = Submission::of_text("FROM hers\n").hint("hers");
@@ -133,9 +133,12 @@ fn a_client_can_neither_see_nor_touch_the_jobs_of_another() -> Result<()> {
             // when another client tries its cap for anything but submitting,
             let intruder = Intruder::with(mallory.cap()).await?;
             only_answers_to(&intruder.own(), &["Submission", "Persistent"]).await?;
-            // and what it gets for a job of its own for anything but that job;
-            let own = intruder.submit("linux", "FROM mine\n")?;
-            own.accepted().await?;
+            // and what it gets for a job of its own for anything but that job,
+            let (ticket, job) = intruder.submit_raw("other").await?;
+            only_answers_to(&ticket, &["Ticket"]).await?;
+            let worker = Intruder::with(&cluster.secret("pool-other.cap")).await?;
+            worker.join("spy").await?.next().await?;
+            only_answers_to(&job, &["Job"]).await?;
             // and asks for things by names and secrets that it guesses,
             let mut guesses: Vec<Vec<u8>> = ["", "admin", "alice", "pool-linux", "linux", "0", "1"]
                 .map(|name| name.as_bytes().to_vec())

@@ -99,6 +99,16 @@ impl Intruder {
         Ok(self.client.submit(pool, &spec, false)?)
     }
 
+    /// Submits a job, and gives its ticket and the job itself as the scheduler hands them out.
+    pub(crate) async fn submit_raw(&self, pool: &str) -> Result<(Client, Client)> {
+        let mut request = self.own().cast_to::<submission::Client>().submit_request();
+        request.get().set_pool(pool);
+        let answer = request.send().promise.await?;
+        let ticket = answer.get()?.get_ticket()?;
+        let answer = ticket.job_request().send().promise.await?;
+        Ok((ticket.cast_to(), answer.get()?.get_job()?.cast_to()))
+    }
+
     /// Joins the pool of the cap as a worker of one slot.
     pub(crate) async fn join(&self, name: &str) -> Result<Spy> {
         let mut request = self
