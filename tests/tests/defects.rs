@@ -23,7 +23,7 @@ const UNHELPFUL: [&str; 4] = [
 /// OCluster's children inherit the connection to the scheduler: a worker that is killed stays "connected", and its name taken, until
 /// its last child ends.
 #[test]
-fn d06_a_killed_workers_children_do_not_keep_its_place() -> Result<()> {
+fn d6_a_killed_workers_children_do_not_keep_its_place() -> Result<()> {
     Story::tell(&[], |story| {
         // Given a worker whose child waits for a git server that never says anything,
         let silent = TcpListener::bind(("127.0.0.1", 0))?;
@@ -71,7 +71,7 @@ fn d06_a_killed_workers_children_do_not_keep_its_place() -> Result<()> {
 
 /// In OCluster, a removed client's queued jobs cannot be cancelled, and run for nobody in the end.
 #[test]
-fn d08_removing_a_client_cancels_what_it_has_queued() -> Result<()> {
+fn d8_removing_a_client_cancels_what_it_has_queued() -> Result<()> {
     Story::tell(&[], |story| {
         // Given jobs of two clients that wait,
         let mut cluster = Cluster::start(story)?;
@@ -281,7 +281,7 @@ fn d20_nothing_of_a_job_survives_a_killed_worker_and_its_next_start() -> Result<
 
 /// OCluster lets jobs of one hint pile up on one worker while others idle.
 #[test]
-fn d02_jobs_of_one_hint_do_not_wait_for_their_worker_while_another_idles() -> Result<()> {
+fn d2_jobs_of_one_hint_do_not_wait_for_their_worker_while_another_idles() -> Result<()> {
     Story::tell(&["docker"], |story| {
         // Given two workers with room for one job each, one of which has run a job of this hint,
         let mut cluster = Cluster::start_with(story, ClusterOptions::default())?;
@@ -363,4 +363,42 @@ fn sockets(process: u32) -> Result<Vec<String>> {
 fn mode(path: &Path) -> Result<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::metadata(path)?.permissions().mode())
+}
+
+#[test]
+fn every_test_that_the_table_of_defects_names_exists() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let book = fs::read_to_string(root.join("docs/testing.md"))?;
+    let mut rows = 0;
+    for row in book
+        .lines()
+        .filter(|line| line.starts_with("| D") && line.contains("`: `"))
+    {
+        let quoted: Vec<&str> = row
+            .rsplit('|')
+            .nth(1)
+            .unwrap_or_default()
+            .split('`')
+            .collect();
+        let [_, file, _, test, _] = quoted.as_slice() else {
+            anyhow::bail!("a row without a file and a test: {row}")
+        };
+        let code = fs::read_to_string(root.join(file)).with_context(|| row.to_owned())?;
+        ensure!(
+            code.contains(&format!("fn {test}(")),
+            "not in {file}: {test}"
+        );
+        let number = row
+            .trim_start_matches("| D")
+            .split(' ')
+            .next()
+            .unwrap_or_default();
+        ensure!(
+            test.starts_with(&format!("d{number}_")),
+            "not named after its defect: {row}"
+        );
+        rows += 1;
+    }
+    ensure!(rows > 0, "the table was not found");
+    Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! Never polite: every method of every interface is tried on whatever is within reach.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -12,7 +14,7 @@ use capnp::any_pointer;
 use capnp::capability::{Client, FromClientHook as _};
 use capnp::traits::HasTypeId as _;
 use ocluster_api::cluster_capnp::{
-    admin, job, pool_admin, progress, queue, registration, submission, ticket, worker,
+    admin, job, job_descr, pool_admin, progress, queue, registration, submission, ticket, worker,
 };
 use ocluster_api::persistent_capnp::persistent;
 use ocluster_api::{Action, DockerBuild, Dockerfile, JobSpec};
@@ -96,7 +98,12 @@ impl Intruder {
             source: None,
             secrets: Vec::new(),
         };
-        Ok(self.client.submit(pool, &spec, false)?)
+        self.submit_spec(pool, &spec)
+    }
+
+    /// Submits any job.
+    pub(crate) fn submit_spec(&self, pool: &str, spec: &JobSpec) -> Result<Job> {
+        Ok(self.client.submit(pool, spec, false)?)
     }
 
     /// Submits a job, and gives its ticket and the job itself as the scheduler hands them out.
@@ -171,6 +178,25 @@ impl Spy {
 
     /// Asks for a job, in the background. What comes is kept, printed whole.
     pub(crate) fn ask(&self) -> Rc<RefCell<Option<String>>> {
+        self.ask_and(|description| format!("{description:?}"))
+    }
+
+    /// Asks for a job and waits for it.
+    pub(crate) async fn next(&self) -> Result<String> {
+        let given = self.ask();
+        eventually("a job", || Ok(given.borrow_mut().take())).await
+    }
+
+    /// Asks for a job, waits for it, and reads it as workers do.
+    pub(crate) async fn next_spec(&self) -> Result<JobSpec> {
+        let given = self.ask_and(|description| JobSpec::read(description));
+        Ok(eventually("a job", || Ok(given.borrow_mut().take())).await??)
+    }
+
+    fn ask_and<T: 'static>(
+        &self,
+        read: impl FnOnce(job_descr::Reader<'_>) -> T + 'static,
+    ) -> Rc<RefCell<Option<T>>> {
         let mut request = self.queue.pop_request();
         request
             .get()
@@ -179,17 +205,10 @@ impl Spy {
         let keep = given.clone();
         tokio::task::spawn_local(async move {
             let answer = request.send().promise.await?;
-            let described = format!("{:?}", answer.get()?.get_descr()?);
-            *keep.borrow_mut() = Some(described);
+            *keep.borrow_mut() = Some(read(answer.get()?.get_descr()?));
             Ok::<(), capnp::Error>(())
         });
         given
-    }
-
-    /// Asks for a job and waits for it.
-    pub(crate) async fn next(&self) -> Result<String> {
-        let given = self.ask();
-        eventually("a job", || Ok(given.borrow_mut().take())).await
     }
 }
 

@@ -10,7 +10,7 @@ fn both() -> [TestEnv; 2] {
 
 /// OCluster leaves j2 to wait behind j1 on w1 while w2 idles: w1's entry on the ready list outlives its assignment.
 #[test]
-fn d01_b09_a_second_job_in_the_same_turn_goes_to_the_other_idle_worker() {
+fn d1_b09_a_second_job_in_the_same_turn_goes_to_the_other_idle_worker() {
     for mut env in both() {
         let (w1, w2) = (env.worker("w1"), env.worker("w2"));
         env.submit("u:j0", "h");
@@ -28,7 +28,7 @@ fn d01_b09_a_second_job_in_the_same_turn_goes_to_the_other_idle_worker() {
 }
 
 #[test]
-fn d02_is_kept_by_upstream_and_gone_from_balanced() {
+fn d2_is_kept_by_upstream_and_gone_from_balanced() {
     let got = both().map(|mut env| {
         let (w1, w2) = (env.worker("w1"), env.worker("w2"));
         env.submit("u:j1", "h");
@@ -42,7 +42,7 @@ fn d02_is_kept_by_upstream_and_gone_from_balanced() {
 }
 
 #[test]
-fn d08_removing_a_client_cancels_its_queued_jobs() {
+fn d8_removing_a_client_cancels_its_queued_jobs() {
     for mut env in both() {
         let w = env.worker("w");
         let pop = env.pop(w);
