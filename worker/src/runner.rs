@@ -1,8 +1,10 @@
 //! What happens to one job on this machine: its log, its directories, its build context, its executor, its last line.
 //!
-//! Runs on the pool of ordinary threads. Whatever happens, the log is complete before the result is given, and the job's directories
-//! are gone.
+//! Runs on the pool of ordinary threads. Whatever happens, the log is complete before the result is given. Nobody waits for the job's
+//! directories to be removed but the next job: that takes as long as the disk takes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -31,6 +33,21 @@ pub(crate) struct Ran {
     pub(crate) result: JobResult,
     /// Ready when the spooled log is on disk and nothing here uses it any more.
     pub(crate) log_recorded: Recorded,
+    /// The job's directories, to be removed when the result has been given.
+    pub(crate) leftovers: Leftovers,
+}
+
+/// What a job leaves on this machine's disk. Dropping it removes it, too, but makes its thread wait for the disk.
+#[derive(Default)]
+pub(crate) struct Leftovers(Option<JobDir>);
+
+impl Leftovers {
+    /// Removes it.
+    pub(crate) async fn remove(self) {
+        if let Some(dir) = self.0 {
+            dir.remove().await;
+        }
+    }
 }
 
 /// The wait for a log to be on disk.
@@ -55,7 +72,8 @@ impl Runner {
     ) -> Ran {
         let (log, chunks) = JobLog::new(LOG_BACKLOG);
         let spooling = tokio::spawn(spool_log(chunks, spool));
-        let run = AssertUnwindSafe(self.run_logged(spec, &log, &cancel));
+        let mut leftovers = Leftovers::default();
+        let run = AssertUnwindSafe(self.run_logged(spec, &log, &cancel, &mut leftovers));
         let result = match run.catch_unwind().await {
             Ok(outcome) => JobResult::Outcome(outcome),
             Err(panic) => {
@@ -73,6 +91,7 @@ impl Runner {
         Ran {
             result,
             log_recorded,
+            leftovers,
         }
     }
 
@@ -81,10 +100,11 @@ impl Runner {
         spec: Result<JobSpec, String>,
         log: &JobLog,
         cancel: &CancellationToken,
+        leftovers: &mut Leftovers,
     ) -> Outcome {
         log.line(format!("Building on {}", self.worker)).await;
         let outcome = match spec {
-            Ok(spec) => self.run_spec(&spec, log, cancel).await,
+            Ok(spec) => self.run_spec(&spec, log, cancel, leftovers).await,
             Err(mistake) => Failure::request(mistake).into(),
         };
         // Whoever was told to stop has stopped, whatever its last words were.
@@ -101,13 +121,19 @@ impl Runner {
         outcome
     }
 
-    async fn run_spec(&self, spec: &JobSpec, log: &JobLog, cancel: &CancellationToken) -> Outcome {
+    async fn run_spec(
+        &self,
+        spec: &JobSpec,
+        log: &JobLog,
+        cancel: &CancellationToken,
+        leftovers: &mut Leftovers,
+    ) -> Outcome {
         if !self.executors.wants_directories(spec) {
             let nowhere = self.tmp.join("none");
             return self.execute(spec, &nowhere, log, cancel).await;
         }
         let job_dir = match JobDir::create(&self.tmp).await {
-            Ok(dir) => dir,
+            Ok(dir) => leftovers.0.insert(dir),
             Err(error) => {
                 let message = format!("The worker cannot make a directory for this job: {error}");
                 return Failure::setup(message).into();
@@ -116,12 +142,10 @@ impl Runner {
         let filled = self
             .fill_context(spec, &context_in(job_dir.path()), log, cancel)
             .await;
-        let outcome = match filled {
+        match filled {
             Ok(()) => self.execute(spec, job_dir.path(), log, cancel).await,
             Err(outcome) => outcome,
-        };
-        job_dir.remove().await;
-        outcome
+        }
     }
 
     async fn execute(
@@ -203,14 +227,16 @@ fn scratch_in(job_dir: &Path) -> PathBuf {
 }
 
 /// A job's directories.
-struct JobDir(tempfile::TempDir);
+pub(crate) struct JobDir(tempfile::TempDir);
 
 impl JobDir {
     async fn create(tmp: &Path) -> std::io::Result<Self> {
         let tmp = tmp.to_owned();
         blocking(move || {
-            // Mode 0700, which the crate sees to.
-            let dir = tempfile::Builder::new().prefix("job-").tempdir_in(tmp)?;
+            let dir = tempfile::Builder::new()
+                .prefix("job-")
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir_in(tmp)?;
             std::fs::create_dir(context_in(dir.path()))?;
             std::fs::create_dir(scratch_in(dir.path()))?;
             Ok(Self(dir))

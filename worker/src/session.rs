@@ -222,6 +222,8 @@ fn start(agent: &Rc<Agent>, descr: job_descr::Reader<'_>, offered: Offered) {
         trouble.note(&ran.result);
         counted.ended(JobEnd::from(&ran.result));
         outcome.send_replace(Some(ran.result));
+        // Only the next job waits for this.
+        ran.leftovers.remove().await;
         drop(taken);
         ran.log_recorded
     });

@@ -8,12 +8,17 @@ use ocluster_tests::{Cluster, ClusterOptions, Programs, Story, WorkerOptions};
 
 use crate::codegen::workspace;
 use crate::needs;
+use crate::surroundings::Surroundings;
 use crate::test::{build, timed};
 
 /// Scheduler memory for an idle worker, in KiB.
 const KIB_PER_WORKER: &str = "48";
 /// The median of a no-op job, end to end.
 const NO_OP_MEDIAN: &str = "2ms";
+/// A build context from git, as a multiple of what git takes.
+const GIT_RATIO: &str = "1.25";
+/// What a Docker build may take longer through the cluster, in percent (or the program's default grace, whichever is more).
+const BUILD_OVERHEAD: &str = "5";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -33,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )?;
     let programs = release_directory()?;
     let bench = programs.join("ocluster-bench");
+    let surroundings = Surroundings::prepare()?;
     let mut missed = Vec::new();
     Story::tell_with(Programs::at(programs)?, |story| {
         let mut cluster = Cluster::start_with(story, ClusterOptions::pools(&["idle", "work"]))?;
@@ -47,6 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             WorkerOptions::named("bench")
                 .pool("work")
                 .capacity(1)
+                .docker_host(surroundings.engine().host())
                 .test_jobs(),
         )?;
         let client = cluster.add_client("bench")?;
@@ -55,6 +62,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         latency.args(["--jobs", &options.jobs.to_string()]);
         latency.arg(client.cap());
         measure("time of a no-op job", latency, &mut missed);
+
+        let mut git = Command::new(&bench);
+        git.args(["git", "--threshold", GIT_RATIO, "--worker"]);
+        git.arg(story.programs.directory().join("ocluster-worker"));
+        measure("time of a build context from git", git, &mut missed);
+
+        let mut overhead = Command::new(&bench);
+        overhead.args(["overhead", "--pool", "work", "--threshold", BUILD_OVERHEAD]);
+        overhead.args(["--image", surroundings.image().name()]);
+        overhead.arg(client.cap());
+        surroundings.export(&mut overhead);
+        measure("time of Docker builds", overhead, &mut missed);
         Ok(())
     })?;
     if !missed.is_empty() {

@@ -211,7 +211,7 @@ pub(crate) fn for_tests() -> Vec<Need> {
 
 /// What measuring needs.
 pub(crate) fn for_bench() -> Vec<Need> {
-    vec![COMPILER, PKG_CONFIG, OPENSSL_HEADERS]
+    for_demo()
 }
 
 /// What compiling the schema needs.

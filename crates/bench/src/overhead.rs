@@ -29,6 +29,9 @@ const LABEL: &str = "ocluster.bench";
 /// The line with which a worker's git phase ends.
 const CHECKED_OUT: &str = "HEAD is now at ";
 
+/// The pause after each build, for what worker and engine do after its end: whichever comes next must not pay for it.
+const BREATH: Duration = Duration::from_millis(1000);
+
 /// What to measure.
 #[derive(Clone, Debug, Args)]
 pub struct OverheadArgs {
@@ -172,11 +175,14 @@ impl OverheadArgs {
         for pair in 0..self.pairs {
             let (ours, theirs) = if pair % 2 == 0 {
                 let ours = site.through_the_cluster(subject, next()).await?;
+                tokio::time::sleep(BREATH).await;
                 (ours, site.direct(subject, next()).await?)
             } else {
                 let theirs = site.direct(subject, next()).await?;
+                tokio::time::sleep(BREATH).await;
                 (site.through_the_cluster(subject, next()).await?, theirs)
             };
+            tokio::time::sleep(BREATH).await;
             pairs.add(ours.all.saturating_sub(ours.git), theirs);
             git.add(ours.git, theirs);
         }

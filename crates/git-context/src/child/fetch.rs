@@ -177,7 +177,7 @@ impl Fetch<'_> {
             "no such",
         ];
         Trouble::Final(match (error.code(), error.class()) {
-            (ErrorCode::Timeout, _) => GitError::ServerSilent {
+            _ if is_silence(error) => GitError::ServerSilent {
                 host: self.url.host(),
                 seconds: self.silence_limit.as_secs(),
             },
@@ -201,12 +201,17 @@ impl Fetch<'_> {
     }
 }
 
+/// Whether libgit2 gave up on a server that sent nothing. Some of its transports say so in their message only.
+fn is_silence(error: &Error) -> bool {
+    error.code() == ErrorCode::Timeout
+        || (error.class() == ErrorClass::Net && error.message().ends_with("timed out"))
+}
+
 /// Whether another way to fetch from the same server cannot help.
 fn is_hopeless(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        ErrorCode::Timeout | ErrorCode::Auth | ErrorCode::Certificate
-    ) || matches!(error.class(), ErrorClass::Http | ErrorClass::Ssl)
+    is_silence(error)
+        || matches!(error.code(), ErrorCode::Auth | ErrorCode::Certificate)
+        || matches!(error.class(), ErrorClass::Http | ErrorClass::Ssl)
 }
 
 fn proxy<'a>() -> ProxyOptions<'a> {

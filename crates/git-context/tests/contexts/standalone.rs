@@ -39,7 +39,7 @@ async fn the_git_directory_works_wherever_the_context_goes() {
 }
 
 #[tokio::test]
-async fn a_host_other_than_github_is_no_obstacle_and_no_request_refs_are_configured() {
+async fn d5_a_host_other_than_github_is_no_obstacle_and_no_request_refs_are_configured() {
     let workshop = Workshop::new();
     let source = Source::new(&workshop.served(), "repo");
     let commit = source.commit_file("a", "1");
