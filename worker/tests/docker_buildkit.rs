@@ -1,4 +1,4 @@
-//! Builds with BuildKit on the machine's real engine: what they do, what their log says, and how they end.
+//! Builds with BuildKit on the machine's real engine: what they do, and what their log says.
 
 #![allow(
     missing_docs,
@@ -12,15 +12,12 @@ mod docker_support;
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use docker_support::private::PrivateEngine;
-use docker_support::{BASE, Job, PATIENCE, Running, engine, nonce};
+use docker_support::{BASE, Job, engine, nonce, with_buildkit};
 use ocluster_api::Dockerfile;
 use ocluster_worker::executor::docker::BuildLimits;
-use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, Failure, Outcome};
+use ocluster_worker::executor::{DockerConfig, DockerExecutor, Failure, Outcome};
 
 fn succeeded() -> Outcome {
     Outcome::Succeeded {
@@ -31,11 +28,6 @@ fn succeeded() -> Outcome {
 /// The failure of a build that the engine ended.
 fn failed() -> Outcome {
     Failure::build("docker-build failed with exit-code 1").into()
-}
-
-fn buildkit(mut job: Job) -> Job {
-    job.build.buildkit = true;
-    job
 }
 
 /// The lines of the step that the log calls `name`, from its name on, without its number, and times made the same.
@@ -77,7 +69,7 @@ async fn the_log_reads_as_docker_build_prints_it_plainly() {
     needs_docker!("the_log_reads_as_docker_build_prints_it_plainly");
     let (executor, docker) = engine().await;
     let steps = "RUN echo out; printf 'no line end'\nRUN echo err >&2";
-    let (outcome, log) = buildkit(Job::fresh(steps)).run(&executor).await;
+    let (outcome, log) = with_buildkit(Job::fresh(steps)).run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
     assert!(log.starts_with("#1 [internal] load "), "{log}");
     for name in [
@@ -136,7 +128,7 @@ async fn what_was_built_before_is_not_built_again() {
     let nonce = nonce();
     let run = async || {
         let job = Job::new(format!("FROM {BASE}\nCOPY nonce /nonce\nRUN echo once\n"));
-        buildkit(job.with_file("nonce", &nonce))
+        with_buildkit(job.with_file("nonce", &nonce))
             .run(&executor)
             .await
     };
@@ -154,7 +146,7 @@ async fn a_failed_step_is_named_with_its_exit_code() {
     needs_docker!("a_failed_step_is_named_with_its_exit_code");
     let (executor, _) = engine().await;
     let job = Job::fresh("RUN echo oh dear; exit 7\nRUN echo never");
-    let (outcome, log) = buildkit(job).run(&executor).await;
+    let (outcome, log) = with_buildkit(job).run(&executor).await;
     assert_eq!(outcome, failed(), "{log}");
     assert_eq!(printed_by(&log, "[3/4] RUN"), ["oh dear"]);
     let error = log.lines().find(|line| line.contains(" ERROR: ")).unwrap();
@@ -175,7 +167,7 @@ async fn mistakes_in_a_dockerfile_are_explained() {
     needs_docker!("mistakes_in_a_dockerfile_are_explained");
     let (executor, _) = engine().await;
     let explained = async |dockerfile: &str| {
-        let (outcome, log) = buildkit(Job::new(dockerfile)).run(&executor).await;
+        let (outcome, log) = with_buildkit(Job::new(dockerfile)).run(&executor).await;
         assert_eq!(outcome, failed(), "{log}");
         log.lines().last().unwrap().to_owned()
     };
@@ -207,7 +199,7 @@ async fn build_arguments_arrive_even_without_a_value() {
     let (executor, _) = engine().await;
     let arguments = ["A=x y&z=%", "PATH_LIKE", "HOME", "UNUSED=1"];
     let steps = "ARG A\nARG HOME\nARG PATH_LIKE=default\nRUN echo \"[$A] [$HOME] [$PATH_LIKE]\"";
-    let (outcome, log) = buildkit(Job::fresh(steps).with_args(arguments))
+    let (outcome, log) = with_buildkit(Job::fresh(steps).with_args(arguments))
         .run(&executor)
         .await;
     assert_eq!(outcome, succeeded(), "{log}");
@@ -234,7 +226,7 @@ async fn a_dockerfile_from_a_path_is_used_and_a_bad_path_is_refused() {
             .with_file(".dockerignore", "kept\n")
             .with_file("kept", "");
         job.build.dockerfile = Dockerfile::Path(path.to_owned());
-        buildkit(job)
+        with_buildkit(job)
     };
     let (outcome, log) = job("sub/Web.Dockerfile").run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
@@ -261,7 +253,7 @@ async fn with_both_builders(step: &str, make: impl Fn() -> Job) -> [Vec<String>;
     let (outcome, log) = make().run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
     let classic = marked(log.lines().map(str::to_owned).collect());
-    let (outcome, log) = buildkit(make()).run(&executor).await;
+    let (outcome, log) = with_buildkit(make()).run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
     [classic, marked(printed_by(&log, step))]
 }
@@ -333,7 +325,7 @@ async fn programs_keep_whose_rights_they_run_with() {
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let (outcome, log) = buildkit(job).run(&executor).await;
+    let (outcome, log) = with_buildkit(job).run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
     let expected = modes.map(|(name, mode)| format!("{mode:o} /ctx/{name}"));
     assert_eq!(printed_by(&log, "[4/4] RUN stat"), expected);
@@ -346,7 +338,7 @@ async fn a_name_that_buildkit_cannot_take_is_explained() {
     let job = Job::fresh("COPY . /ctx/");
     let name = std::ffi::OsStr::from_bytes(b"bad\xff");
     std::fs::write(job.context.path().join(name), "").unwrap();
-    let (outcome, log) = buildkit(job).run(&executor).await;
+    let (outcome, log) = with_buildkit(job).run(&executor).await;
     let Outcome::Failed(Failure { message, .. }) = outcome else {
         panic!("{outcome:?}\n{log}")
     };
@@ -387,7 +379,7 @@ async fn a_big_context_is_streamed_and_not_held_in_memory() {
     let big = std::fs::File::create(job.context.path().join("big")).unwrap();
     big.set_len(200 << 20).unwrap();
     let before = peak_memory();
-    let (outcome, log) = buildkit(job).run(&executor).await;
+    let (outcome, log) = with_buildkit(job).run(&executor).await;
     assert_eq!(outcome, succeeded(), "{log}");
     assert_eq!(printed_by(&log, "[4/4] RUN stat"), ["size 209715200"]);
     let grown = peak_memory() - before;
@@ -413,131 +405,13 @@ fn peak_memory() -> u64 {
         * 1024
 }
 
-/// Whether a process of the machine runs `sleep` for this many seconds.
-fn sleeps(seconds: u32) -> bool {
-    let command = format!("sleep\0{seconds}\0");
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .any(|process| {
-            std::fs::read(process.path().join("cmdline"))
-                .is_ok_and(|found| found.ends_with(command.as_bytes()))
-        })
-}
-
-/// A build whose step sleeps for a time that no other does, once that runs.
-async fn sleeping(executor: DockerExecutor) -> (Running, u32) {
-    let seconds = rand::random_range(1_000_000..2_000_000_000);
-    let job = Job::fresh(&format!("RUN echo step is up; sleep {seconds}"));
-    let mut running = buildkit(job).start(executor);
-    // The step's own line, not its name: that has no time before it.
-    while !running.rest_of_line(" step is ").await.starts_with("up") {}
-    let start = Instant::now();
-    while !sleeps(seconds) {
-        assert!(start.elapsed() < PATIENCE, "the step does not run");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    (running, seconds)
-}
-
-#[tokio::test]
-async fn a_cancelled_build_leaves_no_process() {
-    needs_docker!("a_cancelled_build_leaves_no_process");
-    let (executor, _) = engine().await;
-    let (running, seconds) = sleeping(executor).await;
-    running.cancel.cancel();
-    let start = Instant::now();
-    let (outcome, log) = running.end().await;
-    assert_eq!(outcome, Outcome::Cancelled, "{log}");
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "took {:?}",
-        start.elapsed()
-    );
-    assert!(!sleeps(seconds), "the step outlives its build");
-}
-
-#[tokio::test]
-async fn a_build_whose_worker_goes_away_ends_by_itself() {
-    needs_docker!("a_build_whose_worker_goes_away_ends_by_itself");
-    let (executor, _) = engine().await;
-    let (running, seconds) = sleeping(executor).await;
-    running.outcome.abort();
-    let start = Instant::now();
-    while sleeps(seconds) {
-        assert!(start.elapsed() < PATIENCE, "the step outlives its worker");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-#[tokio::test]
-async fn an_engine_killed_during_a_build_is_noticed_at_once() {
-    needs_docker!("an_engine_killed_during_a_build_is_noticed_at_once");
-    let mut engine = PrivateEngine::start().await;
-    let mut running = start_sleeping(&engine);
-    running.rest_of_line(" step is up").await;
-    let start = Instant::now();
-    engine.kill();
-    let (outcome, log) = running.end().await;
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "took {:?}",
-        start.elapsed()
-    );
-    assert_lost(&outcome, &engine.socket(), &log);
-}
-
-#[tokio::test]
-async fn an_engine_stopped_during_a_build_is_to_blame() {
-    needs_docker!("an_engine_stopped_during_a_build_is_to_blame");
-    let mut engine = PrivateEngine::start().await;
-    let mut running = start_sleeping(&engine);
-    running.rest_of_line(" step is up").await;
-    engine.terminate();
-    let (outcome, log) = running.end().await;
-    assert_lost(&outcome, &engine.socket(), &log);
-}
-
-/// A build that sleeps, on an engine without networks.
-fn start_sleeping(engine: &PrivateEngine) -> Running {
-    let limits = BuildLimits {
-        network: Some("none".parse().unwrap()),
-        ..BuildLimits::default()
-    };
-    let executor = DockerExecutor::new(DockerConfig {
-        limits,
-        ..engine.executor().config().clone()
-    });
-    let job = Job::fresh("RUN printf 'step is'; echo ' up'; sleep 1000");
-    buildkit(job).start(executor)
-}
-
-fn assert_lost(outcome: &Outcome, socket: &Path, log: &str) {
-    let Outcome::Failed(Failure {
-        cause: Cause::Engine,
-        message,
-    }) = outcome
-    else {
-        panic!("{outcome:?}\n{log}")
-    };
-    let expected = format!(
-        "lost the Docker engine at unix://{} during the build: ",
-        socket.display()
-    );
-    assert!(message.starts_with(&expected), "{message}");
-    assert!(
-        message.ends_with("; submit the job again once the engine runs"),
-        "{message}"
-    );
-}
-
 async fn with_limits(limits: BuildLimits, step: &str) -> (Outcome, String) {
     let (executor, _) = engine().await;
     let executor = DockerExecutor::new(DockerConfig {
         limits,
         ..executor.config().clone()
     });
-    buildkit(Job::fresh(&format!("RUN {step}")))
+    with_buildkit(Job::fresh(&format!("RUN {step}")))
         .run(&executor)
         .await
 }

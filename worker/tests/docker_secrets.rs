@@ -19,7 +19,7 @@ use std::time::Instant;
 use bollard::Docker;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 use docker_support::pool::{Event, Pool};
-use docker_support::{BASE, Job, PATIENCE, engine, nonce};
+use docker_support::{BASE, Job, PATIENCE, engine, nonce, with_buildkit};
 use futures::StreamExt as _;
 use ocluster_api::{Action, DockerBuild, Dockerfile, JobSpec, Secret, SecretBytes};
 use ocluster_worker::executor::{Cause, Failure, Outcome};
@@ -33,8 +33,7 @@ fn secret(id: &str, value: impl Into<Vec<u8>>) -> Secret {
 }
 
 fn with_secrets(steps: &str, secrets: impl Into<Vec<Secret>>) -> Job {
-    let mut job = Job::fresh(steps);
-    job.build.buildkit = true;
+    let mut job = with_buildkit(Job::fresh(steps));
     job.secrets = secrets.into();
     job
 }

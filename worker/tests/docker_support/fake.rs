@@ -86,6 +86,9 @@ async fn serve(
         "OK"
     } else if request.contains("/version") {
         r#"{"Version":"1","ApiVersion":"1.41"}"#
+    } else if request.contains("/session") {
+        let refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        return connection.write_all(refusal).await.ok();
     } else {
         match build {
             Build::StopReading(limit) => {

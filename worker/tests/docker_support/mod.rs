@@ -211,6 +211,12 @@ impl Job {
     }
 }
 
+/// The job, to be built with BuildKit.
+pub fn with_buildkit(mut job: Job) -> Job {
+    job.build.buildkit = true;
+    job
+}
+
 /// A job that runs.
 pub struct Running {
     pub outcome: JoinHandle<Outcome>,

@@ -54,7 +54,7 @@ impl DockerExecutor {
     /// Asks the engine whether it is there. Takes at most twice the configured answer time.
     ///
     /// # Errors
-    /// [`Cause::Engine`], with a sentence that names the engine and says what to do.
+    /// [`Cause::Engine`](crate::executor::Cause::Engine), with a sentence that names the engine and says what to do.
     pub async fn health(&self) -> Result<EngineHealth, Failure> {
         engine::health(&engine::connect(&self.config)?, &self.config.engine).await
     }

@@ -14,7 +14,7 @@ use super::connection;
 use super::file_sync::Context;
 use super::progress::Progress;
 use super::secrets::Secrets;
-use super::session::{Served, Session};
+use super::session::{Served, Session, SessionError};
 use crate::executor::docker::build_args;
 use crate::executor::docker::config::{DockerConfig, EngineAddress, Pull};
 use crate::executor::docker::engine;
@@ -69,7 +69,12 @@ impl Buildkit<'_> {
         });
         let session = Session::open(engine, limit, &id, Arc::clone(&served))
             .await
-            .map_err(|reason| engine::lost(engine, &reason))?;
+            .map_err(|error| match error {
+                SessionError::Away(reason) => engine::lost(engine, &reason),
+                SessionError::NotOffered(status) => Failure::request(format!(
+                    "this worker's Docker engine does not offer BuildKit ({status}): submit the job without --buildkit"
+                )),
+            })?;
         let build = running.insert(Running {
             engine: engine.clone(),
             limit,

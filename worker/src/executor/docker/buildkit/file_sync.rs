@@ -7,7 +7,7 @@
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
@@ -15,10 +15,11 @@ use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
-use hyper::{HeaderMap, Request, Response};
+use hyper::{Request, Response};
 use tokio::sync::mpsc;
 
 use super::grpc::{self, Body, Code, Status, Unframed};
+use super::wanted::{Wanted, wanted};
 use crate::executor::docker::ignore::{self, Rules};
 use crate::executor::docker::walk;
 
@@ -26,11 +27,6 @@ use crate::executor::docker::walk;
 const PIECE: usize = 32 * 1024;
 /// How many messages may wait for the connection.
 const PENDING: usize = 8;
-
-/// The name under which BuildKit asks for the directory with the Dockerfile.
-const DOCKERFILE: &str = "dockerfile";
-/// The name under which it asks for the build context.
-const CONTEXT: &str = "context";
 
 // Kinds of files in Go's encoding.
 const DIRECTORY: u32 = 1 << 31;
@@ -76,57 +72,6 @@ impl Context {
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.get().map(String::as_str)
     }
-}
-
-/// What a request wants to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
-    /// The Dockerfile, and the file beside it that says what is not sent.
-    Dockerfile,
-    /// The context: only what is at or below these paths, or all of it.
-    Context(Option<Vec<PathBuf>>),
-}
-
-fn wanted(headers: &HeaderMap, root: &Path) -> Result<Wanted, Status> {
-    let name = headers
-        .get("dir-name")
-        .map_or(&b""[..], |name| name.as_bytes());
-    if name == DOCKERFILE.as_bytes() {
-        Ok(Wanted::Dockerfile)
-    } else if name == CONTEXT.as_bytes() {
-        Ok(Wanted::Context(narrowed(headers, root)))
-    } else {
-        let name = String::from_utf8_lossy(name);
-        let message = format!("this build has no directory {name:?}");
-        Err(Status::new(Code::NotFound, message))
-    }
-}
-
-/// The only paths that the build uses, if the engine knows them, and they can be understood without following links or matching
-/// patterns. More than these is never wrong, only slower.
-fn narrowed(headers: &HeaderMap, root: &Path) -> Option<Vec<PathBuf>> {
-    let is_there = |name| headers.contains_key(name);
-    if is_there("include-patterns") || is_there("followpaths-encoded") {
-        return None;
-    }
-    let mut paths = Vec::new();
-    for path in headers.get_all("followpaths") {
-        let path = Path::new(path.to_str().ok()?.trim_start_matches('/'));
-        let is_plain = |part: Component<'_>| match part {
-            Component::Normal(name) => name
-                .to_str()
-                .is_some_and(|name| !name.contains(['*', '?', '[', '\\'])),
-            _ => false,
-        };
-        let goes_through_link = path.ancestors().any(|part| {
-            std::fs::symlink_metadata(root.join(part)).is_ok_and(|found| found.is_symlink())
-        });
-        if path.as_os_str().is_empty() || !path.components().all(is_plain) || goes_through_link {
-            return None;
-        }
-        paths.push(path.to_owned());
-    }
-    (!paths.is_empty()).then_some(paths)
 }
 
 /// Serves one exchange.
@@ -420,48 +365,7 @@ fn permissions(mode: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
-    use tempfile::TempDir;
-
     use super::*;
-
-    fn context(paths: &[&str]) -> Wanted {
-        let root = TempDir::new().unwrap();
-        std::fs::create_dir_all(root.path().join("src/a")).unwrap();
-        symlink("src", root.path().join("link")).unwrap();
-        let mut headers = HeaderMap::new();
-        headers.insert("dir-name", CONTEXT.parse().unwrap());
-        for path in paths {
-            headers.append("followpaths", path.parse().unwrap());
-        }
-        wanted(&headers, root.path()).unwrap()
-    }
-
-    #[test]
-    fn only_what_the_build_uses_is_sent_where_that_is_plain() {
-        let only = Some(vec!["src/a".into(), "missing".into()]);
-        assert_eq!(context(&["/src/a", "missing"]), Wanted::Context(only));
-        let all: [&[&str]; 6] = [
-            &[],
-            &["src", "*.rs"],
-            &["link/a"],
-            &["link"],
-            &["."],
-            &["../x"],
-        ];
-        for paths in all {
-            assert_eq!(context(paths), Wanted::Context(None), "{paths:?}");
-        }
-    }
-
-    #[test]
-    fn a_directory_that_nobody_has_is_refused() {
-        let mut headers = HeaderMap::new();
-        headers.insert("dir-name", "secrets".parse().unwrap());
-        let status = wanted(&headers, Path::new("/")).unwrap_err();
-        assert_eq!(status.message, "this build has no directory \"secrets\"");
-    }
 
     #[test]
     fn modes_are_written_as_go_does() {

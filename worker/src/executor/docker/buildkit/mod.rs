@@ -13,6 +13,7 @@ mod grpc;
 mod progress;
 mod secrets;
 mod session;
+mod wanted;
 
 pub(super) use builder::{Buildkit, Running};
 pub(super) use secrets::Secrets;

@@ -37,6 +37,15 @@ pub(super) struct Served {
     pub(super) secrets: Secrets,
 }
 
+/// Why a session is not opened.
+#[derive(Debug)]
+pub(super) enum SessionError {
+    /// The engine has no BuildKit, or one that it does not share.
+    NotOffered(StatusCode),
+    /// The engine does not answer, or breaks off: a sentence fragment.
+    Away(String),
+}
+
 /// An open session. Dropping it hangs up.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -48,13 +57,13 @@ impl Session {
     /// Opens a session under the name `id`.
     ///
     /// # Errors
-    /// A sentence fragment that says why the engine does not open it.
+    /// If the engine does not open it.
     pub(super) async fn open(
         address: &EngineAddress,
         limit: Duration,
         id: &str,
         served: Arc<Served>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, SessionError> {
         let mut request = connection::post("/session")
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "h2c")
@@ -67,23 +76,23 @@ impl Session {
         }
         let request = request
             .body(Empty::new())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| SessionError::Away(error.to_string()))?;
         let opening = async {
-            let answered = connection::send(address, limit, request).await?;
+            let answered = connection::send(address, limit, request)
+                .await
+                .map_err(SessionError::Away)?;
             let status = answered.response.status();
             if status != StatusCode::SWITCHING_PROTOCOLS {
-                return Err(format!(
-                    "it does not open a session for BuildKit (HTTP status {status})"
-                ));
+                return Err(SessionError::NotOffered(status));
             }
             let upgraded = hyper::upgrade::on(answered.response)
                 .await
-                .map_err(|error| engine::innermost(&error))?;
+                .map_err(|error| SessionError::Away(engine::innermost(&error)))?;
             Ok((upgraded, answered.driver))
         };
         let (upgraded, driver) = tokio::time::timeout(limit, opening)
             .await
-            .map_err(|_| "it does not answer in time".to_owned())??;
+            .map_err(|_| SessionError::Away("it does not answer in time".to_owned()))??;
         let serving = tokio::spawn(async move {
             let service = service_fn(move |request| serve(request, Arc::clone(&served)));
             // How it ends does not matter: without its session, the build fails, and says so.
