@@ -52,7 +52,7 @@ impl DockerExecutor {
     /// Asks the engine whether it is there. Takes at most twice the configured answer time.
     ///
     /// # Errors
-    /// [`Cause::Engine`], with a sentence that names the engine and says what to do.
+    /// [`Cause::Engine`](crate::executor::Cause::Engine), with a sentence that names the engine and says what to do.
     pub async fn health(&self) -> Result<EngineHealth, Failure> {
         engine::health(&engine::connect(&self.config)?, &self.config.engine).await
     }
@@ -61,7 +61,11 @@ impl DockerExecutor {
     /// that is done before the next push.
     pub async fn remove_leftover_names(&self) {
         let removed = match engine::connect(&self.config) {
-            Ok(docker) => self.names.remove_leftovers(&docker, &self.config.push).await,
+            Ok(docker) => {
+                self.names
+                    .remove_leftovers(&docker, &self.config.push)
+                    .await
+            }
             Err(_) => return,
         };
         if let Err(error) = removed {
