@@ -19,13 +19,17 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
+use docker_support::breaking_way::BreakingWay;
 use docker_support::private::PrivateEngine;
 use docker_support::registry::{Manners, Proxy, Registry, Seen};
 use docker_support::{BASE, Job, PATIENCE, engine};
 use futures::TryStreamExt as _;
 use ocluster_api::{ImageTarget, ImageTargetError, Push, RegistryLogin, SecretBytes};
+use ocluster_worker::Metrics;
 use ocluster_worker::executor::docker::{BUILT_BY, PushConfig, Retries, WorkerMark};
-use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, Failure, Outcome};
+use ocluster_worker::executor::{
+    Cause, DockerConfig, DockerExecutor, EngineAddress, Failure, Outcome,
+};
 
 /// A password whose usual encoding has letters that engines do not read.
 const PASSWORD: &str = "hunter2?~~>\u{fc}";
@@ -57,7 +61,8 @@ fn pushing(executor: &DockerExecutor, repository: &str, retries: Retries) -> Doc
 
 /// Like [`build_for`], with a layer that is too large to be on its way unseen.
 fn large_build_for(repository: &str) -> Job {
-    let layer: Vec<u8> = (0..24 << 20).map(|_| rand::random()).collect();
+    let mut layer = vec![0; 24 << 20];
+    rand::fill(&mut layer[..]);
     build_for(repository, None).with_file("nonce", layer)
 }
 
@@ -86,6 +91,14 @@ fn failure(outcome: Outcome) -> Failure {
         Outcome::Failed(failure) => failure,
         other => panic!("{other:?}"),
     }
+}
+
+/// How many pushes were counted. The counts are for the worker's page of metrics; here they are read as they print.
+fn counted(metrics: &Metrics) -> u32 {
+    let text = format!("{metrics:?}");
+    let (_, pushes) = text.split_once("pushes: ").unwrap();
+    let (_, count) = pushes.split_once("count: ").unwrap();
+    count.split(',').next().unwrap().parse().unwrap()
 }
 
 /// The image that the log says is pushed.
@@ -119,9 +132,11 @@ async fn an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_res
     let registry = Registry::open().await;
     let proxy = Proxy::before(&registry, Manners::Good).await;
     let repository = format!("{}/team/app", proxy.address);
-    let executor = pushing(&executor, &repository, SHORT);
+    let metrics = Metrics::default();
+    let executor = pushing(&executor, &repository, SHORT).counting_in(metrics.clone());
     let (outcome, log) = build_for(&repository, None).run(&executor).await;
 
+    assert_eq!(counted(&metrics), 1);
     let name = output(outcome, &log);
     let image = pushed_image(&log);
     assert!(name.starts_with(&format!("{repository}@sha256:")), "{name}");
@@ -236,7 +251,8 @@ async fn a_registry_that_is_away_is_given_up_after_six_attempts() {
         listener.local_addr().unwrap()
     };
     let repository = format!("{address}/app");
-    let executor = pushing(&executor, &repository, SHORT);
+    let metrics = Metrics::default();
+    let executor = pushing(&executor, &repository, SHORT).counting_in(metrics.clone());
     for login in [None, Some(("ci", PASSWORD))] {
         let (outcome, log) = build_for(&repository, login).run(&executor).await;
         let failed = failure(outcome);
@@ -260,6 +276,7 @@ async fn a_registry_that_is_away_is_given_up_after_six_attempts() {
         );
         is_left_without_a_name(&docker, &pushed_image(&log)).await;
     }
+    assert_eq!(counted(&metrics), 2, "attempts are not pushes");
 }
 
 async fn is_pushed_by_the_third_attempt(manners: Manners) {
@@ -426,6 +443,14 @@ async fn names_that_a_killed_worker_left_are_removed_by_the_same_worker_and_by_n
     running.rest_of_line("\nPush attempt 1/6 ").await;
     let image = pushed_image(&String::from_utf8_lossy(&running.log.borrow()));
     running.outcome.abort();
+    // (if it was killed while it pushed, the image has the name of the push target, too)
+    let options = TagImageOptionsBuilder::new()
+        .repo("127.0.0.1:9/app")
+        .tag("v1");
+    docker
+        .tag_image(&image, Some(options.build()))
+        .await
+        .unwrap();
     let names = || async {
         let image = inspect(&docker, &image).await.expect("the image is gone");
         image.repo_tags.unwrap_or_default()
@@ -433,14 +458,33 @@ async fn names_that_a_killed_worker_left_are_removed_by_the_same_worker_and_by_n
     // then its name stays, also when another worker starts,
     worker("builder-2").remove_leftover_names().await;
     let left = names().await;
-    assert!(
-        left[0].starts_with("ocluster-build:worker-builder-"),
-        "{left:?}"
-    );
+    let is_ours = |name: &String| name.starts_with("ocluster-build:worker-builder-");
+    assert!(left.len() == 2 && left.iter().any(is_ours), "{left:?}");
     // until the worker starts again; and the image stays.
     worker("builder").remove_leftover_names().await;
     assert_eq!(names().await, [""; 0]);
     remove(&docker, &image).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_restarts_during_a_push_is_used_again() {
+    needs_docker!("an_engine_that_restarts_during_a_push_is_used_again");
+    let (executor, docker) = engine().await;
+    let registry = Registry::open().await;
+    let repository = format!("{}/app", registry.address);
+    let way = BreakingWay::to(&executor.config().engine).await;
+    let mut config = pushing(&executor, &repository, SHORT).config().clone();
+    config.engine = EngineAddress::Unix(way.socket.clone());
+    let (outcome, log) = build_for(&repository, None)
+        .run(&DockerExecutor::new(config))
+        .await;
+    output(outcome, &log);
+    let expected = format!(
+        "\nPush attempt 1/6 failed with retryable error \"lost the Docker engine at unix://{} during the push: ",
+        way.socket.display()
+    );
+    assert!(log.contains(&expected), "{log}");
+    is_left_without_a_name(&docker, &pushed_image(&log)).await;
 }
 
 /// Someone who takes connections and never says a word, in the network of a private engine.

@@ -15,6 +15,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod breaking_way;
 pub mod fake;
 pub mod pool;
 pub mod private;

@@ -63,7 +63,11 @@ impl DockerExecutor {
     /// that is done before the next push.
     pub async fn remove_leftover_names(&self) {
         let removed = match engine::connect(&self.config) {
-            Ok(docker) => self.names.remove_leftovers(&docker).await,
+            Ok(docker) => {
+                self.names
+                    .remove_leftovers(&docker, &self.config.push)
+                    .await
+            }
             Err(_) => return,
         };
         if let Err(error) = removed {

@@ -24,6 +24,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::push::PushConfig;
 use super::{build_args, engine};
 
 /// The label of every image that a worker builds, and its value.
@@ -90,8 +91,8 @@ impl WorkerMark {
 pub(super) struct ImageNames {
     /// What all tags of this worker begin with.
     prefix: String,
-    /// Whether the prefix stays the same when the worker is restarted.
-    lasting: bool,
+    /// What those begin with of which this process may say that they belong to nobody: all, if the worker has a mark of its own.
+    ours: String,
     /// Tells the processes of one worker apart.
     process: u64,
     state: Mutex<State>,
@@ -111,10 +112,15 @@ struct State {
 impl ImageNames {
     pub(super) fn new(worker: Option<&WorkerMark>) -> Arc<Self> {
         let name = worker.map_or("", |mark| mark.0.as_str());
+        let prefix = format!("worker-{name}.");
+        let process: u64 = rand::random();
         Arc::new(Self {
-            prefix: format!("worker-{name}."),
-            lasting: worker.is_some(),
-            process: rand::random(),
+            ours: match worker {
+                Some(_) => prefix.clone(),
+                None => format!("{prefix}{process:016x}-"),
+            },
+            prefix,
+            process,
             state: Mutex::default(),
             leftovers: AtomicBool::new(worker.is_some()),
         })
@@ -131,36 +137,44 @@ impl ImageNames {
     }
 
     /// Removes the tags of this worker that belong to no running job: those which it left when it was killed, or could not remove
-    /// because the engine was away. Looks only if there may be any.
+    /// because the engine was away. An image that has one may have the name of a push target, too: the names that it has in a
+    /// repository of `push` are removed as well. Looks only if there may be any.
     ///
     /// # Errors
     /// If the engine is away.
-    pub(super) async fn remove_leftovers(&self, docker: &Docker) -> Result<(), Error> {
-        if !self.lasting || !self.leftovers.swap(false, Ordering::Relaxed) {
+    pub(super) async fn remove_leftovers(
+        &self,
+        docker: &Docker,
+        push: &PushConfig,
+    ) -> Result<(), Error> {
+        if !self.leftovers.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let removed = self.sweep(docker).await;
+        let removed = self.sweep(docker, push).await;
         if removed.is_err() {
             self.leftovers.store(true, Ordering::Relaxed);
         }
         removed
     }
 
-    async fn sweep(&self, docker: &Docker) -> Result<(), Error> {
+    async fn sweep(&self, docker: &Docker, push: &PushConfig) -> Result<(), Error> {
         let options = ListImagesOptionsBuilder::new()
             .filters(&HashMap::from([("reference", vec![REPOSITORY])]))
             .build();
-        let before = format!("{REPOSITORY}:{}", self.prefix);
         for image in docker.list_images(Some(options)).await? {
-            for name in image.repo_tags {
-                let Some(rest) = name.strip_prefix(&before) else {
+            let tags = image.repo_tags.iter().filter_map(|name| {
+                let tag = name.strip_prefix(REPOSITORY)?.strip_prefix(':')?;
+                tag.starts_with(&self.ours).then_some(tag)
+            });
+            for tag in tags {
+                if self.state().live.contains(tag) {
                     continue;
-                };
-                let tag = format!("{}{rest}", self.prefix);
-                if !self.state().live.contains(&tag) {
-                    info!("Removing the name \"{name}\", which a job that is gone has left");
-                    untag(docker, &tag).await?;
                 }
+                info!(
+                    "Removing the name \"{REPOSITORY}:{tag}\", which a job that is gone has left"
+                );
+                remove_targets(docker, &image.id, push).await?;
+                untag(docker, tag).await?;
             }
         }
         Ok(())
@@ -211,9 +225,14 @@ struct Lent {
 
 impl JobTags {
     /// Keeps `image` until the job's end, whoever prunes. Doing it again does no harm.
-    pub(super) async fn keep(&mut self, docker: &Docker, image: &str) -> Result<(), Error> {
+    pub(super) async fn keep(
+        &mut self,
+        docker: &Docker,
+        push: &PushConfig,
+        image: &str,
+    ) -> Result<(), Error> {
         self.docker = Some(docker.clone());
-        if let Err(error) = self.names.remove_leftovers(docker).await {
+        if let Err(error) = self.names.remove_leftovers(docker, push).await {
             let error = engine::reason(&error);
             warn!(error, "cannot remove names of images that were left over");
         }
@@ -299,6 +318,18 @@ impl Drop for JobTags {
             self.names.leftovers.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Removes the names that an image has in repositories of `push`. It must have another one.
+async fn remove_targets(docker: &Docker, image: &str, push: &PushConfig) -> Result<(), Error> {
+    let names = docker.inspect_image(image).await?.repo_tags;
+    for name in names.unwrap_or_default() {
+        let target: Option<ImageTarget> = name.parse().ok();
+        if target.is_some_and(|target| push.allows(target.repository())) {
+            remove(docker, &name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn tag(docker: &Docker, image: &str, target: &ImageTarget) -> Result<(), Error> {

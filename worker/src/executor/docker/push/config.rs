@@ -32,7 +32,7 @@ impl Default for PushConfig {
 
 impl PushConfig {
     /// Whether jobs may push to `repository`, whose name must be exactly that of the list.
-    pub(super) fn allows(&self, repository: &str) -> bool {
+    pub(in crate::executor::docker) fn allows(&self, repository: &str) -> bool {
         self.allowed.iter().any(|allowed| allowed.0 == repository)
     }
 }

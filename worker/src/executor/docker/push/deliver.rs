@@ -132,7 +132,7 @@ impl Delivery<'_> {
     /// Logs in, pushes and gives the digest.
     async fn attempt(&self, tags: &mut JobTags) -> Result<String, Trouble<Fault>> {
         let explain = |error| fault::of_request(&self.config.engine, &error);
-        let keeping = tags.keep(&self.docker, self.image);
+        let keeping = tags.keep(&self.docker, &self.config.push, self.image);
         keeping.await.map_err(explain)?;
         self.check_login().await?;
         let lending = tags.lend(&self.docker, self.image, &self.push.target);
