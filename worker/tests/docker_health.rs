@@ -183,16 +183,21 @@ async fn an_engine_that_is_away_at_the_start_is_waited_for_with_the_worker_in_it
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_or_fails_keeps_jobs_away_until_it_is_well_again() {
-    let engine = MoodyEngine::start(Mood::Silent);
+async fn an_engine_that_hangs_keeps_jobs_away_until_it_is_well_again() {
+    keeps_jobs_away(Mood::Silent, "it does not answer in time").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_only_answers_pings_keeps_jobs_away_until_it_is_well_again() {
+    keeps_jobs_away(Mood::Broken, "the storage is read-only").await;
+}
+
+async fn keeps_jobs_away(mood: Mood, words: &str) {
+    let engine = MoodyEngine::start(mood);
     let mut pool = Pool::start_explained();
     let _worker = worker(&pool, &engine, OFTEN, false);
-    let first = reason(&mut pool).await;
-    assert!(first.contains("it does not answer in time"), "{first}");
-    // A ping alone would not have shown this.
-    engine.is(Mood::Broken);
-    let second = reason(&mut pool).await;
-    assert!(second.contains("the storage is read-only"), "{second}");
+    let reason = reason(&mut pool).await;
+    assert!(reason.contains(words), "{reason}");
     engine.is(Mood::Well);
     assert_eq!(pool.next().await, Event::Active(true));
     assert_eq!(pool.next().await, Event::Asked);
