@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker_support::pool::{Event, Pool, RunningWorker};
-use ocluster_api::{Action, DockerBuild, Dockerfile};
+use ocluster_api::{Action, DockerBuild, Dockerfile, JobSpec};
 use ocluster_worker::disk_care::PruneScope;
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors};
 use ocluster_worker::weights::Weights;
@@ -145,15 +145,21 @@ fn worker(pool: &Pool, engine: &MoodyEngine, period: Duration, test_jobs: bool) 
     })
 }
 
-fn build() -> Action {
-    Action::Docker(DockerBuild {
+fn build() -> JobSpec {
+    let action = Action::Docker(DockerBuild {
         dockerfile: Dockerfile::Contents("FROM scratch\n".to_owned()),
         push: None,
         build_args: vec![],
         squash: false,
         buildkit: false,
         include_git: false,
-    })
+    });
+    JobSpec {
+        action,
+        cache_hint: String::new(),
+        source: None,
+        secrets: vec![],
+    }
 }
 
 /// The reason that the worker gives, which is what it does next.
@@ -230,7 +236,7 @@ async fn a_job_that_fails_because_of_the_engine_is_the_last_until_the_engine_is_
     let _worker = worker(&pool, &engine, SELDOM, false);
     assert_eq!(pool.next().await, Event::Asked);
     engine.goes();
-    pool.give(build(), "");
+    pool.give(build());
     // The other slot's question may have been on its way.
     let mut told = pool.next().await;
     if told == Event::Asked {

@@ -118,18 +118,17 @@ impl Pool {
 
     /// The same, with a cache hint.
     pub fn give_endless_job_with_hint(&self, hint: &str) {
-        let action = Action::Custom(test_job(&[TestStep::Hang]).unwrap());
-        self.give(action, hint);
-    }
-
-    /// Has the worker's question answered with a job.
-    pub fn give(&self, action: Action, hint: &str) {
         let spec = JobSpec {
-            action,
+            action: Action::Custom(test_job(&[TestStep::Hang]).unwrap()),
             cache_hint: hint.to_owned(),
             source: None,
             secrets: vec![],
         };
+        self.give(spec);
+    }
+
+    /// Has the worker's question answered with this job.
+    pub fn give(&self, spec: JobSpec) {
         assert!(self.answers.send(Ok(spec)).is_ok());
     }
 
