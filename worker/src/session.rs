@@ -28,7 +28,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(12);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a scheduler that refuses to give a job is asked again in one stay. Running jobs go on meanwhile; after that, registering
 /// anew may help.
-const REFUSALS: u32 = 3;
+const REFUSALS: u32 = 2;
 /// How long to say goodbye for.
 const GOODBYE: Duration = Duration::from_secs(2);
 

@@ -15,11 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker_support::pool::{Event, Pool, RunningWorker};
-use ocluster_api::{Action, DockerBuild, Dockerfile};
-use ocluster_worker::disk_care::PruneScope;
+use ocluster_api::{Action, DockerBuild, Dockerfile, JobSpec};
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors};
-use ocluster_worker::weights::Weights;
-use ocluster_worker::{Config, Metrics, PRUNE_RETRY};
+use ocluster_worker::Config;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -125,37 +123,32 @@ fn worker(pool: &Pool, engine: &MoodyEngine, period: Duration, test_jobs: bool) 
         ..DockerConfig::default()
     });
     RunningWorker::start(move |state_dir| Config {
-        cap,
-        name: "w".to_owned(),
         capacity: 2,
-        state_dir: state_dir.to_owned(),
-        weights: Weights::default(),
         executors: Executors {
             docker: Some(Arc::new(docker)),
             test_kind: test_jobs,
             ..Executors::default()
         },
-        disk_limit: None,
-        prune_scope: PruneScope::All,
-        prune_retry: PRUNE_RETRY,
         health_check: Some(period),
-        max_log_bytes: 0,
-        metrics: Metrics::default(),
-        metric_sources: ocluster_worker::metrics::Sources::default(),
-        self_update: ocluster_worker::self_update::SelfUpdate::default(),
-        git_child: None,
+        ..Config::new(cap, "w", state_dir)
     })
 }
 
-fn build() -> Action {
-    Action::Docker(DockerBuild {
+fn build() -> JobSpec {
+    let action = Action::Docker(DockerBuild {
         dockerfile: Dockerfile::Contents("FROM scratch\n".to_owned()),
         push: None,
         build_args: vec![],
         squash: false,
         buildkit: false,
         include_git: false,
-    })
+    });
+    JobSpec {
+        action,
+        cache_hint: String::new(),
+        source: None,
+        secrets: vec![],
+    }
 }
 
 /// The reason that the worker gives, which is what it does next.
@@ -185,16 +178,21 @@ async fn an_engine_that_is_away_at_the_start_is_waited_for_with_the_worker_in_it
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_or_fails_keeps_jobs_away_until_it_is_well_again() {
-    let engine = MoodyEngine::start(Mood::Silent);
+async fn an_engine_that_hangs_keeps_jobs_away_until_it_is_well_again() {
+    keeps_jobs_away(Mood::Silent, "it does not answer in time").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_only_answers_pings_keeps_jobs_away_until_it_is_well_again() {
+    keeps_jobs_away(Mood::Broken, "the storage is read-only").await;
+}
+
+async fn keeps_jobs_away(mood: Mood, words: &str) {
+    let engine = MoodyEngine::start(mood);
     let mut pool = Pool::start_explained();
     let _worker = worker(&pool, &engine, OFTEN, false);
-    let first = reason(&mut pool).await;
-    assert!(first.contains("it does not answer in time"), "{first}");
-    // A ping alone would not have shown this.
-    engine.is(Mood::Broken);
-    let second = reason(&mut pool).await;
-    assert!(second.contains("the storage is read-only"), "{second}");
+    let reason = reason(&mut pool).await;
+    assert!(reason.contains(words), "{reason}");
     engine.is(Mood::Well);
     assert_eq!(pool.next().await, Event::Active(true));
     assert_eq!(pool.next().await, Event::Asked);
@@ -227,7 +225,7 @@ async fn a_job_that_fails_because_of_the_engine_is_the_last_until_the_engine_is_
     let _worker = worker(&pool, &engine, SELDOM, false);
     assert_eq!(pool.next().await, Event::Asked);
     engine.goes();
-    pool.give_action(build(), "");
+    pool.give(build());
     // The other slot's question may have been on its way.
     let mut told = pool.next().await;
     if told == Event::Asked {

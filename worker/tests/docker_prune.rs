@@ -26,7 +26,6 @@ use docker_support::{BASE, Job, PATIENCE};
 use futures::StreamExt as _;
 use ocluster_worker::disk_care::{DiskLimit, ImagesSize, PruneScope};
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors, Outcome};
-use ocluster_worker::weights::Weights;
 use ocluster_worker::{Config, PRUNE_RETRY};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -49,25 +48,17 @@ fn worker_with(
 ) -> RunningWorker {
     let cap = pool.cap();
     RunningWorker::start(move |state_dir| Config {
-        cap,
-        name: "w".to_owned(),
         capacity: 2,
-        state_dir: state_dir.to_owned(),
         executors: Executors {
             docker: Some(Arc::new(docker)),
             test_kind: true,
             ..Executors::default()
         },
-        weights: Weights::default(),
         disk_limit: Some(limit),
         prune_scope,
         prune_retry,
         health_check: None,
-        max_log_bytes: 0,
-        metrics: ocluster_worker::Metrics::default(),
-        metric_sources: ocluster_worker::metrics::Sources::default(),
-        self_update: ocluster_worker::self_update::SelfUpdate::default(),
-        git_child: None,
+        ..Config::new(cap, "w", state_dir)
     })
 }
 

@@ -10,35 +10,26 @@
 
 mod docker_support;
 
+use std::process::Command;
+
 use docker_support::pool::{Event, Pool, RunningWorker};
-use ocluster_worker::disk_care::PruneScope;
 use ocluster_worker::executor::Executors;
 use ocluster_worker::weights::Weights;
-use ocluster_worker::{Config, Metrics, PRUNE_RETRY};
+use ocluster_worker::Config;
 
 /// A worker for test jobs, with two slots.
 fn worker(pool: &Pool, weights: &[&str]) -> RunningWorker {
     let cap = pool.cap();
     let weights: Weights = weights.iter().map(|text| text.parse().unwrap()).collect();
     RunningWorker::start(move |state_dir| Config {
-        cap,
-        name: "w".to_owned(),
         capacity: 2,
-        state_dir: state_dir.to_owned(),
         weights,
         executors: Executors {
             test_kind: true,
             ..Executors::default()
         },
-        disk_limit: None,
-        prune_scope: PruneScope::All,
-        prune_retry: PRUNE_RETRY,
         health_check: None,
-        max_log_bytes: 0,
-        metrics: Metrics::default(),
-        metric_sources: ocluster_worker::metrics::Sources::default(),
-        self_update: ocluster_worker::self_update::SelfUpdate::default(),
-        git_child: None,
+        ..Config::new(cap, "w", state_dir)
     })
 }
 
@@ -82,6 +73,22 @@ async fn a_heavy_job_takes_several_slots_and_gives_them_back() {
     assert_eq!(pool.next().await, Event::Asked);
 }
 
+#[test]
+fn a_weight_that_no_job_could_ever_fit_is_a_mistake_in_the_command_line() {
+    let worker = Command::new(env!("CARGO_BIN_EXE_ocluster-worker"))
+        .arg("capnp://insecure@127.0.0.1:9/c2VjcmV0")
+        .args(["--name=w", "--state-dir=/nonexistent/state"])
+        .args(["--capacity=2", "--weight=light=1", "--weight=*heavy*=3"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&worker.stderr);
+    assert_eq!(worker.status.code(), Some(124), "{said}");
+    assert!(
+        said.contains("--weight=*heavy*=3 asks for more slots than this worker has"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn d19_a_worker_survives_a_scheduler_that_fails_its_requests_and_its_jobs_go_on() {
     let mut pool = Pool::start();
@@ -104,7 +111,7 @@ async fn d19_a_worker_survives_a_scheduler_that_fails_its_requests_and_its_jobs_
 async fn d19_a_worker_that_is_refused_again_and_again_registers_anew() {
     let mut pool = Pool::start();
     let _worker = worker(&pool, &[]);
-    for _ in 0..4 {
+    for _ in 0..3 {
         assert_eq!(pool.next().await, Event::Asked);
         assert_eq!(pool.registrations(), 1);
         pool.refuse("Worker disconnected");

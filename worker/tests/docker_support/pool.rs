@@ -118,14 +118,8 @@ impl Pool {
 
     /// The same, with a cache hint.
     pub fn give_endless_job_with_hint(&self, hint: &str) {
-        let action = Action::Custom(test_job(&[TestStep::Hang]).unwrap());
-        self.give_action(action, hint);
-    }
-
-    /// Has the worker's question answered with a job that needs no more than this.
-    pub fn give_action(&self, action: Action, hint: &str) {
         let spec = JobSpec {
-            action,
+            action: Action::Custom(test_job(&[TestStep::Hang]).unwrap()),
             cache_hint: hint.to_owned(),
             source: None,
             secrets: vec![],
