@@ -60,7 +60,10 @@ impl queue::Server for Queue {
         if self.0.given.replace(true) {
             return std::future::pending().await;
         }
-        let steps = [TestStep::SleepMs(JOB.as_millis().try_into().unwrap())];
+        let steps = [
+            TestStep::Print("it runs".to_owned()),
+            TestStep::SleepMs(JOB.as_millis().try_into().unwrap()),
+        ];
         let spec = JobSpec {
             action: Action::Custom(test_job(&steps).unwrap()),
             cache_hint: String::new(),
@@ -77,6 +80,10 @@ impl queue::Server for Queue {
 
 async fn ask_twice(worker: worker::Client, job: job::Client, told: mpsc::UnboundedSender<String>) {
     let result = job.result_request().send().promise;
+    // There is a log once it runs.
+    let mut log = job.log_request();
+    log.get().set_start(0);
+    log.send().promise.await.unwrap();
     let first = worker.self_update_request().send().promise;
     let second = worker.self_update_request().send().promise;
     for (what, ended) in [
