@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use docker_support::pool::{Event, Pool, RunningWorker};
 use ocluster_api::{Action, DockerBuild, Dockerfile, JobSpec};
-use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors};
 use ocluster_worker::Config;
+use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress, Executors};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};

@@ -13,9 +13,9 @@ mod docker_support;
 use std::process::Command;
 
 use docker_support::pool::{Event, Pool, RunningWorker};
+use ocluster_worker::Config;
 use ocluster_worker::executor::Executors;
 use ocluster_worker::weights::Weights;
-use ocluster_worker::Config;
 
 /// A worker for test jobs, with two slots.
 fn worker(pool: &Pool, weights: &[&str]) -> RunningWorker {
