@@ -18,7 +18,7 @@ use std::process::Command;
 
 use docker_support::{BASE, Job, engine, nonce};
 use ocluster_api::Dockerfile;
-use ocluster_worker::executor::docker::BuildLimits;
+use ocluster_worker::executor::docker::{BUILT_BY, BuildLimits};
 use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, Failure, Outcome};
 
 fn succeeded() -> Outcome {
@@ -30,8 +30,9 @@ fn succeeded() -> Outcome {
 /// What the `docker build` command prints for a directory, and its exit code.
 fn docker_command(context: &Path, arguments: &[String]) -> (String, Option<i32>) {
     let output = Command::new("docker")
-        // As the executor does: nothing is left of a failed step.
+        // As the executor does: nothing is left of a failed step, and images are labelled.
         .args(["build", "--force-rm"])
+        .args(["--label", &format!("{}={}", BUILT_BY.0, BUILT_BY.1)])
         .args(arguments.iter().flat_map(|argument| ["--build-arg", argument]))
         .arg(context)
         .env("DOCKER_BUILDKIT", "0")
@@ -364,7 +365,7 @@ async fn what_this_worker_does_not_offer_is_refused_with_a_way_out() {
             login: None
         }))
         .await,
-        "this worker cannot push images yet: submit the job without a push target"
+        "To allow pushing to this repository, start the worker with --allow-push \"a\""
     );
     assert_eq!(
         refused(|job| {
