@@ -10,6 +10,7 @@
 
 mod docker_support;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,11 +39,7 @@ async fn sleeping(executor: DockerExecutor) -> (Running, u32) {
     let mut running = with_buildkit(job).start(executor);
     // The step's own line, not its name: that has no time before it.
     while !running.rest_of_line(" step is ").await.starts_with("up") {}
-    let start = Instant::now();
-    while !sleeps(seconds) {
-        assert!(start.elapsed() < PATIENCE, "the step does not run");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until(|| sleeps(seconds), "the step does not run").await;
     (running, seconds)
 }
 
@@ -64,16 +61,48 @@ async fn a_cancelled_build_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn a_cancelled_build_stops_sending_its_context() {
+    needs_docker!("a_cancelled_build_stops_sending_its_context");
+    let (executor, _) = engine().await;
+    let job = with_buildkit(Job::fresh("COPY big /big"));
+    let path = job.context.path().join("big");
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    // A file that is being read has a second name among this process's open ones, even when it has been removed.
+    let is_open = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let mut names = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        names.any(|name| {
+            name.as_os_str()
+                .as_bytes()
+                .starts_with(path.as_os_str().as_bytes())
+        })
+    };
+    let running = job.start(executor);
+    wait_until(is_open, "the file is not sent").await;
+    running.cancel.cancel();
+    let (outcome, log) = running.end().await;
+    assert_eq!(outcome, Outcome::Cancelled, "{log}");
+    wait_until(|| !is_open(), "the file is still sent").await;
+}
+
+async fn wait_until(condition: impl Fn() -> bool, otherwise: &str) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_build_whose_worker_goes_away_ends_by_itself() {
     needs_docker!("a_build_whose_worker_goes_away_ends_by_itself");
     let (executor, _) = engine().await;
     let (running, seconds) = sleeping(executor).await;
     running.outcome.abort();
-    let start = Instant::now();
-    while sleeps(seconds) {
-        assert!(start.elapsed() < PATIENCE, "the step outlives its worker");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until(|| !sleeps(seconds), "the step outlives its worker").await;
 }
 
 #[tokio::test]
