@@ -17,7 +17,7 @@ pub enum SelfUpdate {
     /// Somebody has replaced its program file, and its supervisor starts it again: systemd, for example.
     Program(ProgramFile),
     /// It is a service of a Docker swarm, which gets a newer image.
-    Service(ServiceImage),
+    Service(Box<ServiceImage>),
 }
 
 /// What was prepared, to be carried out when no job runs.
@@ -26,7 +26,7 @@ pub(super) enum Prepared {
     /// The supervisor finds the new program by itself.
     Program,
     /// The service gets this image.
-    Service(ServiceImage, String),
+    Service(Box<ServiceImage>, String),
 }
 
 impl Default for SelfUpdate {
@@ -50,7 +50,7 @@ impl SelfUpdate {
         program: impl FnOnce() -> ProgramFile,
     ) -> Self {
         match service {
-            Some(service) => Self::Service(service),
+            Some(service) => Self::Service(Box::new(service)),
             None if in_container => Self::InContainer,
             None => Self::Program(program()),
         }
