@@ -53,7 +53,7 @@ impl Classic<'_> {
         started: &mut Started,
     ) -> Result<String, Failure> {
         let docker = started.docker.insert(docker).clone();
-        let parameters = build_args::parameter(&self.build.build_args)
+        let parameters = build_args::parameter(&self.build.build_args)?
             + &self.config.limits.classic_parameters();
         let docker = with_parameters(docker.with_timeout(NO_TIMEOUT), parameters);
         let (sending, tar) = context::send(job.context.to_owned(), rules);

@@ -4,6 +4,7 @@
 //! that runs has been killed when the job ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Empty;
 use ocluster_api::DockerBuild;
@@ -39,7 +40,7 @@ pub(in crate::executor::docker) struct Buildkit<'a> {
 #[derive(Debug)]
 pub(in crate::executor::docker) struct Running {
     engine: EngineAddress,
-    limit: std::time::Duration,
+    limit: Duration,
     id: String,
     served: Arc<Served>,
     _session: Session,
@@ -62,7 +63,7 @@ impl Buildkit<'_> {
         let engine = &self.config.engine;
         let limit = self.config.answer_timeout;
         let id = format!("ocluster-{:032x}", rand::random::<u128>());
-        let path = self.path(&id);
+        let path = self.path(&id)?;
         let served = Arc::new(Served {
             context: Context::new(job.context, self.rules, self.dockerfile),
             secrets: self.secrets,
@@ -89,7 +90,7 @@ impl Buildkit<'_> {
         image
     }
 
-    fn path(&self, id: &str) -> String {
+    fn path(&self, id: &str) -> Result<String, Failure> {
         // BuildKit is given the Dockerfile's directory apart from the context, and so its bare name.
         let name = self
             .dockerfile
@@ -100,13 +101,13 @@ impl Buildkit<'_> {
             Pull::Always => "&pull=1",
             Pull::Missing => "",
         };
-        format!(
+        Ok(format!(
             "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}{}",
             build_args::encode(name),
-            build_args::parameter(&self.build.build_args),
+            build_args::parameter(&self.build.build_args)?,
             self.config.limits.network_parameter(),
             images::label_parameter(),
-        )
+        ))
     }
 }
 
