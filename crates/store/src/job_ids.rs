@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::{Change, JobId, StoreError, StoreHandle};
 
-/// Ids in one reservation.
-const BLOCK: u64 = 4096;
+/// Ids in one reservation. Half of it is what may be submitted at once, however slow the disk is.
+const BLOCK: u64 = 65_536;
 
 /// The source of job ids. One per scheduler.
 #[derive(Debug)]
