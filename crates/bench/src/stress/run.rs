@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use hdrhistogram::Histogram;
 use ocluster_vat::SturdyRef;
 use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::crowd::{Client, PLATFORMS};
 use super::fleet::{CAPACITIES, Fleet};
+use super::thread;
 use crate::memory::{processor_time, resident_kib};
 
 /// Packages among which the urgent client chooses.
@@ -78,30 +81,55 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Stress> {
     if plan.jobs < PLATFORMS {
         bail!("--jobs must be at least {PLATFORMS}");
     }
-    let mut fleet = Fleet::join(&plan.workers, plan.build_time).await?;
+    let stop = CancellationToken::new();
+    // Whatever happens, the other threads end with this function.
+    let _stop = stop.clone().drop_guard();
+    let (registered, ready) = oneshot::channel();
+    let fleet = {
+        let (plan, stop) = (plan.clone(), stop.clone());
+        thread::spawn("workers", async move || {
+            let mut fleet = Fleet::join(&plan.workers, plan.build_time).await?;
+            let _ = registered.send(());
+            stop.cancelled().await;
+            fleet.check()
+        })?
+    };
+    tokio::pin!(fleet);
+    tokio::select! {
+        Ok(()) = ready => {}
+        ended = &mut fleet => return Err(ended.err().unwrap_or_else(|| anyhow!("the workers are gone"))),
+    }
     let mut health = Client::connect(&plan.health, &plan.pool, false, plan.ask_ahead).await?;
-    let urgent = Client::connect(&plan.urgent, &plan.pool, true, plan.ask_ahead).await?;
     // A first batch, so that what is needed once is not counted.
-    let urgent = warm_up(urgent).await?;
+    for platform in 0..PLATFORMS {
+        health.submit(0, platform);
+    }
+    health.all_ended().await.context("the first jobs failed")?;
+    let counts = health.counts();
+    let (submitted_before, started_before) = (counts.submitted.get(), counts.started.get());
     let rss_before_kib = resident_kib(plan.pid)?;
     let processor_before = processor_time(plan.pid)?;
 
-    let counts = health.counts();
     let started = Instant::now();
-    let stop = tokio_util::sync::CancellationToken::new();
-    let batches = tokio::task::spawn_local(submit_batches(urgent, stop.clone()));
+    let enough = stop.child_token();
+    let batches = {
+        let (plan, stop) = (plan.clone(), enough.clone());
+        thread::spawn("urgent", async move || submit_batches(&plan, &stop).await)?
+    };
     for number in 0..plan.jobs {
         health.submit(URGENT_PACKAGES + number / PLATFORMS, number % PLATFORMS);
     }
     health.all_accepted().await?;
     let accept_seconds = started.elapsed().as_secs_f64();
-    let queued = counts.submitted.get() - counts.started.get();
+    let queued = (counts.submitted.get() - submitted_before)
+        .saturating_sub(counts.started.get() - started_before);
     let rss_queued_kib = resident_kib(plan.pid)?;
     health.all_ended().await?;
+    enough.cancel();
+    let waits = batches.await?;
     stop.cancel();
-    let waits = batches.await??;
+    fleet.await?;
     let total_seconds = started.elapsed().as_secs_f64();
-    fleet.check()?;
     let processor = processor_time(plan.pid)?.saturating_sub(processor_before);
 
     let mut micros = Histogram::<u64>::new(3)?;
@@ -136,21 +164,9 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Stress> {
     })
 }
 
-/// Runs one batch to its end.
-async fn warm_up(mut client: Client) -> anyhow::Result<Client> {
-    for platform in 0..PLATFORMS {
-        client.submit(0, platform);
-    }
-    client.all_ended().await.context("the first jobs failed")?;
-    client.counts().waits.borrow_mut().clear();
-    Ok(client)
-}
-
 /// Submits a batch of urgent jobs again and again, and gives how long each waited for a worker.
-async fn submit_batches(
-    mut client: Client,
-    stop: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<Vec<Duration>> {
+async fn submit_batches(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<Vec<Duration>> {
+    let mut client = Client::connect(&plan.urgent, &plan.pool, true, plan.ask_ahead).await?;
     let mut ticks = tokio::time::interval(URGENT_EVERY);
     let mut package = 0;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
