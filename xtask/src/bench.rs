@@ -14,6 +14,12 @@ use crate::test::{build, timed};
 const KIB_PER_WORKER: &str = "48";
 /// The median of a no-op job, end to end.
 const NO_OP_MEDIAN: &str = "2ms";
+/// Time until a day's work that is submitted at once is accepted.
+const STRESS_ACCEPTED: &str = "15s";
+/// Time that an urgent job waits for a worker meanwhile.
+const STRESS_URGENT: &str = "1s";
+/// Scheduler memory for a queued job, in KiB.
+const STRESS_KIB_PER_JOB: &str = "10";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -23,6 +29,9 @@ pub(crate) struct Options {
     /// Number of no-op jobs.
     #[arg(long, default_value_t = 1000)]
     jobs: u32,
+    /// Number of jobs that are submitted at once.
+    #[arg(long, default_value_t = 21_000)]
+    stress_jobs: u32,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -35,7 +44,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bench = programs.join("ocluster-bench");
     let mut missed = Vec::new();
     Story::tell_with(Programs::at(programs)?, |story| {
-        let mut cluster = Cluster::start_with(story, ClusterOptions::pools(&["idle", "work"]))?;
+        let mut cluster =
+            Cluster::start_with(story, ClusterOptions::pools(&["idle", "work", "stress"]))?;
         let scheduler = cluster.scheduler()?.pid().to_string();
         let mut idle = Command::new(&bench);
         idle.args(["idle", "--pid", &scheduler, "--threshold", KIB_PER_WORKER]);
@@ -55,6 +65,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         latency.args(["--jobs", &options.jobs.to_string()]);
         latency.arg(client.cap());
         measure("time of a no-op job", latency, &mut missed);
+
+        let health = cluster.add_client("health")?;
+        let urgent = cluster.add_client("ocaml-ci")?;
+        cluster
+            .admin(&["set-rate", "stress", "ocaml-ci", "100"])?
+            .success()?;
+        let mut stress = Command::new(&bench);
+        stress.args(["stress", "--pool", "stress", "--pid", &scheduler]);
+        stress.args(["--jobs", &options.stress_jobs.to_string()]);
+        stress.args(["--accept-threshold", STRESS_ACCEPTED]);
+        stress.args(["--urgent-threshold", STRESS_URGENT]);
+        stress.args(["--memory-threshold", STRESS_KIB_PER_JOB]);
+        stress.arg("--urgent").arg(urgent.cap());
+        stress
+            .arg("--workers")
+            .arg(cluster.secret("pool-stress.cap"));
+        stress.arg(health.cap());
+        measure("a day's work submitted at once", stress, &mut missed);
         Ok(())
     })?;
     if !missed.is_empty() {
