@@ -34,9 +34,17 @@ impl capnp_rpc::Connection<()> for Wire {
     fn get_peer_vat_id(&self) {}
 
     fn new_outgoing_message(&mut self, first_segment_words: u32) -> Box<dyn OutgoingMessage> {
+        // What capnp-rpc asks for is a guess: a thousand words for a call, a hundred for an answer. Most take about twenty,
+        // and what takes more gets a further segment. A call is gone once it is sent, but an answer stays in memory as long as
+        // the peer may make calls on what is in it, for each queued job two of them.
         const LEAST_WORDS: u32 = 16;
         const MOST_WORDS: u32 = 32;
-        let size = first_segment_words.clamp(LEAST_WORDS, MOST_WORDS);
+        const CALL_WORDS: u32 = 128;
+        let size = if first_segment_words > 100 {
+            CALL_WORDS
+        } else {
+            first_segment_words.clamp(LEAST_WORDS, MOST_WORDS)
+        };
         Box::new(Draft {
             link: self.0.clone(),
             builder: Builder::new(HeapAllocator::new().first_segment_words(size)),

@@ -45,12 +45,19 @@ pub(crate) fn call(question: u32, of: u32) -> Vec<u8> {
 
 /// The bytes of the next message, if one comes.
 pub(crate) async fn read_message(peer: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; 8];
+    let mut bytes = vec![0; 4];
     peer.read_exact(&mut bytes).await.ok()?;
-    assert_eq!(bytes[..4], [0; 4], "a message of several segments");
-    let words = u32::from_le_bytes(bytes[4..].try_into().unwrap());
-    bytes.resize(8 + words as usize * 8, 0);
-    peer.read_exact(&mut bytes[8..]).await.ok()?;
+    let segments = u32::from_le_bytes(bytes[..].try_into().unwrap()) as usize + 1;
+    // The table of sizes takes whole words together with the number of segments.
+    let table = (4 + 4 * segments).next_multiple_of(8);
+    bytes.resize(table, 0);
+    peer.read_exact(&mut bytes[4..]).await.ok()?;
+    let sizes = bytes[4..].chunks(4).take(segments);
+    let words: u32 = sizes
+        .map(|size| u32::from_le_bytes(size.try_into().unwrap()))
+        .sum();
+    bytes.resize(table + words as usize * 8, 0);
+    peer.read_exact(&mut bytes[table..]).await.ok()?;
     Some(bytes)
 }
 

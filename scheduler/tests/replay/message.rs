@@ -4,7 +4,7 @@ use capnp::message::{Reader, ReaderOptions};
 use capnp::serialize::OwnedSegments;
 use capnp_rpc::rpc_capnp::{cap_descriptor, exception, message, message_target, resolve, return_};
 
-/// One message in stream framing, in one segment, as both upstream's programs and ours send small ones.
+/// One message in stream framing.
 #[derive(Clone)]
 pub(crate) struct Raw(pub(crate) Vec<u8>);
 

@@ -235,15 +235,22 @@ impl Player {
     }
 
     async fn read(&mut self) -> Raw {
-        let mut raw = vec![0; 8];
+        let mut raw = vec![0; 4];
         self.reader
             .read_exact(&mut raw)
             .await
             .expect("our scheduler closed the connection");
-        assert_eq!(raw[..4], [0; 4], "a message of several segments");
-        let words = u32::from_le_bytes(raw[4..].try_into().unwrap());
-        raw.resize(8 + words as usize * 8, 0);
-        self.reader.read_exact(&mut raw[8..]).await.unwrap();
+        let segments = u32::from_le_bytes(raw[..].try_into().unwrap()) as usize + 1;
+        // The table of sizes takes whole words together with the number of segments.
+        let table = (4 + 4 * segments).next_multiple_of(8);
+        raw.resize(table, 0);
+        self.reader.read_exact(&mut raw[4..]).await.unwrap();
+        let sizes = raw[4..].chunks(4).take(segments);
+        let words: u32 = sizes
+            .map(|size| u32::from_le_bytes(size.try_into().unwrap()))
+            .sum();
+        raw.resize(table + words as usize * 8, 0);
+        self.reader.read_exact(&mut raw[table..]).await.unwrap();
         Raw(raw)
     }
 
