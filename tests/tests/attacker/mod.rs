@@ -189,7 +189,7 @@ impl Spy {
 
     /// Asks for a job, waits for it, and reads it as workers do.
     pub(crate) async fn next_spec(&self) -> Result<JobSpec> {
-        let given = self.ask_and(|description| JobSpec::read(description));
+        let given = self.ask_and(JobSpec::read);
         Ok(eventually("a job", || Ok(given.borrow_mut().take())).await??)
     }
 
