@@ -55,7 +55,7 @@ fn secrets_with_odd_ids_and_contents_arrive_as_they_are() -> Result<()> {
 }
 
 #[test]
-fn a_secret_that_cannot_be_sent_is_refused_before_or_by_the_scheduler() -> Result<()> {
+fn a_secret_that_cannot_be_sent_is_refused_by_the_client() -> Result<()> {
     Story::tell(&[], |story| {
         let mut cluster = Cluster::start(story)?;
         let alice = cluster.add_client("alice")?;
@@ -75,16 +75,16 @@ fn a_secret_that_cannot_be_sent_is_refused_before_or_by_the_scheduler() -> Resul
                 .flag(&format!("--secret=id:{}", directory.display())),
         )?;
         refused.fails_saying(&["a-directory"])?;
-        // one that is larger than any message may be ends that client's connection,
+        // one that is larger than any message may be, or several that are so together, are told to be;
         let huge = story.scratch.join("huge");
         fs::File::create(&huge)?.set_len(80 << 20)?;
-        let refused = alice.submit(
-            &build
-                .clone()
-                .flag(&format!("--secret=id:{}", huge.display())),
-        )?;
-        ensure!(refused.code() == 1, "{refused}");
-        // and nobody else's.
+        let flag = format!("--secret=id:{}", huge.display());
+        let refused = alice.submit(&build.clone().flag(&flag))?;
+        refused.fails_saying(&["huge", "bytes, which is all that a job can carry"])?;
+        fs::File::create(&huge)?.set_len(40 << 20)?;
+        let refused = alice.submit(&build.clone().flag(&flag).flag(&flag))?;
+        refused.fails_saying(&["the secrets have more than", "all that a job can carry"])?;
+        // and none of that reaches the scheduler, which takes the next job as ever.
         ensure!(cluster.scheduler()?.is_running()?);
         let mut job = alice.start(&build.hint("next"))?;
         cluster.wait_for_show("linux", "the next job", SOON, |show| {

@@ -2,6 +2,8 @@
 //!
 //! The content of secrets and passwords must never reach a message.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use ocluster_api::{
@@ -11,6 +13,10 @@ use ocluster_api::{
 use ocluster_cli::Failure;
 
 use super::args::{Command, JobArgs, NAME, SubmitDocker};
+
+/// The most that the files of a job may have together, in bytes: a description travels in one message, for which schedulers allow
+/// 64 MiB, and there is more in it than files.
+const MAX_FILES: u64 = 60 << 20;
 
 /// The job that the command line describes.
 pub(crate) fn job_spec(command: &Command) -> Result<JobSpec, Failure> {
@@ -97,10 +103,18 @@ fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
 }
 
 fn secrets(job: &JobArgs) -> Result<Vec<Secret>, Failure> {
+    let mut bytes = 0;
     let read = job.secrets.iter().map(|secret| {
+        let value = SecretBytes::new(read(&secret.file)?);
+        bytes += value.expose().len() as u64;
+        if bytes > MAX_FILES {
+            return Err(Failure::failed(format!(
+                "the secrets have more than {MAX_FILES} bytes together, which is all that a job can carry"
+            )));
+        }
         Ok(Secret {
             id: secret.id.clone(),
-            value: SecretBytes::new(read(&secret.file)?),
+            value,
         })
     });
     read.collect()
@@ -126,8 +140,23 @@ fn read_text(file: &Path) -> Result<String, Failure> {
         .map_err(|_| Failure::failed(format!("{file:?} is not a text file (UTF-8)")))
 }
 
+/// The content of a file that can be part of a job. One that is too large is not read to its end.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file).map_err(|error| Failure::failed(format!("cannot read {file:?}: {error}")))
+    let read = || {
+        let mut content = Vec::new();
+        File::open(file)?
+            .take(MAX_FILES + 1)
+            .read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let content = read()
+        .map_err(|error: io::Error| Failure::failed(format!("cannot read {file:?}: {error}")))?;
+    if content.len() as u64 > MAX_FILES {
+        return Err(Failure::failed(format!(
+            "{file:?} has more than {MAX_FILES} bytes, which is all that a job can carry"
+        )));
+    }
+    Ok(content)
 }
 
 #[cfg(test)]

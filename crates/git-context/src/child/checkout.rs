@@ -31,8 +31,8 @@ pub(super) struct Checkout<'a> {
     pub(super) commit: Oid,
     /// Its tree, looked over.
     pub(super) tree: &'a Tree<'a>,
-    /// Whether there is a `.gitattributes` in it.
-    pub(super) has_attributes: bool,
+    /// Whether a `.gitattributes` in it may change files on their way out.
+    pub(super) has_filters: bool,
     /// Whether the repository remembers what it has checked out, as one with a `.git` of its own must.
     pub(super) write_index: bool,
 }
@@ -44,7 +44,7 @@ impl Checkout<'_> {
         reporter.step(format!("checking out {commit}"), None);
         let mut options = CheckoutBuilder::new();
         options.force().update_index(self.write_index);
-        if self.has_attributes {
+        if self.has_filters {
             // With the tree in the index, `.gitattributes` counts for all files, not only for those written after it.
             repository
                 .index()

@@ -136,7 +136,7 @@ impl Maker<'_> {
         let checkout = Checkout {
             commit,
             tree: &tree,
-            has_attributes: found.has_attributes,
+            has_filters: found.has_filters,
             write_index: module.with_git,
         };
         checkout.run(repository, self.reporter)?;

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{FileMode, ObjectType, Oid, Repository, Tree, TreeEntry};
 
 use super::Trouble;
 use super::store::unreadable;
@@ -19,8 +19,8 @@ const MAX_DEPTH: usize = 2048;
 pub(super) struct Found {
     /// Links to commits of other repositories, with their paths.
     pub(super) links: Vec<(Vec<u8>, Oid)>,
-    /// Whether there is a `.gitattributes` anywhere, so that files may have to be changed on their way out.
-    pub(super) has_attributes: bool,
+    /// Whether files may have to be changed on their way out, because a `.gitattributes` asks for that.
+    pub(super) has_filters: bool,
 }
 
 /// Checks `tree`, which sits at `at` (empty, or ending in a slash), and all below it, and adds what it holds to `found`.
@@ -45,7 +45,9 @@ pub(super) fn inspect(
         if !names.insert(name.to_vec()) {
             return Err(refused(at, "is in its directory twice").into());
         }
-        found.has_attributes |= name == b".gitattributes";
+        if name == b".gitattributes" {
+            found.has_filters |= asks_for_filters(repository, &entry);
+        }
         match entry.kind() {
             Some(ObjectType::Commit) => found.links.push((at.clone(), entry.id())),
             Some(ObjectType::Tree) => {
@@ -58,6 +60,26 @@ pub(super) fn inspect(
         at.truncate(length);
     }
     Ok(())
+}
+
+/// Whether a `.gitattributes` may change files as they are checked out. What cannot be read may.
+fn asks_for_filters(repository: &Repository, entry: &TreeEntry<'_>) -> bool {
+    let blob = entry
+        .to_object(repository)
+        .and_then(|object| object.peel_to_blob());
+    let is_file = entry.filemode() != i32::from(FileMode::Link);
+    !is_file || blob.map_or(true, |blob| names_a_filter(blob.content()))
+}
+
+/// Whether attributes have a word in them without which nothing is changed on the way out: line ends become CRLF only where that is
+/// said, as nobody's configuration is read here, and the only other filter of libgit2 is `ident`.
+fn names_a_filter(attributes: &[u8]) -> bool {
+    let says = |word: &[u8]| {
+        attributes
+            .windows(word.len())
+            .any(|window| window.eq_ignore_ascii_case(word))
+    };
+    says(b"crlf") || says(b"ident")
 }
 
 fn refused(path: &[u8], why: &str) -> GitError {
@@ -79,6 +101,24 @@ pub(super) fn is_plain_path(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_that_are_about_something_else_change_no_file() {
+        for plain in [
+            "",
+            "CHANGES.md merge=union\n",
+            "*.png binary\n* text=auto\n*.sh eol=lf\n",
+        ] {
+            assert!(!names_a_filter(plain.as_bytes()), "{plain}");
+        }
+        for changing in [
+            "*.bat eol=crlf\n",
+            "*.c ident\n",
+            "[attr]win text eol=CRLF\n",
+        ] {
+            assert!(names_a_filter(changing.as_bytes()), "{changing}");
+        }
+    }
 
     #[test]
     fn only_paths_that_go_straight_down_are_plain() {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::servers::{Daemon, Http};
-use super::sources::{Noise, Source, listing, oracle, try_git};
+use super::sources::{Noise, Source, git, listing, oracle, try_git};
 use super::workshop::Workshop;
 
 #[tokio::test]
@@ -87,6 +87,38 @@ async fn files_are_what_git_checks_out() {
         .await;
     assert_eq!(again.commit(), commit);
     assert_eq!(listing(&again.context), oracle(&source, &commit));
+}
+
+#[tokio::test]
+async fn attributes_count_wherever_they_are_and_whatever_they_ask_for() {
+    let workshop = Workshop::new();
+    let source = Source::new(&workshop.served(), "repo");
+    source
+        .write(".gitattributes", "*.md merge=union\n*.sh text eol=lf\n")
+        .write("CHANGES.md", "one\ntwo\n")
+        .write("run.sh", "one\ntwo\n")
+        .write("win/run.bat", "one\ntwo\n")
+        .write("c/main.c", "/* $Id$ */\n");
+    let harmless = source.commit("nothing to be changed");
+    // git would look at the attributes of what is checked out in the source.
+    let unchanged = oracle(&source, &harmless);
+    source
+        .write("win/.gitattributes", "*.bat text eol=crlf\n")
+        .write("c/.gitattributes", "*.c ident\n");
+    let changing = source.commit("line ends and ids");
+    let changed = oracle(&source, &changing);
+    assert_ne!(changed, unchanged);
+    let server = Daemon::serve(&workshop.served());
+    for (commit, expected) in [(&harmless, unchanged), (&changing, changed)] {
+        let outcome = workshop.prepare(&server.url("repo"), &[commit]).await;
+        assert_eq!(listing(&outcome.context), expected);
+        let with_git = workshop
+            .prepare_with_git(&server.url("repo"), &[commit])
+            .await;
+        assert_eq!(listing(&with_git.context), expected);
+        let status = git(&with_git.context, &["status", "--porcelain"]);
+        assert_eq!(status, "", "the context's own git sees changes");
+    }
 }
 
 #[tokio::test]
