@@ -197,9 +197,8 @@ async fn a_registry_with_a_login_takes_only_the_right_password() {
         .await;
     let failed = failure(outcome);
     assert_eq!(failed.cause, Cause::Request);
-    let expected =
-        format!("Failed to push \"{repository}:v1\": Failed to docker-login as \"ci\": ");
-    assert!(failed.message.starts_with(&expected), "{failed:?}");
+    let expected = "Failed to docker-login as \"ci\": login attempt ";
+    assert!(failed.message.starts_with(expected), "{failed:?}");
     assert!(
         failed.message.ends_with("status: 401 Unauthorized"),
         "{failed:?}"
@@ -257,10 +256,11 @@ async fn a_registry_that_is_away_is_given_up_after_six_attempts() {
         let (outcome, log) = build_for(&repository, login).run(&executor).await;
         let failed = failure(outcome);
         assert_eq!(failed.cause, Cause::Registry);
-        let (before, after) = (
-            format!("Failed to push \"{repository}:v1\": "),
-            "connection refused (gave up after 6 attempts)",
-        );
+        let before = match login {
+            None => format!("Failed to push \"{repository}:v1\": "),
+            Some((user, _)) => format!("Failed to docker-login as \"{user}\": "),
+        };
+        let after = "connection refused (gave up after 6 attempts)";
         assert!(
             failed.message.starts_with(&before) && failed.message.ends_with(after),
             "{failed:?}"

@@ -122,7 +122,11 @@ impl Delivery<'_> {
     }
 
     fn explain(&self, gave_up: &GaveUp<Fault>) -> Failure {
-        let message = format!("Failed to push {}: {gave_up}", quoted(&self.push.target));
+        let message = if gave_up.error.complete {
+            gave_up.to_string()
+        } else {
+            format!("Failed to push {}: {gave_up}", quoted(&self.push.target))
+        };
         Failure {
             cause: gave_up.error.cause,
             message: self.credentials.hide(&message),
@@ -155,13 +159,9 @@ impl Delivery<'_> {
         };
         let docker = self.docker.clone().with_timeout(NO_TIMEOUT);
         let mut answer = post(&docker, "/auth".to_owned(), None, self.credentials.body());
-        let failed = |fault: Fault| Fault {
-            message: format!(
-                "Failed to docker-login as {}: {}",
-                quoted(user),
-                fault.message
-            ),
-            ..fault
+        let failed = |fault: Fault| {
+            let message = format!("Failed to docker-login as {}: {fault}", quoted(user));
+            Fault::complete(fault.cause, message)
         };
         while let Some(part) = self.next(&mut answer).await? {
             if let Err(error) = part {
@@ -231,10 +231,10 @@ impl Delivery<'_> {
                 .find(|(repository, _)| *repository == self.push.target.repository())
                 .map(|(_, digest)| digest.to_owned())
                 .ok_or_else(|| {
-                    Trouble::Fatal(Fault {
-                        cause: Cause::Engine,
-                        message: "Failed to read RepoDigests for newly-pushed image!".to_owned(),
-                    })
+                    Trouble::Fatal(Fault::complete(
+                        Cause::Engine,
+                        "Failed to read RepoDigests for newly-pushed image!",
+                    ))
                 }),
         }
     }

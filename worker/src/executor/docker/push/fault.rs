@@ -9,9 +9,9 @@ use std::fmt;
 use bollard::errors::Error;
 
 use super::retry::Trouble;
+use crate::executor::Cause;
 use crate::executor::docker::config::EngineAddress;
 use crate::executor::docker::engine;
-use crate::executor::{Cause, Failure};
 
 /// What engines and registries say of things that another attempt does not change.
 const LASTING: [&str; 20] = [
@@ -45,6 +45,26 @@ const PASSING: [u16; 3] = [408, 425, 429];
 pub(super) struct Fault {
     pub(super) cause: Cause,
     pub(super) message: String,
+    /// Whether the message says by itself what could not be done.
+    pub(super) complete: bool,
+}
+
+impl Fault {
+    fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            cause,
+            message: message.into(),
+            complete: false,
+        }
+    }
+
+    /// One whose message says by itself what could not be done.
+    pub(super) fn complete(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            complete: true,
+            ..Self::new(cause, message)
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -53,28 +73,13 @@ impl fmt::Display for Fault {
     }
 }
 
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
-        Self {
-            cause: fault.cause,
-            message: fault.message,
-        }
-    }
-}
-
 /// What the engine passes on from the registry, or from the network on the way there.
 pub(super) fn of_registry(message: &str) -> Trouble<Fault> {
-    let message = message.trim().to_owned();
-    if is_lasting(&message) {
-        Trouble::Fatal(Fault {
-            cause: Cause::Request,
-            message,
-        })
+    let message = message.trim();
+    if is_lasting(message) {
+        Trouble::Fatal(Fault::new(Cause::Request, message))
     } else {
-        Trouble::Retryable(Fault {
-            cause: Cause::Registry,
-            message,
-        })
+        Trouble::Retryable(Fault::new(Cause::Registry, message))
     }
 }
 
@@ -89,18 +94,15 @@ pub(super) fn of_request(address: &EngineAddress, error: &Error) -> Trouble<Faul
 
 /// The engine went away, or makes no sense. It may be restarting.
 pub(super) fn of_engine(address: &EngineAddress, reason: &str) -> Trouble<Fault> {
-    Trouble::Retryable(Fault {
-        cause: Cause::Engine,
-        message: format!("lost the Docker engine at {address} during the push: {reason}"),
-    })
+    Trouble::Retryable(Fault::new(
+        Cause::Engine,
+        format!("lost the Docker engine at {address} during the push: {reason}"),
+    ))
 }
 
 /// Something that may pass, told in our own words.
 pub(super) fn passing(message: impl Into<String>) -> Trouble<Fault> {
-    Trouble::Retryable(Fault {
-        cause: Cause::Registry,
-        message: message.into(),
-    })
+    Trouble::Retryable(Fault::new(Cause::Registry, message))
 }
 
 fn is_lasting(message: &str) -> bool {
@@ -189,10 +191,7 @@ mod tests {
         let expected = "lost the Docker engine at unix:///var/run/docker.sock during the push: it does not answer in time";
         assert_eq!(
             trouble,
-            Trouble::Retryable(Fault {
-                cause: Cause::Engine,
-                message: expected.to_owned()
-            })
+            Trouble::Retryable(Fault::new(Cause::Engine, expected))
         );
     }
 }
