@@ -1,5 +1,6 @@
 //! Defects known of OCluster, each shown to be absent here with the real programs. `docs/testing.md` lists where the others are shown.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -369,7 +370,7 @@ fn mode(path: &Path) -> Result<u32> {
 fn every_test_that_the_table_of_defects_names_exists() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let book = fs::read_to_string(root.join("docs/testing.md"))?;
-    let mut rows = 0;
+    let mut found = BTreeSet::new();
     for row in book
         .lines()
         .filter(|line| line.starts_with("| D") && line.contains("`: `"))
@@ -397,8 +398,10 @@ fn every_test_that_the_table_of_defects_names_exists() -> Result<()> {
             test.starts_with(&format!("d{number}_")),
             "not named after its defect: {row}"
         );
-        rows += 1;
+        found.insert(number.parse::<u32>()?);
     }
-    ensure!(rows > 0, "the table was not found");
+    // D14 is about a part that is not there yet.
+    let wanted: BTreeSet<u32> = (1..=22).filter(|number| *number != 14).collect();
+    ensure!(found == wanted, "the table has tests for {found:?}");
     Ok(())
 }

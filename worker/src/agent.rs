@@ -20,6 +20,7 @@ use crate::executor::Executors;
 use crate::git_child::GIT_CHILD;
 use crate::health::{self, HEALTH_CHECK_PERIOD, Watched};
 use crate::metrics::{Collector, Metrics, Sources};
+use crate::mirrors;
 use crate::runner::Runner;
 use crate::self_update::{SelfUpdate, Update};
 use crate::session;
@@ -63,6 +64,8 @@ pub struct Config {
     pub health_check: Option<Duration>,
     /// The largest log of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
+    /// How long mirrors of repositories are kept that no job uses; for ever if `None`.
+    pub git_keep: Option<Duration>,
     /// What is counted, shared with the executors that count.
     pub metrics: Metrics,
     /// Where metrics come from that are not counted here.
@@ -89,6 +92,7 @@ impl Config {
             health_check: Some(HEALTH_CHECK_PERIOD),
             weights: Weights::default(),
             max_log_bytes: 0,
+            git_keep: None,
             metrics: Metrics::default(),
             metric_sources: Sources::default(),
             self_update: SelfUpdate::default(),
@@ -163,6 +167,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     if let Some(docker) = config.executors.docker.clone() {
         pool.spawn(async move { docker.remove_leftover_names().await });
     }
+    let _expiring = config
+        .git_keep
+        .map(|keep| mirrors::expire(pool.handle(), state_dir.git(), keep));
     let runner = Arc::new(Runner {
         worker: config.name.clone(),
         executors: config.executors.clone(),

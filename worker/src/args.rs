@@ -2,6 +2,7 @@
 
 mod disk;
 mod docker;
+mod git;
 mod health;
 mod metrics;
 mod push;
@@ -17,6 +18,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 
 use self::disk::DiskArgs;
 use self::docker::DockerArgs;
+use self::git::GitArgs;
 use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
 use self::push::PushArgs;
@@ -62,6 +64,9 @@ pub struct Args {
     /// Largest log that is kept of one job, in bytes (or with k, M, G); 0 for any size.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = ocluster_cli::parse_size)]
     log_max_size: u64,
+
+    #[command(flatten)]
+    git: GitArgs,
 
     #[command(flatten)]
     docker: DockerArgs,
@@ -127,6 +132,7 @@ impl Args {
             health_check: self.health.period(),
             weights: self.weights.weights(),
             max_log_bytes: self.log_max_size,
+            git_keep: self.git.keep(),
             metrics,
             metric_sources: self.metrics.into_sources()?,
             git_child: None,

@@ -35,6 +35,7 @@ pub mod weights;
 mod git_child;
 mod health;
 mod job;
+mod mirrors;
 mod runner;
 mod service;
 mod session;

@@ -125,9 +125,9 @@ async fn remove(docker: &Docker, name: &str) {
 }
 
 #[tokio::test]
-async fn an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_result() {
+async fn d3_an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_result() {
     // D3: OCluster pushes twice.
-    needs_docker!("an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_result");
+    needs_docker!("d3_an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_result");
     let (executor, docker) = engine().await;
     let registry = Registry::open().await;
     let proxy = Proxy::before(&registry, Manners::Good).await;
@@ -169,6 +169,28 @@ async fn an_image_is_pushed_once_and_can_be_pulled_by_the_digest_that_is_the_res
     pulled.try_for_each(async |_| Ok(())).await.unwrap();
     assert_eq!(inspect(&docker, &name).await.unwrap().id.unwrap(), image);
     remove(&docker, &name).await;
+}
+
+#[tokio::test]
+async fn an_image_of_buildkit_is_labelled_and_pushed_like_any_other() {
+    needs_docker!("an_image_of_buildkit_is_labelled_and_pushed_like_any_other");
+    let (executor, docker) = engine().await;
+    let registry = Registry::open().await;
+    let repository = format!("{}/app", registry.address);
+    let executor = pushing(&executor, &repository, SHORT);
+    let mut job = build_for(&repository, None);
+    job.build.buildkit = true;
+    let (outcome, log) = job.run(&executor).await;
+    assert!(output(outcome, &log).starts_with(&format!("{repository}@sha256:")));
+    let image = pushed_image(&log);
+    let labels = inspect(&docker, &image)
+        .await
+        .unwrap()
+        .config
+        .unwrap()
+        .labels;
+    assert_eq!(labels.unwrap().get(BUILT_BY.0).unwrap(), BUILT_BY.1);
+    is_left_without_a_name(&docker, &image).await;
 }
 
 #[tokio::test]
