@@ -78,8 +78,9 @@ impl BusyWorker {
         active.send().promise.await?;
         let cache = Rc::new(RefCell::new(HashSet::new()));
         let mut slots = JoinSet::new();
-        for _ in 0..capacity {
+        for place in 1..=capacity {
             let slot = Slot {
+                first_time: build_time * place / capacity,
                 queue: queue.clone(),
                 cache: cache.clone(),
                 build_time,
@@ -103,10 +104,13 @@ struct Slot {
     /// Hints that the worker has seen.
     cache: Rc<RefCell<HashSet<Vec<u8>>>>,
     build_time: Duration,
+    /// How long its first job takes: a different time in each slot, so that they do not all become free at once ever after.
+    first_time: Duration,
 }
 
 impl Slot {
     async fn work(self) -> capnp::Result<()> {
+        let mut longest = self.first_time;
         loop {
             let ended = CancellationToken::new();
             let mut request = self.queue.pop_request();
@@ -118,10 +122,11 @@ impl Slot {
             let is_new = self.cache.borrow_mut().insert(hint.as_bytes().to_vec());
             drop(answer);
             let time = if is_new {
-                self.build_time
+                longest
             } else {
                 self.build_time / CACHED_IS_FASTER
             };
+            longest = self.build_time;
             tokio::time::sleep(time).await;
             ended.cancel();
         }
