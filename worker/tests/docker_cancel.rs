@@ -73,7 +73,7 @@ async fn d7_cancel_reaches_grandchildren_that_hold_the_output_open() {
     needs_docker!("d7_cancel_reaches_grandchildren_that_hold_the_output_open");
     let (executor, docker) = engine().await;
     // Given a step with a child and a grandchild that has left it, both of which anybody can recognise,
-    let seconds = format!("{}", 1_000_000_000 + rand::random::<u32>());
+    let seconds = rand::random_range(1_000_000_000_u32..2_000_000_000).to_string();
     let step = format!("RUN echo step is up; (sleep {seconds} &) ; sleep {seconds}");
     let mut running = Job::fresh(&step).start(executor);
     running_container(&mut running, &docker).await;
