@@ -126,12 +126,13 @@ async fn open_gate(docker: &Docker, container: &str) {
 async fn a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back() {
     needs_docker!("a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back");
     // Given an engine on a small disk with plenty of room, a worker that asks for jobs,
-    let disk = SmallDisk::mount(192);
+    // (An engine without overlay copies a layer several times while it adds the next one.)
+    let disk = SmallDisk::mount(256);
     let engine = PrivateEngine::start_on(disk.path()).await;
     let docker = engine.docker();
     assert_eq!(engine.executor().root_dir().await.unwrap(), disk.path());
     let mut pool = Pool::start();
-    let _worker = worker(&pool, engine.executor(), free("80"));
+    let _worker = worker(&pool, engine.executor(), free("85"));
     assert_eq!(pool.next().await, Event::Asked);
     // somebody else's build that runs on the same engine,
     let mut build = Job::fresh(
@@ -139,7 +140,7 @@ async fn a_worker_whose_disk_fills_finishes_its_jobs_prunes_and_comes_back() {
     )
     .start(engine.executor());
     let container = build.rest_of_line(" ---> Running in ").await;
-    // and an image that nobody uses and that takes a quarter of the disk.
+    // and an image that nobody uses and that takes a fifth of the disk.
     let big = Job::fresh("RUN dd if=/dev/zero of=/big bs=1M count=45");
     let (outcome, log) = big.run(&engine.executor()).await;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{log}");
