@@ -10,76 +10,14 @@
 
 mod docker_support;
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use bollard::Docker;
 use bollard::query_parameters::{
     PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
-use docker_support::{BASE, Job, PATIENCE, engine};
+use docker_support::registry::Registry;
+use docker_support::{BASE, Job, engine};
 use futures::StreamExt;
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, Outcome, Pull};
-use tempfile::TempDir;
-
-/// A registry that ends with the test.
-struct Registry {
-    _directory: TempDir,
-    process: Child,
-    address: String,
-}
-
-impl Registry {
-    async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .to_string();
-        let configuration = directory.path().join("config.yml");
-        let storage = directory.path().join("storage");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
-            storage.display()
-        );
-        std::fs::write(&configuration, text).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&configuration)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("cannot run `docker-registry`: install the package of that name, or set OCLUSTER_SKIP_DOCKER=1");
-        let mut registry = Self {
-            _directory: directory,
-            process,
-            address,
-        };
-        let start = Instant::now();
-        while TcpStream::connect(&registry.address).is_err() {
-            assert!(
-                registry.process.try_wait().unwrap().is_none() && start.elapsed() < PATIENCE,
-                "the registry does not start"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        registry
-    }
-
-    fn stop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
 
 /// Builds an image that knows its version, and returns its name in the engine.
 async fn versioned_image(executor: &DockerExecutor, version: &str) -> String {
@@ -154,7 +92,7 @@ async fn version_seen_by(
 async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
     needs_docker!("always_asks_the_registry_and_missing_does_only_if_it_must");
     let (executor, docker) = engine().await;
-    let mut registry = Registry::start().await;
+    let mut registry = Registry::open().await;
     let repository = format!("{}/team/base", registry.address);
     let old = versioned_image(&executor, "old").await;
     let new = versioned_image(&executor, "new").await;
@@ -215,7 +153,7 @@ async fn always_asks_the_registry_and_missing_does_only_if_it_must() {
 async fn buildkit_asks_the_registry_just_as_often() {
     needs_docker!("buildkit_asks_the_registry_just_as_often");
     let (executor, docker) = engine().await;
-    let mut registry = Registry::start().await;
+    let mut registry = Registry::open().await;
     let repository = format!("{}/team/base", registry.address);
     let old = versioned_image(&executor, "old").await;
     let new = versioned_image(&executor, "new").await;
