@@ -209,7 +209,59 @@ impl Running {
 
 /// Whether a build ended because somebody cancelled it. We do not wait for that word ourselves: so it is the engine, going down.
 fn was_cancelled(error: &str) -> bool {
+    let error = error.trim_end();
     ["context canceled", "Canceled", "graceful shutdown"]
         .iter()
-        .any(|end| error.trim_end().ends_with(end))
+        .any(|reason| {
+            engine::gives_reason(error, reason) || error.strip_suffix(reason).is_some_and(is_step)
+        })
+}
+
+/// Whether an error up to its reason is what BuildKit says of a step that has run: nothing that the step's command says comes after
+/// it then.
+fn is_step(before: &str) -> bool {
+    let mut before = before;
+    while let Some(rest) = ["failed to solve: ", "rpc error: code = Unknown desc = "]
+        .iter()
+        .find_map(|prefix| before.strip_prefix(prefix))
+    {
+        before = rest;
+    }
+    [
+        ("executor failed running [", "]: "),
+        ("process \"", "\" did not complete successfully: "),
+    ]
+    .iter()
+    .any(|(start, end)| before.starts_with(start) && before.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_the_engine_cancels_is_told_from_one_that_speaks_of_it() {
+        for error in [
+            "context canceled",
+            "Canceled",
+            "failed to solve: Canceled: context canceled",
+            "failed to solve: rpc error: code = Canceled desc = context canceled",
+            "rpc error: code = Unavailable desc = graceful shutdown",
+            "executor failed running [/bin/sh -c echo \"Canceled\"]: context canceled",
+            "failed to solve: process \"/bin/sh -c 'x'\" did not complete successfully: context canceled\n",
+        ] {
+            assert!(was_cancelled(error), "{error}");
+        }
+        for error in [
+            "failed to compute cache key: \"/Canceled\" not found",
+            "dockerfile parse error line 2: unknown instruction Canceled",
+            "Invalid signal: context canceled",
+            "failed to process \"${x:?Canceled}\": x: Canceled",
+            "failed to process \"${x:?executor failed running []: Canceled}\": x: executor failed running []: Canceled",
+            "executor failed running [/bin/sh -c echo context canceled]: exit code: 1",
+            "pull access denied for NotCanceled",
+        ] {
+            assert!(!was_cancelled(error), "{error}");
+        }
+    }
 }
