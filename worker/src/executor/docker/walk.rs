@@ -14,25 +14,29 @@ use rustix::fs::OFlags;
 use super::ignore::{Matched, Rules, Verdict};
 
 /// What is done with each entry: its path relative to the context, and what it is.
-pub(super) type Visit<'a> = dyn FnMut(&Path, &Metadata) -> Result<(), String> + 'a;
+pub(super) type Visit<'a, E> = dyn FnMut(&Path, &Metadata) -> Result<(), E> + 'a;
 
 /// Visits everything in the context `root`, less what `rules` keep out. Something in a directory that is kept out may be visited
 /// without the directory.
 ///
 /// # Errors
 /// What `visit` says, or what cannot be looked at: a sentence for the user.
-pub(super) fn walk(root: &Path, rules: &Rules, visit: &mut Visit<'_>) -> Result<(), String> {
+pub(super) fn walk<E: From<String>>(
+    root: &Path,
+    rules: &Rules,
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
     directory(root, rules, OsStr::new(""), &Matched::default(), visit)
 }
 
 /// Visits what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
-fn directory(
+fn directory<E: From<String>>(
     root: &Path,
     rules: &Rules,
     directory: &OsStr,
     matched: &Matched,
-    visit: &mut Visit<'_>,
-) -> Result<(), String> {
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
     let explain = |error: io::Error| cannot_send(Path::new(directory), &error);
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join(directory)).map_err(explain)? {

@@ -148,7 +148,7 @@ impl Running {
                 }
                 Err(AnswerError::Broken(reason)) => {
                     return Err(match self.served.context.trouble() {
-                        Some(trouble) => Failure::setup(trouble),
+                        Some(trouble) => trouble.clone(),
                         None => engine::lost(&self.engine, &reason),
                     });
                 }
@@ -163,7 +163,7 @@ impl Running {
     /// Writes the engine's words to the log, and finds out whose fault it was.
     async fn explain(&self, job: JobContext<'_>, (cause, error): (Cause, String)) -> Failure {
         if let Some(trouble) = self.served.context.trouble() {
-            return Failure::setup(trouble);
+            return trouble.clone();
         }
         job.log.line(&error).await;
         if was_cancelled(&error) {
