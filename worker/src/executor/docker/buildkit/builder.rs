@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http_body_util::Empty;
 use ocluster_api::DockerBuild;
+use tokio_util::sync::DropGuard;
 use tracing::warn;
 
 use super::answer::{Answer, AnswerError, Message};
@@ -43,6 +44,7 @@ pub(in crate::executor::docker) struct Running {
     limit: Duration,
     id: String,
     served: Arc<Served>,
+    _abandon: DropGuard,
     _session: Session,
     answer: Option<Answer>,
 }
@@ -77,6 +79,7 @@ impl Buildkit<'_> {
                 )),
             })?;
         let build = running.insert(Running {
+            _abandon: served.context.abandon(),
             engine: engine.clone(),
             limit,
             id,

@@ -17,12 +17,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::grpc::{self, Body, Code, Status, Unframed};
 use super::wanted::{Wanted, wanted};
 use crate::executor::Failure;
 use crate::executor::docker::ignore::{self, Rules};
-use crate::executor::docker::walk;
+use crate::executor::docker::walk::{self, Walk};
 
 /// How much of a file is in one message, in bytes.
 const PIECE: usize = 32 * 1024;
@@ -52,6 +53,8 @@ struct Files {
     dockerfile_directory: PathBuf,
     /// The Dockerfile's name there.
     dockerfile_name: String,
+    /// Nobody wants the files any more.
+    abandoned: CancellationToken,
 }
 
 impl Context {
@@ -64,9 +67,15 @@ impl Context {
                 rules,
                 dockerfile_directory: PathBuf::from(directory),
                 dockerfile_name: name.to_owned(),
+                abandoned: CancellationToken::new(),
             }),
             trouble: Arc::default(),
         }
+    }
+
+    /// Ends the threads that send files, once it is dropped: they may walk for long before they notice that the connection is gone.
+    pub(super) fn abandon(&self) -> DropGuard {
+        self.files.abandoned.clone().drop_guard()
     }
 
     /// What went wrong on this side, if anything did: the first such failure.
@@ -205,7 +214,18 @@ impl<'a> Sender<'a> {
                     Some(paths) => paths.iter().any(|wanted| path.starts_with(wanted)),
                     None => true,
                 };
-                walk::walk(&files.root, &files.rules, &mut |path, metadata| {
+                let messages = self.messages;
+                let walk = Walk {
+                    root: &files.root,
+                    rules: &files.rules,
+                    go_on: &|| {
+                        if messages.is_closed() || files.abandoned.is_cancelled() {
+                            return Err(Stop::HungUp);
+                        }
+                        Ok(())
+                    },
+                };
+                walk.run(&mut |path, metadata| {
                     if is_wanted(path) {
                         self.describe_with_parents(path, metadata)
                     } else {
@@ -400,6 +420,25 @@ mod tests {
             assert_eq!(failure.cause, Cause::Request, "{failure:?}");
             assert!(failure.message.ends_with(NOT_UTF8), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_walked_through_for_nobody() {
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join(".dockerignore"), "*").unwrap();
+        let rules = Rules::of_buildkit_context(root.path(), "Dockerfile").unwrap();
+        let describe = |context: &Context, messages: &mpsc::Sender<_>| {
+            Sender::new(&context.files, messages).describe(Wanted::Context(None))
+        };
+        let context = Context::new(root.path(), rules, "Dockerfile");
+        let (messages, outgoing) = mpsc::channel(PENDING);
+        assert!(describe(&context, &messages).is_ok());
+        drop(outgoing);
+        assert!(matches!(describe(&context, &messages), Err(Stop::HungUp)));
+        let (messages, _outgoing) = mpsc::channel(PENDING);
+        assert!(describe(&context, &messages).is_ok());
+        drop(context.abandon());
+        assert!(matches!(describe(&context, &messages), Err(Stop::HungUp)));
     }
 
     #[test]
