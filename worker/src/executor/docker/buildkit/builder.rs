@@ -31,6 +31,8 @@ pub(in crate::executor::docker) struct Buildkit<'a> {
     pub(in crate::executor::docker) build: &'a DockerBuild,
     /// The Dockerfile's path inside the context.
     pub(in crate::executor::docker) dockerfile: &'a str,
+    /// The name that the image gets, if any.
+    pub(in crate::executor::docker) name: Option<String>,
     /// What is not sent.
     pub(in crate::executor::docker) rules: Rules,
     /// What steps may ask for.
@@ -104,8 +106,12 @@ impl Buildkit<'_> {
             Pull::Always => "&pull=1",
             Pull::Missing => "",
         };
+        let tag = match &self.name {
+            Some(name) => format!("&t={}", build_args::encode(name)),
+            None => String::new(),
+        };
         Ok(format!(
-            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}{}",
+            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{tag}{}{}{}",
             build_args::encode(name),
             build_args::parameter(&self.build.build_args)?,
             self.config.limits.network_parameter(),
