@@ -18,7 +18,7 @@ use docker_support::private::PrivateEngine;
 use docker_support::{BASE, Job, engine, nonce, with_buildkit};
 use ocluster_api::Dockerfile;
 use ocluster_worker::executor::docker::BuildLimits;
-use ocluster_worker::executor::{DockerConfig, DockerExecutor, Failure, Outcome};
+use ocluster_worker::executor::{Cause, DockerConfig, DockerExecutor, Failure, Outcome};
 
 fn succeeded() -> Outcome {
     Outcome::Succeeded {
@@ -340,9 +340,10 @@ async fn a_name_that_buildkit_cannot_take_is_explained() {
     let name = std::ffi::OsStr::from_bytes(b"bad\xff");
     std::fs::write(job.context.path().join(name), "").unwrap();
     let (outcome, log) = with_buildkit(job).run(&executor).await;
-    let Outcome::Failed(Failure { message, .. }) = outcome else {
+    let Outcome::Failed(Failure { cause, message }) = outcome else {
         panic!("{outcome:?}\n{log}")
     };
+    assert_eq!(cause, Cause::Request);
     assert_eq!(
         message,
         "cannot send \"bad\\xFF\" of the build context to the Docker engine: \

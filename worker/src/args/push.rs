@@ -6,6 +6,7 @@ use crate::executor::docker::{AllowedRepository, PushConfig};
 
 /// Where jobs may push to.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Pushing images")]
 pub(super) struct PushArgs {
     /// Repositories that jobs may push images to, without tags: registry.example:5000/team/app. Names must match exactly.
     #[arg(long, value_name = "REPO", value_delimiter = ',')]

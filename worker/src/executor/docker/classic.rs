@@ -41,6 +41,8 @@ pub(super) struct Classic<'a> {
     pub(super) build: &'a DockerBuild,
     /// The Dockerfile's path inside the context.
     pub(super) dockerfile: &'a str,
+    /// The name that the image gets, if any.
+    pub(super) name: Option<String>,
 }
 
 impl Classic<'_> {
@@ -63,6 +65,11 @@ impl Classic<'_> {
         let mut progress = Progress {
             announced: false,
             image: None,
+            // The name is for this worker's own use, and gone when the job has ended.
+            unsaid: self
+                .name
+                .as_ref()
+                .map(|name| format!("Successfully tagged {name}\n")),
             containers: &mut started.containers,
         };
         while let Some(message) = answer.next().await {
@@ -88,6 +95,10 @@ impl Classic<'_> {
             .squash(self.build.squash)
             .labels(&HashMap::from([BUILT_BY]))
             .version(BuilderVersion::BuilderV1);
+        let options = match &self.name {
+            Some(name) => options.t(name),
+            None => options,
+        };
         match self.config.pull {
             Pull::Always => options.pull("1"),
             Pull::Missing => options,
@@ -151,6 +162,8 @@ impl Started {
 struct Progress<'a> {
     announced: bool,
     image: Option<String>,
+    /// What the engine says that is not for the log.
+    unsaid: Option<String>,
     containers: &'a mut BTreeSet<String>,
 }
 
@@ -175,7 +188,9 @@ impl Progress<'_> {
         if let Some(image) = message.aux.as_ref().and_then(|aux| aux.id.clone()) {
             self.image = Some(image);
         }
-        if let Some(text) = display::display(message) {
+        if let Some(text) = display::display(message)
+            && self.unsaid.as_ref() != Some(&text)
+        {
             job.log.write(text).await;
         }
     }
@@ -198,4 +213,32 @@ fn with_parameters(docker: Docker, parameters: String) -> Docker {
 /// build ended well is told by the image's name.
 fn is_late_line_end(error: &Error) -> bool {
     matches!(error, Error::IOError { err } if err.to_string() == "bytes remaining on stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use ocluster_api::Dockerfile;
+
+    use super::*;
+
+    #[test]
+    fn the_engine_is_told_the_name_that_keeps_the_image() {
+        let build = DockerBuild {
+            dockerfile: Dockerfile::Path("Dockerfile".to_owned()),
+            push: None,
+            build_args: Vec::new(),
+            squash: false,
+            buildkit: false,
+            include_git: false,
+        };
+        for name in [None, Some("ocluster-build:worker-x.1-0")] {
+            let classic = Classic {
+                config: &DockerConfig::default(),
+                build: &build,
+                dockerfile: "Dockerfile",
+                name: name.map(str::to_owned),
+            };
+            assert_eq!(classic.options().t.as_deref(), name);
+        }
+    }
 }

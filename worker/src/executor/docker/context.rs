@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ignore::Rules;
-use super::walk;
+use super::walk::{self, Walk};
 
 /// How much is handed to the connection at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -65,7 +65,7 @@ pub(super) fn send(
     };
     let stop = abandoned.clone();
     let thread = tokio::task::spawn_blocking(move || {
-        let result = Archive::new(root, writer).write(&rules);
+        let result = Archive::new(root, writer).write(&rules, &stop);
         if let Err(error) = &result {
             // A broken stream makes the engine drop what it has; a short one could pass for a whole context.
             let broken = chunks.send(Err(io::Error::other(error.clone())));
@@ -101,9 +101,20 @@ impl Archive {
         }
     }
 
-    fn write(mut self, rules: &Rules) -> Result<(), String> {
+    fn write(mut self, rules: &Rules, abandoned: &CancellationToken) -> Result<(), String> {
         let root = self.root.clone();
-        walk::walk(&root, rules, &mut |path, metadata| {
+        let walk = Walk {
+            root: &root,
+            rules,
+            go_on: &|| {
+                if abandoned.is_cancelled() {
+                    let gone = io::Error::from(io::ErrorKind::BrokenPipe);
+                    return Err(walk::cannot_send(Path::new("."), &gone));
+                }
+                Ok(())
+            },
+        };
+        walk.run(&mut |path, metadata| {
             self.add_entry(path, metadata)
                 .map_err(|error| walk::cannot_send(path, &error))
         })?;
@@ -358,6 +369,31 @@ mod tests {
             sending.sent.load(Ordering::Relaxed) < 1 << 20,
             "the rest was not read for nobody"
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_walked_through_for_nobody() {
+        let root = TempDir::new().unwrap();
+        fs::create_dir(root.path().join("some")).unwrap();
+        let (chunks, mut receiver) = mpsc::channel(PENDING);
+        let abandoned = CancellationToken::new();
+        abandoned.cancel();
+        let writer = ChunkWriter {
+            chunks,
+            buffer: BytesMut::new(),
+            sent: Arc::default(),
+            abandoned: abandoned.clone(),
+            runtime: Handle::current(),
+        };
+        let archive = Archive::new(root.path().to_owned(), writer);
+        let written =
+            tokio::task::spawn_blocking(move || archive.write(&Rules::default(), &abandoned));
+        let error = written.await.unwrap().unwrap_err();
+        assert_eq!(
+            error,
+            "cannot send \".\" of the build context to the Docker engine: broken pipe"
+        );
+        assert!(receiver.recv().await.is_none());
     }
 
     #[tokio::test]

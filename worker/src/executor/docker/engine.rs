@@ -74,12 +74,28 @@ pub(super) fn lost(engine: &EngineAddress, reason: &str) -> Failure {
 /// A build that the engine ended with `error`, because of `cause` as far as the engine's answer tells.
 pub(super) fn failed_build(cause: Cause, error: &str, message: String) -> Failure {
     // The user cannot help a full disk: the job may do better on another worker.
-    let cause = if error.contains("no space left on device") {
+    let cause = if gives_reason(error, "no space left on device") {
         Cause::Engine
     } else {
         cause
     };
     Failure { cause, message }
+}
+
+/// What a message has in it that repeats words from outside the machine: a quoted instruction, a step's command, a value that is not
+/// valid, or what a web server answered.
+const REPEATING: [&str; 6] = ["\"", "'", "`", "[", "nvalid ", " with status "];
+
+/// Whether the engine gives `reason` for its `error`, as the system's errors are given: at the very end, after a colon.
+///
+/// A user can have any words put into an error, and must not pass his mistakes off as the machine's. So a message that repeats words
+/// of his gives no reason.
+pub(super) fn gives_reason(error: &str, reason: &str) -> bool {
+    let Some(before) = error.trim_end().strip_suffix(reason) else {
+        return false;
+    };
+    (before.is_empty() || before.ends_with(": ") || before.ends_with(" desc = "))
+        && !REPEATING.iter().any(|mark| before.contains(mark))
 }
 
 /// The innermost cause: what wraps it only repeats that an HTTP client failed.
@@ -133,6 +149,46 @@ async fn gone(docker: &Docker, container: &str) -> Result<(), Error> {
             }) => return Ok(()),
             Err(error) => return Err(error),
             Ok(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause_of(error: &str) -> Cause {
+        failed_build(Cause::Build, error, String::new()).cause
+    }
+
+    #[test]
+    fn a_full_disk_is_the_machine_s_fault() {
+        for error in [
+            "no space left on device",
+            "write /var/lib/docker/tmp/x: no space left on device",
+            "failed to register layer: Error processing tar file(exit status 1): write /big: no space left on device\n",
+            "Error response from daemon: mkdir /var/lib/docker/x: no space left on device",
+            "failed to copy files: copy file range failed: no space left on device",
+            "failed to solve: rpc error: code = Unknown desc = no space left on device",
+        ] {
+            assert_eq!(cause_of(error), Cause::Engine, "{error}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_user_do_not_make_it_the_machine_s_fault() {
+        for error in [
+            "COPY failed: no source files were specified: [\"no space left on device\",\"/\"]",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat no space left on device: file does not exist",
+            "The command '/bin/sh -c echo no space left on device; false' returned a non-zero code: 1",
+            "executor failed running [/bin/sh -c echo no space left on device]: exit code: 1",
+            "failed to process \"${x:?no space left on device}\": x: no space left on device",
+            "Invalid signal: no space left on device",
+            "Invalid signal: write /x: no space left on device",
+            "ADD failed: failed to GET http://h/x with status 404 Not Found: no space left on device",
+            "stage no space left on device",
+        ] {
+            assert_eq!(cause_of(error), Cause::Build, "{error}");
         }
     }
 }

@@ -88,7 +88,7 @@ impl DockerExecutor {
             ));
         };
         push::check_allowed(&self.config.push, build)?;
-        let image = self.build(job, build, started).await?;
+        let image = self.build(job, build, started, tags).await?;
         push::deliver(&self.config, &self.metrics, job, build, &image, tags).await
     }
 
@@ -98,6 +98,7 @@ impl DockerExecutor {
         job: JobContext<'_>,
         build: &DockerBuild,
         started: &mut Started,
+        tags: &mut JobTags,
     ) -> Result<String, Failure> {
         self.refuse_what_cannot_be(job, build)?;
         let secrets = Secrets::new(&job.spec.secrets)?;
@@ -106,11 +107,14 @@ impl DockerExecutor {
         let health = engine::health(&docker, &self.config.engine).await?;
         let config = &self.config;
         let dockerfile = &path;
+        // What is to be pushed must not be pruned before it is.
+        let reserve = |tags: &mut JobTags| build.push.as_ref().map(|_| tags.reserve(&docker));
         if build.buildkit {
             let buildkit = Buildkit {
                 config,
                 build,
                 dockerfile,
+                name: reserve(tags),
                 rules,
                 secrets,
             };
@@ -126,6 +130,7 @@ impl DockerExecutor {
             config,
             build,
             dockerfile,
+            name: reserve(tags),
         };
         classic.run(job, docker, rules, &mut started.classic).await
     }

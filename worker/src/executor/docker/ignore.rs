@@ -4,14 +4,20 @@
 //! and the Dockerfile and `.dockerignore` are sent in any case, for the engine to read them.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::{fs, io};
 
 use super::pattern::Pattern;
 
 /// The file's name, at the context's root.
 pub(super) const NAME: &str = ".dockerignore";
+
+/// The largest such file that is read, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+/// The most rules that are taken. Each takes memory for every directory on the way to an entry, and time for every entry.
+const MAX_RULES: usize = 10_000;
 
 /// The rules of a context.
 #[derive(Debug, Default)]
@@ -46,7 +52,7 @@ impl Rules {
     /// Reads the rules of the context at `root`, whose Dockerfile is at `dockerfile`.
     ///
     /// # Errors
-    /// If the file cannot be read, or a pattern is malformed: a sentence for the user.
+    /// If the file cannot be read or is too large, or a pattern is malformed: a sentence for the user.
     pub(super) fn of_context(root: &Path, dockerfile: &str) -> Result<Self, String> {
         let mut rules = Self::of_file(root, NAME)?.unwrap_or_default();
         rules.let_through(dockerfile)?;
@@ -93,6 +99,11 @@ impl Rules {
             };
             if pattern.is_empty() {
                 return Err(format!("{NAME}: illegal exclusion pattern: \"!\""));
+            }
+            if rules.rules.len() == MAX_RULES {
+                return Err(format!(
+                    "{NAME}: it has more than {MAX_RULES} patterns: say the same with fewer, such as a directory for what is in it"
+                ));
             }
             let clean = clean(pattern);
             rules.add(
@@ -183,7 +194,8 @@ impl Rules {
     }
 }
 
-/// Reads the file. It may be a link, but only to a regular file of the same context: a stranger must not make us read anything else.
+/// Reads the file. It may be a link, but only to a regular file of the same context: a stranger must not make us read anything else,
+/// nor more than there are good reasons for.
 fn read_inside(root: &Path, name: &str) -> io::Result<Vec<u8>> {
     let path = fs::canonicalize(root.join(name))?;
     if !path.starts_with(fs::canonicalize(root)?) || !fs::metadata(&path)?.is_file() {
@@ -191,7 +203,16 @@ fn read_inside(root: &Path, name: &str) -> io::Result<Vec<u8>> {
             "it is not a regular file of the build context",
         ));
     }
-    fs::read(path)
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(io::Error::other(format!(
+            "it has more than {MAX_SIZE} bytes, which is the most that this worker reads"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// The path's characters, an unknown one for each byte that is not UTF-8.
@@ -316,6 +337,43 @@ mod tests {
         assert_eq!(
             Rules::read("!\n", "D").unwrap_err(),
             ".dockerignore: illegal exclusion pattern: \"!\""
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_whichever_it_is() {
+        let context = tempfile::TempDir::new().unwrap();
+        let of = [Rules::of_context, Rules::of_buildkit_context];
+        let write = |name: &str, size: u64| {
+            let file = File::create(context.path().join(name)).unwrap();
+            file.set_len(size).unwrap();
+        };
+        for (name, of) in [(NAME, of[0]), (NAME, of[1]), ("D.dockerignore", of[1])] {
+            let excess = |size| {
+                write(name, size);
+                of(context.path(), "D").err()
+            };
+            assert_eq!(excess(MAX_SIZE), None);
+            assert_eq!(
+                excess(MAX_SIZE + 1).unwrap(),
+                format!(
+                    "cannot read {name}: it has more than 1048576 bytes, which is the most that this worker reads"
+                )
+            );
+            // Far more than a test could write, and than a worker could read.
+            assert!(excess(1 << 40).is_some());
+            fs::remove_file(context.path().join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn too_many_rules_are_refused_and_comments_do_not_count() {
+        let many = "# why\n\na\n".repeat(MAX_RULES);
+        assert_eq!(Rules::parse(&many).unwrap().rules.len(), MAX_RULES);
+        let error = Rules::parse(&(many + "b\n")).unwrap_err();
+        assert_eq!(
+            error,
+            ".dockerignore: it has more than 10000 patterns: say the same with fewer, such as a directory for what is in it"
         );
     }
 

@@ -224,6 +224,14 @@ struct Lent {
 }
 
 impl JobTags {
+    /// The name for the engine to give the job's image at the end of the build, so that there is no moment in which the image is
+    /// nobody's. The same each time.
+    pub(super) fn reserve(&mut self, docker: &Docker) -> String {
+        self.docker = Some(docker.clone());
+        let tag = self.kept.get_or_insert_with(|| self.names.new_tag());
+        format!("{REPOSITORY}:{tag}")
+    }
+
     /// Keeps `image` until the job's end, whoever prunes. Doing it again does no harm.
     pub(super) async fn keep(
         &mut self,
@@ -377,6 +385,8 @@ fn is_unknown(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bollard::API_DEFAULT_VERSION;
+
     use super::*;
 
     #[test]
@@ -401,5 +411,19 @@ mod tests {
         drop(turn);
         names.turn("other:v1");
         assert_eq!(names.state().turns.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reserved_name_is_the_job_s_until_it_ends() {
+        let names = ImageNames::new(None);
+        let docker = Docker::connect_with_http("127.0.0.1:9", 1, API_DEFAULT_VERSION).unwrap();
+        let mut tags = names.of_job();
+        let name = tags.reserve(&docker);
+        assert_eq!(name, tags.reserve(&docker));
+        let tag = name.strip_prefix("ocluster-build:").unwrap();
+        assert!(names.state().live.contains(tag));
+        drop(tags);
+        assert!(names.state().live.is_empty());
+        assert!(names.leftovers.load(Ordering::Relaxed));
     }
 }

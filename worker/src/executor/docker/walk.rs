@@ -14,44 +14,58 @@ use rustix::fs::OFlags;
 use super::ignore::{Matched, Rules, Verdict};
 
 /// What is done with each entry: its path relative to the context, and what it is.
-pub(super) type Visit<'a> = dyn FnMut(&Path, &Metadata) -> Result<(), String> + 'a;
+pub(super) type Visit<'a, E> = dyn FnMut(&Path, &Metadata) -> Result<(), E> + 'a;
 
-/// Visits everything in the context `root`, less what `rules` keep out. Something in a directory that is kept out may be visited
-/// without the directory.
-///
-/// # Errors
-/// What `visit` says, or what cannot be looked at: a sentence for the user.
-pub(super) fn walk(root: &Path, rules: &Rules, visit: &mut Visit<'_>) -> Result<(), String> {
-    directory(root, rules, OsStr::new(""), &Matched::default(), visit)
+/// A walk through one context.
+pub(super) struct Walk<'a, E> {
+    /// The context.
+    pub(super) root: &'a Path,
+    /// What is kept out of it.
+    pub(super) rules: &'a Rules,
+    /// Asked at each entry, also at those that are kept out: an error ends the walk. A context may have any number of entries, and
+    /// whoever wants them may be gone before the last.
+    pub(super) go_on: &'a dyn Fn() -> Result<(), E>,
 }
 
-/// Visits what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
-fn directory(
-    root: &Path,
-    rules: &Rules,
-    directory: &OsStr,
-    matched: &Matched,
-    visit: &mut Visit<'_>,
-) -> Result<(), String> {
-    let explain = |error: io::Error| cannot_send(Path::new(directory), &error);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(root.join(directory)).map_err(explain)? {
-        names.push(entry.map_err(explain)?.file_name());
+impl<E: From<String>> Walk<'_, E> {
+    /// Visits everything in the context, less what the rules keep out. Something in a directory that is kept out may be visited
+    /// without the directory.
+    ///
+    /// # Errors
+    /// What `visit` or `go_on` says, or what cannot be looked at: a sentence for the user.
+    pub(super) fn run(&self, visit: &mut Visit<'_, E>) -> Result<(), E> {
+        self.directory(OsStr::new(""), &Matched::default(), visit)
     }
-    names.sort_unstable();
-    for name in names {
-        let path = join(directory, &name);
-        let metadata = fs::symlink_metadata(root.join(&path))
-            .map_err(|error| cannot_send(Path::new(&path), &error))?;
-        let (verdict, matched) = rules.decide(&path, metadata.is_dir(), matched);
-        if verdict == Verdict::Send {
-            visit(Path::new(&path), &metadata)?;
+
+    /// Visits what is in `directory`, but not the directory itself. Depth is bounded by the longest path that the system can open.
+    fn directory(
+        &self,
+        directory: &OsStr,
+        matched: &Matched,
+        visit: &mut Visit<'_, E>,
+    ) -> Result<(), E> {
+        let explain = |error: io::Error| cannot_send(Path::new(directory), &error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(directory)).map_err(explain)? {
+            (self.go_on)()?;
+            names.push(entry.map_err(explain)?.file_name());
         }
-        if metadata.is_dir() && verdict != Verdict::Skip {
-            self::directory(root, rules, &path, &matched, visit)?;
+        names.sort_unstable();
+        for name in names {
+            (self.go_on)()?;
+            let path = join(directory, &name);
+            let metadata = fs::symlink_metadata(self.root.join(&path))
+                .map_err(|error| cannot_send(Path::new(&path), &error))?;
+            let (verdict, matched) = self.rules.decide(&path, metadata.is_dir(), matched);
+            if verdict == Verdict::Send {
+                visit(Path::new(&path), &metadata)?;
+            }
+            if metadata.is_dir() && verdict != Verdict::Skip {
+                self.directory(&path, &matched, visit)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn join(directory: &OsStr, name: &OsStr) -> OsString {
@@ -95,5 +109,48 @@ impl Read for Exactly {
         }
         self.left -= count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_walk_ends_early_even_where_everything_is_kept_out() {
+        let root = TempDir::new().unwrap();
+        for name in ["a", "b", "c", "d"] {
+            fs::write(root.path().join(name), "").unwrap();
+        }
+        fs::write(root.path().join(super::super::ignore::NAME), "[a-d]\n").unwrap();
+        let rules = Rules::of_context(root.path(), "Dockerfile").unwrap();
+        let whole = Cell::new(0);
+        let walk = |limit: u32| {
+            let asked = Cell::new(0);
+            let walk = Walk {
+                root: root.path(),
+                rules: &rules,
+                go_on: &|| {
+                    asked.set(asked.get() + 1);
+                    whole.set(asked.get());
+                    if asked.get() > limit {
+                        return Err("enough".to_owned());
+                    }
+                    Ok(())
+                },
+            };
+            walk.run(&mut |_, _| Ok(()))
+        };
+        assert_eq!(walk(u32::MAX), Ok(()));
+        // Each of the five files, once when it is found and once when it is looked at.
+        assert_eq!(whole.get(), 10);
+        for limit in 0..10 {
+            assert_eq!(walk(limit), Err("enough".to_owned()), "{limit}");
+            assert_eq!(whole.get(), limit + 1);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http_body_util::Empty;
 use ocluster_api::DockerBuild;
+use tokio_util::sync::DropGuard;
 use tracing::warn;
 
 use super::answer::{Answer, AnswerError, Message};
@@ -30,6 +31,8 @@ pub(in crate::executor::docker) struct Buildkit<'a> {
     pub(in crate::executor::docker) build: &'a DockerBuild,
     /// The Dockerfile's path inside the context.
     pub(in crate::executor::docker) dockerfile: &'a str,
+    /// The name that the image gets, if any.
+    pub(in crate::executor::docker) name: Option<String>,
     /// What is not sent.
     pub(in crate::executor::docker) rules: Rules,
     /// What steps may ask for.
@@ -43,6 +46,7 @@ pub(in crate::executor::docker) struct Running {
     limit: Duration,
     id: String,
     served: Arc<Served>,
+    _abandon: DropGuard,
     _session: Session,
     answer: Option<Answer>,
 }
@@ -77,6 +81,7 @@ impl Buildkit<'_> {
                 )),
             })?;
         let build = running.insert(Running {
+            _abandon: served.context.abandon(),
             engine: engine.clone(),
             limit,
             id,
@@ -101,8 +106,12 @@ impl Buildkit<'_> {
             Pull::Always => "&pull=1",
             Pull::Missing => "",
         };
+        let tag = match &self.name {
+            Some(name) => format!("&t={}", build_args::encode(name)),
+            None => String::new(),
+        };
         Ok(format!(
-            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{}{}{}",
+            "/build?version=2&remote=client-session&session={id}&buildid={id}&dockerfile={}{pull}{tag}{}{}{}",
             build_args::encode(name),
             build_args::parameter(&self.build.build_args)?,
             self.config.limits.network_parameter(),
@@ -148,7 +157,7 @@ impl Running {
                 }
                 Err(AnswerError::Broken(reason)) => {
                     return Err(match self.served.context.trouble() {
-                        Some(trouble) => Failure::setup(trouble),
+                        Some(trouble) => trouble.clone(),
                         None => engine::lost(&self.engine, &reason),
                     });
                 }
@@ -163,7 +172,7 @@ impl Running {
     /// Writes the engine's words to the log, and finds out whose fault it was.
     async fn explain(&self, job: JobContext<'_>, (cause, error): (Cause, String)) -> Failure {
         if let Some(trouble) = self.served.context.trouble() {
-            return Failure::setup(trouble);
+            return trouble.clone();
         }
         job.log.line(&error).await;
         if was_cancelled(&error) {
@@ -209,7 +218,59 @@ impl Running {
 
 /// Whether a build ended because somebody cancelled it. We do not wait for that word ourselves: so it is the engine, going down.
 fn was_cancelled(error: &str) -> bool {
+    let error = error.trim_end();
     ["context canceled", "Canceled", "graceful shutdown"]
         .iter()
-        .any(|end| error.trim_end().ends_with(end))
+        .any(|reason| {
+            engine::gives_reason(error, reason) || error.strip_suffix(reason).is_some_and(is_step)
+        })
+}
+
+/// Whether an error up to its reason is what BuildKit says of a step that has run: nothing that the step's command says comes after
+/// it then.
+fn is_step(before: &str) -> bool {
+    let mut before = before;
+    while let Some(rest) = ["failed to solve: ", "rpc error: code = Unknown desc = "]
+        .iter()
+        .find_map(|prefix| before.strip_prefix(prefix))
+    {
+        before = rest;
+    }
+    [
+        ("executor failed running [", "]: "),
+        ("process \"", "\" did not complete successfully: "),
+    ]
+    .iter()
+    .any(|(start, end)| before.starts_with(start) && before.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_the_engine_cancels_is_told_from_one_that_speaks_of_it() {
+        for error in [
+            "context canceled",
+            "Canceled",
+            "failed to solve: Canceled: context canceled",
+            "failed to solve: rpc error: code = Canceled desc = context canceled",
+            "rpc error: code = Unavailable desc = graceful shutdown",
+            "executor failed running [/bin/sh -c echo \"Canceled\"]: context canceled",
+            "failed to solve: process \"/bin/sh -c 'x'\" did not complete successfully: context canceled\n",
+        ] {
+            assert!(was_cancelled(error), "{error}");
+        }
+        for error in [
+            "failed to compute cache key: \"/Canceled\" not found",
+            "dockerfile parse error line 2: unknown instruction Canceled",
+            "Invalid signal: context canceled",
+            "failed to process \"${x:?Canceled}\": x: Canceled",
+            "failed to process \"${x:?executor failed running []: Canceled}\": x: executor failed running []: Canceled",
+            "executor failed running [/bin/sh -c echo context canceled]: exit code: 1",
+            "pull access denied for NotCanceled",
+        ] {
+            assert!(!was_cancelled(error), "{error}");
+        }
+    }
 }

@@ -17,11 +17,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::grpc::{self, Body, Code, Status, Unframed};
 use super::wanted::{Wanted, wanted};
+use crate::executor::Failure;
 use crate::executor::docker::ignore::{self, Rules};
-use crate::executor::docker::walk;
+use crate::executor::docker::walk::{self, Walk};
 
 /// How much of a file is in one message, in bytes.
 const PIECE: usize = 32 * 1024;
@@ -40,7 +42,7 @@ const STICKY: u32 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Context {
     files: Arc<Files>,
-    trouble: Arc<OnceLock<String>>,
+    trouble: Arc<OnceLock<Failure>>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,8 @@ struct Files {
     dockerfile_directory: PathBuf,
     /// The Dockerfile's name there.
     dockerfile_name: String,
+    /// Nobody wants the files any more.
+    abandoned: CancellationToken,
 }
 
 impl Context {
@@ -63,14 +67,20 @@ impl Context {
                 rules,
                 dockerfile_directory: PathBuf::from(directory),
                 dockerfile_name: name.to_owned(),
+                abandoned: CancellationToken::new(),
             }),
             trouble: Arc::default(),
         }
     }
 
-    /// What went wrong on this side, if anything did: the first such sentence.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.get().map(String::as_str)
+    /// Ends the threads that send files, once it is dropped: they may walk for long before they notice that the connection is gone.
+    pub(super) fn abandon(&self) -> DropGuard {
+        self.files.abandoned.clone().drop_guard()
+    }
+
+    /// What went wrong on this side, if anything did: the first such failure.
+    pub(super) fn trouble(&self) -> Option<&Failure> {
+        self.trouble.get()
     }
 }
 
@@ -86,19 +96,13 @@ pub(super) fn serve(request: Request<Incoming>, context: &Context) -> Response<B
     tokio::spawn(listen(request.into_body(), asked));
     let (files, trouble) = (Arc::clone(&context.files), Arc::clone(&context.trouble));
     tokio::task::spawn_blocking(move || {
-        let mut sender = Sender {
-            files: &files,
-            messages: &messages,
-            requestable: Vec::new(),
-            count: 0,
-            open: Vec::new(),
-        };
+        let mut sender = Sender::new(&files, &messages);
         let trailers = match sender.exchange(wanted, questions) {
             Ok(()) => Status::headers(Code::Ok, ""),
             Err(Stop::HungUp) => return,
-            Err(Stop::Trouble(reason)) => {
-                let trailers = Status::headers(Code::Unknown, &reason);
-                let _ = trouble.set(reason);
+            Err(Stop::Trouble(failure)) => {
+                let trailers = Status::headers(Code::Unknown, &failure.message);
+                let _ = trouble.set(failure);
                 trailers
             }
         };
@@ -145,7 +149,14 @@ enum Stop {
     /// The engine is gone, or wants nothing more.
     HungUp,
     /// Something cannot be sent.
-    Trouble(String),
+    Trouble(Failure),
+}
+
+impl From<String> for Stop {
+    /// What goes wrong while files are read is nobody's mistake.
+    fn from(sentence: String) -> Self {
+        Self::Trouble(Failure::setup(sentence))
+    }
 }
 
 struct Sender<'a> {
@@ -159,7 +170,17 @@ struct Sender<'a> {
     open: Vec<PathBuf>,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    fn new(files: &'a Files, messages: &'a mpsc::Sender<Frame<Bytes>>) -> Self {
+        Self {
+            files,
+            messages,
+            requestable: Vec::new(),
+            count: 0,
+            open: Vec::new(),
+        }
+    }
+
     fn exchange(
         &mut self,
         wanted: Wanted,
@@ -193,25 +214,24 @@ impl Sender<'_> {
                     Some(paths) => paths.iter().any(|wanted| path.starts_with(wanted)),
                     None => true,
                 };
-                // The walk carries sentences only: that the engine has gone is remembered beside it.
-                let mut hung_up = false;
-                let walked = walk::walk(&files.root, &files.rules, &mut |path, metadata| {
-                    if !is_wanted(path) {
-                        return Ok(());
-                    }
-                    let described = self.describe_with_parents(path, metadata);
-                    described.map_err(|stop| match stop {
-                        Stop::Trouble(reason) => reason,
-                        Stop::HungUp => {
-                            hung_up = true;
-                            String::new()
+                let messages = self.messages;
+                let walk = Walk {
+                    root: &files.root,
+                    rules: &files.rules,
+                    go_on: &|| {
+                        if messages.is_closed() || files.abandoned.is_cancelled() {
+                            return Err(Stop::HungUp);
                         }
-                    })
-                });
-                match walked {
-                    Err(_) if hung_up => Err(Stop::HungUp),
-                    other => other.map_err(Stop::Trouble),
-                }
+                        Ok(())
+                    },
+                };
+                walk.run(&mut |path, metadata| {
+                    if is_wanted(path) {
+                        self.describe_with_parents(path, metadata)
+                    } else {
+                        Ok(())
+                    }
+                })
             }
         }
     }
@@ -245,7 +265,7 @@ impl Sender<'_> {
             .collect();
         for parent in missing.into_iter().rev() {
             let metadata = std::fs::symlink_metadata(root.join(parent))
-                .map_err(|error| Stop::Trouble(walk::cannot_send(parent, &error)))?;
+                .map_err(|error| walk::cannot_send(parent, &error))?;
             self.describe_entry(root, parent, &metadata)?;
             self.open.push(parent.to_owned());
         }
@@ -262,15 +282,15 @@ impl Sender<'_> {
         path: &Path,
         metadata: &Metadata,
     ) -> Result<(), Stop> {
-        let trouble =
-            |reason: &dyn std::fmt::Display| Stop::Trouble(walk::cannot_send(path, reason));
+        let trouble = |reason: &dyn std::fmt::Display| walk::cannot_send(path, reason);
+        let not_utf8 = || Stop::Trouble(Failure::request(trouble(&NOT_UTF8)));
         let kind = metadata.file_type();
         let (mode, linkname) = if kind.is_dir() {
             (DIRECTORY, String::new())
         } else if kind.is_symlink() {
             let target = std::fs::read_link(root.join(path)).map_err(|error| trouble(&error))?;
             let target = target.into_os_string().into_string();
-            (LINK, target.map_err(|_| trouble(&NOT_UTF8))?)
+            (LINK, target.map_err(|_| not_utf8())?)
         } else if kind.is_fifo() {
             (PIPE, String::new())
         } else if kind.is_file() {
@@ -280,7 +300,7 @@ impl Sender<'_> {
             return Ok(());
         };
         let stat = Stat {
-            path: path.to_str().ok_or_else(|| trouble(&NOT_UTF8))?.to_owned(),
+            path: path.to_str().ok_or_else(not_utf8)?.to_owned(),
             mode: mode | permissions(metadata.permissions().mode()),
             size: if kind.is_file() {
                 i64::try_from(metadata.len()).unwrap_or(i64::MAX)
@@ -310,13 +330,13 @@ impl Sender<'_> {
     fn send_file(&self, id: u32) -> Result<(), Stop> {
         let found = self.requestable.binary_search_by_key(&id, |(id, ..)| *id);
         let Some((_, path, size)) = found.ok().and_then(|index| self.requestable.get(index)) else {
-            return Err(Stop::Trouble(format!(
+            return Err(Stop::from(format!(
                 "the Docker engine asks for number {id} of the build context, which is no file"
             )));
         };
         let trouble = |error: std::io::Error| {
             let path = path.strip_prefix(&self.files.root).unwrap_or(path);
-            Stop::Trouble(walk::cannot_send(path, &error))
+            Stop::from(walk::cannot_send(path, &error))
         };
         let mut file = walk::open(path, *size).map_err(trouble)?;
         loop {
@@ -365,7 +385,68 @@ fn permissions(mode: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::executor::Cause;
+
+    /// Why the description of the context at `root` ends early.
+    fn trouble(root: &Path) -> Failure {
+        let context = Context::new(root, Rules::default(), "Dockerfile");
+        let (messages, _outgoing) = mpsc::channel(PENDING);
+        let mut sender = Sender::new(&context.files, &messages);
+        match sender.describe(Wanted::Context(None)) {
+            Err(Stop::Trouble(failure)) => failure,
+            Err(Stop::HungUp) => panic!("it hung up"),
+            Ok(()) => panic!("it was described"),
+        }
+    }
+
+    #[test]
+    fn a_name_that_buildkit_does_not_take_is_the_job_s_fault() {
+        let bad = OsStr::from_bytes(b"bad\xff");
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join(bad), "").unwrap();
+        let named = trouble(root.path());
+        let root = TempDir::new().unwrap();
+        symlink(bad, root.path().join("link")).unwrap();
+        let linked = trouble(root.path());
+        for failure in [named, linked] {
+            assert_eq!(failure.cause, Cause::Request, "{failure:?}");
+            assert!(failure.message.ends_with(NOT_UTF8), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_walked_through_for_nobody() {
+        let root = TempDir::new().unwrap();
+        fs::write(root.path().join(".dockerignore"), "*").unwrap();
+        let rules = Rules::of_buildkit_context(root.path(), "Dockerfile").unwrap();
+        let describe = |context: &Context, messages: &mpsc::Sender<_>| {
+            Sender::new(&context.files, messages).describe(Wanted::Context(None))
+        };
+        let context = Context::new(root.path(), rules, "Dockerfile");
+        let (messages, outgoing) = mpsc::channel(PENDING);
+        assert!(describe(&context, &messages).is_ok());
+        drop(outgoing);
+        assert!(matches!(describe(&context, &messages), Err(Stop::HungUp)));
+        let (messages, _outgoing) = mpsc::channel(PENDING);
+        assert!(describe(&context, &messages).is_ok());
+        drop(context.abandon());
+        assert!(matches!(describe(&context, &messages), Err(Stop::HungUp)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_the_job_s_fault() {
+        let root = TempDir::new().unwrap();
+        let failure = trouble(&root.path().join("gone"));
+        assert_eq!(failure.cause, Cause::Setup, "{failure:?}");
+    }
 
     #[test]
     fn modes_are_written_as_go_does() {
