@@ -275,7 +275,13 @@ impl JobTags {
         };
         match &lent.before {
             Some(before) if *before == lent.image => {}
-            Some(before) => tag(docker, before, &lent.target).await?,
+            Some(before) => match tag(docker, before, &lent.target).await {
+                // It was pruned meanwhile, as it had no name: then nothing has the name.
+                Err(error) if is_unknown(&error) => {
+                    remove(docker, &lent.target.to_string()).await?;
+                }
+                result => result?,
+            },
             // The image has another name, the one that keeps it: so it stays.
             None => remove(docker, &lent.target.to_string()).await?,
         }
@@ -377,7 +383,28 @@ fn is_unknown(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake_engine::FakeEngine;
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_whose_image_was_pruned_meanwhile_is_removed() {
+        let engine = FakeEngine::start(|request| match request {
+            "GET /images/host/app:v1/json" => (200, r#"{"Id":"sha256:before"}"#.to_owned()),
+            "POST /images/sha256:before/tag?repo=host%2Fapp&tag=v1" => {
+                (404, r#"{"message":"No such image"}"#.to_owned())
+            }
+            request if request.starts_with("POST /images/sha256:new/tag") => (201, String::new()),
+            request if request.starts_with("DELETE /images/host/app:v1") => (200, "[]".to_owned()),
+            request => panic!("{request}"),
+        });
+        let mut tags = ImageNames::new(None).of_job();
+        let target = "host/app:v1".parse().unwrap();
+        let docker = engine.connect();
+        tags.lend(&docker, "sha256:new", &target).await.unwrap();
+        tags.take_back(&docker).await.unwrap();
+        assert!(tags.lent.is_none());
+        assert!(engine.was_asked("DELETE /images/host/app:v1"));
+    }
 
     #[test]
     fn a_worker_s_mark_is_its_own_and_lasts() {

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use ocluster_api::{DockerBuild, Push};
 use ocluster_cli::ocaml_string;
 use tokio::time::{Instant, timeout};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::config::PushConfig;
 use super::credentials::Credentials;
@@ -147,9 +147,14 @@ impl Delivery<'_> {
         };
         // Between two attempts others may use the name. What cannot be put right now is noted, and tried again at the job's end.
         let taken_back = tags.take_back(&self.docker).await;
-        let digest = pushed?;
-        taken_back.map_err(explain)?;
-        Ok(digest)
+        // The image is in the registry, whatever became of the name.
+        if let (Ok(_), Err(error)) = (&pushed, &taken_back) {
+            warn!(
+                error = engine::reason(error),
+                "cannot take back the name of an image that was pushed yet"
+            );
+        }
+        pushed
     }
 
     /// Has the engine try the login, so that a wrong password is told from everything else.
@@ -243,4 +248,71 @@ impl Delivery<'_> {
 /// As OCluster's programs quote.
 fn quoted(text: impl fmt::Display) -> String {
     ocaml_string(text.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use ocluster_api::{Action, Dockerfile, JobSpec};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::JobLog;
+    use crate::executor::docker::config::EngineAddress;
+    use crate::executor::docker::fake_engine::FakeEngine;
+    use crate::executor::docker::images::ImageNames;
+
+    #[tokio::test]
+    async fn a_push_that_went_well_stays_one_if_the_name_cannot_be_taken_back() {
+        static PUSHES: AtomicU32 = AtomicU32::new(0);
+        let engine = FakeEngine::start(|request| {
+            let (status, body) = match request {
+                "GET /images/host/app:v1/json" => (404, r#"{"message":"No such image"}"#),
+                "GET /images/sha256:new/json" => (200, r#"{"Id":"sha256:new"}"#),
+                "POST /images/host/app/push?tag=v1" => {
+                    PUSHES.fetch_add(1, Ordering::Relaxed);
+                    (200, "{\"aux\":{\"Digest\":\"sha256:pushed\"}}\n")
+                }
+                request if request.starts_with("DELETE ") => (500, r#"{"message":"busy"}"#),
+                _ => (201, ""),
+            };
+            (status, body.to_owned())
+        });
+        let mut config = DockerConfig {
+            engine: EngineAddress::Unix(engine.socket()),
+            ..DockerConfig::default()
+        };
+        config.push.allowed = ["host/app".parse().unwrap()].into();
+        let build = DockerBuild {
+            dockerfile: Dockerfile::Contents(String::new()),
+            push: Some(Push {
+                target: "host/app:v1".parse().unwrap(),
+                login: None,
+            }),
+            build_args: vec![],
+            squash: false,
+            buildkit: false,
+            include_git: false,
+        };
+        let spec = JobSpec {
+            action: Action::Docker(build.clone()),
+            cache_hint: String::new(),
+            source: None,
+            secrets: vec![],
+        };
+        let (log, _chunks) = JobLog::new(16);
+        let job = JobContext {
+            spec: &spec,
+            context: std::path::Path::new(""),
+            scratch: std::path::Path::new(""),
+            log: &log,
+            cancel: &CancellationToken::new(),
+        };
+        let mut tags = ImageNames::new(None).of_job();
+        let metrics = Metrics::default();
+        let delivered = deliver(&config, &metrics, job, &build, "sha256:new", &mut tags).await;
+        assert_eq!(delivered.unwrap(), "host/app@sha256:pushed");
+        assert_eq!(PUSHES.load(Ordering::Relaxed), 1);
+    }
 }
