@@ -63,11 +63,7 @@ impl DockerExecutor {
     /// that is done before the next push.
     pub async fn remove_leftover_names(&self) {
         let removed = match engine::connect(&self.config) {
-            Ok(docker) => {
-                self.names
-                    .remove_leftovers(&docker, &self.config.push)
-                    .await
-            }
+            Ok(docker) => self.names.remove_leftovers(&docker).await,
             Err(_) => return,
         };
         if let Err(error) = removed {

@@ -136,10 +136,10 @@ impl Delivery<'_> {
     /// Logs in, pushes and gives the digest.
     async fn attempt(&self, tags: &mut JobTags) -> Result<String, Trouble<Fault>> {
         let explain = |error| fault::of_request(&self.config.engine, &error);
-        let keeping = tags.keep(&self.docker, &self.config.push, self.image);
+        let keeping = tags.keep(&self.docker, self.image, &self.push.target);
         keeping.await.map_err(explain)?;
         self.check_login().await?;
-        let lending = tags.lend(&self.docker, self.image, &self.push.target);
+        let lending = tags.lend(&self.docker, self.image, &self.push.target, self.job.log);
         lending.await.map_err(explain)?;
         let pushed = match self.push_once().await {
             Ok(digest) => self.confirm(digest).await,
