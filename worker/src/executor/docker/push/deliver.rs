@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::errors::Error;
 use futures::StreamExt as _;
 use ocluster_api::{DockerBuild, Push};
 use ocluster_cli::ocaml_string;
@@ -135,7 +136,7 @@ impl Delivery<'_> {
 
     /// Logs in, pushes and gives the digest.
     async fn attempt(&self, tags: &mut JobTags) -> Result<String, Trouble<Fault>> {
-        let explain = |error| fault::of_request(&self.config.engine, &error);
+        let explain = |error| self.refused(&error);
         let keeping = tags.keep(&self.docker, self.image, &self.push.target);
         keeping.await.map_err(explain)?;
         self.check_login().await?;
@@ -157,6 +158,11 @@ impl Delivery<'_> {
         pushed
     }
 
+    /// Why the engine did not do what it was asked for.
+    fn refused(&self, error: &Error) -> Trouble<Fault> {
+        fault::of_request(&self.config.engine, error, &self.push.target)
+    }
+
     /// Has the engine try the login, so that a wrong password is told from everything else.
     async fn check_login(&self) -> Result<(), Trouble<Fault>> {
         let Some(user) = self.credentials.user() else {
@@ -170,7 +176,7 @@ impl Delivery<'_> {
         };
         while let Some(part) = self.next(&mut answer).await? {
             if let Err(error) = part {
-                return Err(match fault::of_request(&self.config.engine, &error) {
+                return Err(match self.refused(&error) {
                     Trouble::Fatal(fault) => Trouble::Fatal(failed(fault)),
                     Trouble::Retryable(fault) => Trouble::Retryable(failed(fault)),
                 });
@@ -189,7 +195,7 @@ impl Delivery<'_> {
         let mut messages = Messages::default();
         let mut digest = None;
         while let Some(part) = self.next(&mut answer).await? {
-            let part = part.map_err(|error| fault::of_request(&self.config.engine, &error))?;
+            let part = part.map_err(|error| self.refused(&error))?;
             let said = messages.read(&part).map_err(|_| {
                 fault::of_engine(&self.config.engine, "its answer cannot be understood")
             })?;
@@ -197,7 +203,9 @@ impl Delivery<'_> {
                 match said {
                     Said::Line(line) => self.job.log.line(self.credentials.hide(&line)).await,
                     Said::Digest(pushed) => digest = Some(pushed),
-                    Said::Failed(reason) => return Err(fault::of_registry(&reason)),
+                    Said::Failed(reason) => {
+                        return Err(fault::of_registry(&reason, &self.push.target));
+                    }
                 }
             }
         }
@@ -222,7 +230,7 @@ impl Delivery<'_> {
     /// has not said it.
     async fn confirm(&self, said: Option<String>) -> Result<String, Trouble<Fault>> {
         let image = self.docker.inspect_image(self.image).await;
-        let image = image.map_err(|error| fault::of_request(&self.config.engine, &error))?;
+        let image = image.map_err(|error| self.refused(&error))?;
         let names = image.repo_digests.unwrap_or_default();
         let digests = || names.iter().filter_map(|name| name.split_once('@'));
         match said {
