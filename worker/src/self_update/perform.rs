@@ -18,7 +18,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Whether an update is under way, and the way out when it is done.
 #[derive(Debug)]
 pub(crate) struct Update {
-    under_way: Cell<bool>,
+    under_way: Rc<Cell<bool>>,
     leaving: Cell<bool>,
     /// Ends the worker's stay.
     leave: CancellationToken,
@@ -28,7 +28,7 @@ impl Update {
     /// None yet. `leave` makes the worker stop as if it were told to.
     pub(crate) fn new(leave: CancellationToken) -> Self {
         Self {
-            under_way: Cell::new(false),
+            under_way: Rc::default(),
             leaving: Cell::new(false),
             leave,
         }
@@ -39,11 +39,11 @@ impl Update {
         self.leaving.get()
     }
 
-    fn begin(&self) -> Result<UnderWay<'_>, UpdateError> {
-        if self.under_way.replace(true) {
+    fn begin(&self) -> Result<UnderWay, UpdateError> {
+        if self.leaving.get() || self.under_way.replace(true) {
             return Err(UpdateError::UnderWay);
         }
-        Ok(UnderWay(self))
+        Ok(UnderWay(self.under_way.clone()))
     }
 
     fn leave(&self) {
@@ -53,11 +53,11 @@ impl Update {
 }
 
 /// Until this is dropped, nobody else can update the worker.
-struct UnderWay<'a>(&'a Update);
+struct UnderWay(Rc<Cell<bool>>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.set(false);
+        self.0.set(false);
     }
 }
 
@@ -68,9 +68,9 @@ impl Drop for UnderWay<'_> {
 /// # Errors
 /// Why there was no update. The worker goes on working.
 pub(crate) async fn perform(agent: Rc<Agent>) -> Result<Infallible, UpdateError> {
-    let _under_way = agent.update.begin()?;
+    let under_way = agent.update.begin()?;
     info!("Preparing to be updated");
-    let updated = prepare_and_finish(&agent).await;
+    let updated = prepare_and_finish(&agent, under_way).await;
     if let Err(error) = updated {
         warn!(%error, "Not updated");
         return Err(error);
@@ -79,7 +79,7 @@ pub(crate) async fn perform(agent: Rc<Agent>) -> Result<Infallible, UpdateError>
     std::future::pending().await
 }
 
-async fn prepare_and_finish(agent: &Rc<Agent>) -> Result<(), UpdateError> {
+async fn prepare_and_finish(agent: &Rc<Agent>, under_way: UnderWay) -> Result<(), UpdateError> {
     let plan = agent.config.self_update.clone();
     let preparing = agent.pool.spawn(async move { plan.prepare().await });
     let prepared = AbortOnDropHandle::new(preparing)
@@ -89,14 +89,27 @@ async fn prepare_and_finish(agent: &Rc<Agent>) -> Result<(), UpdateError> {
     idle.await.map_err(|_| UpdateError::StillBusy(BUSY_LIMIT))?;
     let finishing = agent.pool.spawn(prepared.finish());
     let agent = agent.clone();
-    let left = tokio::task::spawn_local(async move {
+    carry_through(under_way, async move {
         let finished = finishing.await;
         finished.map_err(|error| UpdateError::Crashed(error.to_string()))??;
         info!("Leaving to be started again as a newer version");
         agent.update.leave();
         Ok(())
+    })
+    .await
+}
+
+/// Does `work` to its end, also if the future is dropped. Until then nobody else can update the worker.
+async fn carry_through(
+    under_way: UnderWay,
+    work: impl Future<Output = Result<(), UpdateError>> + 'static,
+) -> Result<(), UpdateError> {
+    let working = tokio::task::spawn_local(async move {
+        let _under_way = under_way;
+        work.await
     });
-    left.await
+    working
+        .await
         .map_err(|error| UpdateError::Crashed(error.to_string()))?
 }
 
@@ -115,5 +128,35 @@ mod tests {
         assert!(!update.is_leaving() && !leave.is_cancelled());
         update.leave();
         assert!(update.is_leaving() && leave.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_update_that_is_carried_through_without_its_caller_is_still_the_only_one() {
+        let update = Update::new(CancellationToken::new());
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        let local = tokio::task::LocalSet::new();
+        let test = async {
+            let work = async move {
+                let _ = finished.await;
+                Err(UpdateError::UnderWay)
+            };
+            let mut carried = Box::pin(carry_through(update.begin().unwrap(), work));
+            assert!(futures::poll!(&mut carried).is_pending());
+            drop(carried);
+            assert!(matches!(update.begin(), Err(UpdateError::UnderWay)));
+            finish.send(()).unwrap();
+        };
+        local.run_until(test).await;
+        local.await;
+        assert!(update.begin().is_ok());
+    }
+
+    #[test]
+    fn a_worker_that_leaves_is_not_updated_again() {
+        let update = Update::new(CancellationToken::new());
+        let first = update.begin().unwrap();
+        update.leave();
+        drop(first);
+        assert!(matches!(update.begin(), Err(UpdateError::UnderWay)));
     }
 }

@@ -63,11 +63,7 @@ impl DockerExecutor {
     /// that is done before the next push.
     pub async fn remove_leftover_names(&self) {
         let removed = match engine::connect(&self.config) {
-            Ok(docker) => {
-                self.names
-                    .remove_leftovers(&docker, &self.config.push)
-                    .await
-            }
+            Ok(docker) => self.names.remove_leftovers(&docker).await,
             Err(_) => return,
         };
         if let Err(error) = removed {
@@ -108,7 +104,10 @@ impl DockerExecutor {
         let config = &self.config;
         let dockerfile = &path;
         // What is to be pushed must not be pruned before it is.
-        let reserve = |tags: &mut JobTags| build.push.as_ref().map(|_| tags.reserve(&docker));
+        let reserve = |tags: &mut JobTags| {
+            let push = build.push.as_ref()?;
+            Some(tags.reserve(&docker, &push.target))
+        };
         if build.buildkit {
             let buildkit = Buildkit {
                 config,

@@ -15,6 +15,8 @@ mod display;
 mod dockerfile;
 pub(crate) mod engine;
 mod executor;
+#[cfg(test)]
+mod fake_engine;
 mod housekeeping;
 mod ignore;
 mod images;

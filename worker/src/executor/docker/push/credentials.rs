@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use bytes::Bytes;
 use ocluster_api::{RegistryLogin, registry_of};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::executor::Failure;
 
@@ -15,13 +17,31 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// What is shown in place of a secret.
 const HIDDEN: &str = "***";
 
+/// A password with fewer characters is not hidden: it stands in half of all lines by chance, and hiding those would give it away.
+const SHORTEST_HIDDEN: usize = 4;
+
+/// What is escaped in the parameters of addresses.
+const PARAMETER: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+/// What is escaped where an address names a user.
+const USER: &AsciiSet = &PARAMETER
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=');
+
 /// How to log in to the registry of one repository; perhaps not at all.
 pub(super) struct Credentials {
     user: Option<String>,
     /// The engine's form of them, a JSON object.
-    json: Vec<u8>,
-    /// Everything that must not be shown.
-    secrets: Vec<String>,
+    json: Zeroizing<Vec<u8>>,
+    /// Everything that must not be shown, the longest first.
+    secrets: Vec<Zeroizing<String>>,
 }
 
 #[derive(Default, Serialize)]
@@ -45,12 +65,13 @@ impl Credentials {
         };
         let password = std::str::from_utf8(login.password.expose())
             .map_err(|_| Failure::request("the push password is not valid UTF-8"))?;
-        let basic = format!("{}:{password}", login.user);
-        let secrets = vec![
-            BASE64_STANDARD.encode(&basic),
-            BASE64_URL_SAFE.encode(&basic),
-            password.to_owned(),
-        ];
+        let basic = Zeroizing::new(format!("{}:{password}", login.user));
+        let mut secrets = written_forms(password)?;
+        secrets.push(Zeroizing::new(BASE64_STANDARD.encode(basic.as_str())));
+        secrets.push(Zeroizing::new(BASE64_URL_SAFE.encode(basic.as_str())));
+        secrets.retain(|secret| secret.chars().count() >= SHORTEST_HIDDEN);
+        // One may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let json = Login {
             username: Some(&login.user),
             password: Some(password),
@@ -59,12 +80,15 @@ impl Credentials {
         Self::of(&json, Some(login.user.clone()), secrets)
     }
 
-    fn of(login: &Login<'_>, user: Option<String>, secrets: Vec<String>) -> Result<Self, Failure> {
-        let json = serde_json::to_vec(login)
-            .map_err(|error| Failure::setup(format!("cannot write a login: {error}")))?;
+    fn of(
+        login: &Login<'_>,
+        user: Option<String>,
+        secrets: Vec<Zeroizing<String>>,
+    ) -> Result<Self, Failure> {
+        let json = serde_json::to_vec(login).map_err(unwritable)?;
         Ok(Self {
             user,
-            json,
+            json: Zeroizing::new(json),
             secrets,
         })
     }
@@ -76,7 +100,7 @@ impl Credentials {
 
     /// For the header of a push, which the engine wants even without a login.
     pub(super) fn header(&self) -> String {
-        BASE64_URL_SAFE.encode(&self.json)
+        BASE64_URL_SAFE.encode(self.json.as_slice())
     }
 
     /// For the body of the request that checks them.
@@ -86,11 +110,42 @@ impl Credentials {
 
     /// `text` without anything secret, should a registry repeat what it was told.
     pub(super) fn hide(&self, text: &str) -> String {
-        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
-        secrets.fold(text.to_owned(), |text, secret| {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| {
             text.replace(secret.as_str(), HIDDEN)
         })
     }
+}
+
+/// `password` as it is and as it is written in JSON and in addresses, each in the ways of different writers.
+fn written_forms(password: &str) -> Result<Vec<Zeroizing<String>>, Failure> {
+    if password.chars().count() < SHORTEST_HIDDEN {
+        return Ok(Vec::new());
+    }
+    let quoted = Zeroizing::new(serde_json::to_string(password).map_err(unwritable)?);
+    let json = quoted
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(&quoted);
+    let escaped = |set| Zeroizing::new(utf8_percent_encode(password, set).to_string());
+    let parameter = escaped(PARAMETER);
+    let forms = vec![
+        Zeroizing::new(password.to_owned()),
+        Zeroizing::new(json.to_owned()),
+        // Programs in Go, such as engines and registries, escape three more in JSON.
+        Zeroizing::new(
+            json.replace('<', "\\u003c")
+                .replace('>', "\\u003e")
+                .replace('&', "\\u0026"),
+        ),
+        Zeroizing::new(parameter.replace("%20", "+")),
+        parameter,
+        escaped(USER),
+    ];
+    Ok(forms)
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::setup(format!("cannot write a login: {error}"))
 }
 
 #[cfg(test)]
@@ -136,6 +191,25 @@ mod tests {
         assert_eq!(nobody.hide("as it was"), "as it was");
         let empty = Credentials::new(Some(&login(b"")), "app").unwrap();
         assert_eq!(empty.hide("as it was"), "as it was");
+    }
+
+    #[test]
+    fn escaped_passwords_are_hidden_and_very_short_ones_are_not() {
+        let credentials = Credentials::new(Some(&login(b"a\"b <&>+c")), "app").unwrap();
+        for form in [
+            r#"a"b <&>+c"#,
+            r#"a\"b <&>+c"#,
+            r#"a\"b \u003c\u0026\u003e+c"#,
+            "a%22b%20%3C%26%3E%2Bc",
+            "a%22b+%3C%26%3E%2Bc",
+            "a%22b%20%3C&%3E+c",
+        ] {
+            assert_eq!(credentials.hide(&format!("said {form}.")), "said ***.");
+        }
+        let short = Credentials::new(Some(&login(b"ab ")), "app").unwrap();
+        let basic = BASE64_STANDARD.encode("ci:ab ");
+        assert_eq!(short.hide("ab ab ab%20"), "ab ab ab%20");
+        assert_eq!(short.hide(&basic), "***");
     }
 
     #[test]

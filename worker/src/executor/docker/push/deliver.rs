@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::errors::Error;
 use futures::StreamExt as _;
 use ocluster_api::{DockerBuild, Push};
 use ocluster_cli::ocaml_string;
 use tokio::time::{Instant, timeout};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::config::PushConfig;
 use super::credentials::Credentials;
@@ -135,11 +136,11 @@ impl Delivery<'_> {
 
     /// Logs in, pushes and gives the digest.
     async fn attempt(&self, tags: &mut JobTags) -> Result<String, Trouble<Fault>> {
-        let explain = |error| fault::of_request(&self.config.engine, &error);
-        let keeping = tags.keep(&self.docker, &self.config.push, self.image);
+        let explain = |error| self.refused(&error);
+        let keeping = tags.keep(&self.docker, self.image, &self.push.target);
         keeping.await.map_err(explain)?;
         self.check_login().await?;
-        let lending = tags.lend(&self.docker, self.image, &self.push.target);
+        let lending = tags.lend(&self.docker, self.image, &self.push.target, self.job.log);
         lending.await.map_err(explain)?;
         let pushed = match self.push_once().await {
             Ok(digest) => self.confirm(digest).await,
@@ -147,9 +148,19 @@ impl Delivery<'_> {
         };
         // Between two attempts others may use the name. What cannot be put right now is noted, and tried again at the job's end.
         let taken_back = tags.take_back(&self.docker).await;
-        let digest = pushed?;
-        taken_back.map_err(explain)?;
-        Ok(digest)
+        // The image is in the registry, whatever became of the name.
+        if let (Ok(_), Err(error)) = (&pushed, &taken_back) {
+            warn!(
+                error = engine::reason(error),
+                "cannot take back the name of an image that was pushed yet"
+            );
+        }
+        pushed
+    }
+
+    /// Why the engine did not do what it was asked for.
+    fn refused(&self, error: &Error) -> Trouble<Fault> {
+        fault::of_request(&self.config.engine, error, &self.push.target)
     }
 
     /// Has the engine try the login, so that a wrong password is told from everything else.
@@ -165,7 +176,7 @@ impl Delivery<'_> {
         };
         while let Some(part) = self.next(&mut answer).await? {
             if let Err(error) = part {
-                return Err(match fault::of_request(&self.config.engine, &error) {
+                return Err(match self.refused(&error) {
                     Trouble::Fatal(fault) => Trouble::Fatal(failed(fault)),
                     Trouble::Retryable(fault) => Trouble::Retryable(failed(fault)),
                 });
@@ -184,7 +195,7 @@ impl Delivery<'_> {
         let mut messages = Messages::default();
         let mut digest = None;
         while let Some(part) = self.next(&mut answer).await? {
-            let part = part.map_err(|error| fault::of_request(&self.config.engine, &error))?;
+            let part = part.map_err(|error| self.refused(&error))?;
             let said = messages.read(&part).map_err(|_| {
                 fault::of_engine(&self.config.engine, "its answer cannot be understood")
             })?;
@@ -192,7 +203,9 @@ impl Delivery<'_> {
                 match said {
                     Said::Line(line) => self.job.log.line(self.credentials.hide(&line)).await,
                     Said::Digest(pushed) => digest = Some(pushed),
-                    Said::Failed(reason) => return Err(fault::of_registry(&reason)),
+                    Said::Failed(reason) => {
+                        return Err(fault::of_registry(&reason, &self.push.target));
+                    }
                 }
             }
         }
@@ -217,7 +230,7 @@ impl Delivery<'_> {
     /// has not said it.
     async fn confirm(&self, said: Option<String>) -> Result<String, Trouble<Fault>> {
         let image = self.docker.inspect_image(self.image).await;
-        let image = image.map_err(|error| fault::of_request(&self.config.engine, &error))?;
+        let image = image.map_err(|error| self.refused(&error))?;
         let names = image.repo_digests.unwrap_or_default();
         let digests = || names.iter().filter_map(|name| name.split_once('@'));
         match said {
@@ -243,4 +256,71 @@ impl Delivery<'_> {
 /// As OCluster's programs quote.
 fn quoted(text: impl fmt::Display) -> String {
     ocaml_string(text.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use ocluster_api::{Action, Dockerfile, JobSpec};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::JobLog;
+    use crate::executor::docker::config::EngineAddress;
+    use crate::executor::docker::fake_engine::FakeEngine;
+    use crate::executor::docker::images::ImageNames;
+
+    #[tokio::test]
+    async fn a_push_that_went_well_stays_one_if_the_name_cannot_be_taken_back() {
+        static PUSHES: AtomicU32 = AtomicU32::new(0);
+        let engine = FakeEngine::start(|request| {
+            let (status, body) = match request {
+                "GET /images/host/app:v1/json" => (404, r#"{"message":"No such image"}"#),
+                "GET /images/sha256:new/json" => (200, r#"{"Id":"sha256:new"}"#),
+                "POST /images/host/app/push?tag=v1" => {
+                    PUSHES.fetch_add(1, Ordering::Relaxed);
+                    (200, "{\"aux\":{\"Digest\":\"sha256:pushed\"}}\n")
+                }
+                request if request.starts_with("DELETE ") => (500, r#"{"message":"busy"}"#),
+                _ => (201, ""),
+            };
+            (status, body.to_owned())
+        });
+        let mut config = DockerConfig {
+            engine: EngineAddress::Unix(engine.socket()),
+            ..DockerConfig::default()
+        };
+        config.push.allowed = ["host/app".parse().unwrap()].into();
+        let build = DockerBuild {
+            dockerfile: Dockerfile::Contents(String::new()),
+            push: Some(Push {
+                target: "host/app:v1".parse().unwrap(),
+                login: None,
+            }),
+            build_args: vec![],
+            squash: false,
+            buildkit: false,
+            include_git: false,
+        };
+        let spec = JobSpec {
+            action: Action::Docker(build.clone()),
+            cache_hint: String::new(),
+            source: None,
+            secrets: vec![],
+        };
+        let (log, _chunks) = JobLog::new(16);
+        let job = JobContext {
+            spec: &spec,
+            context: std::path::Path::new(""),
+            scratch: std::path::Path::new(""),
+            log: &log,
+            cancel: &CancellationToken::new(),
+        };
+        let mut tags = ImageNames::new(None).of_job();
+        let metrics = Metrics::default();
+        let delivered = deliver(&config, &metrics, job, &build, "sha256:new", &mut tags).await;
+        assert_eq!(delivered.unwrap(), "host/app@sha256:pushed");
+        assert_eq!(PUSHES.load(Ordering::Relaxed), 1);
+    }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use bollard::errors::Error;
+use ocluster_api::{ImageTarget, registry_of};
 
 use super::retry::Trouble;
 use crate::executor::Cause;
@@ -73,21 +74,25 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What the engine passes on from the registry, or from the network on the way there.
-pub(super) fn of_registry(message: &str) -> Trouble<Fault> {
+/// What the engine passes on from the registry of `target`, or from the network on the way there.
+pub(super) fn of_registry(message: &str, target: &ImageTarget) -> Trouble<Fault> {
     let message = message.trim();
-    if is_lasting(message) {
+    if is_lasting(message, target) {
         Trouble::Fatal(Fault::new(Cause::Request, message))
     } else {
         Trouble::Retryable(Fault::new(Cause::Registry, message))
     }
 }
 
-/// A request to the engine that failed.
-pub(super) fn of_request(address: &EngineAddress, error: &Error) -> Trouble<Fault> {
+/// A request to the engine that failed, on the way to push to `target`.
+pub(super) fn of_request(
+    address: &EngineAddress,
+    error: &Error,
+    target: &ImageTarget,
+) -> Trouble<Fault> {
     match error {
-        Error::DockerResponseServerError { message, .. } => of_registry(message),
-        Error::DockerStreamError { error } => of_registry(error),
+        Error::DockerResponseServerError { message, .. } => of_registry(message, target),
+        Error::DockerStreamError { error } => of_registry(error, target),
         error => of_engine(address, &engine::reason(error)),
     }
 }
@@ -105,17 +110,39 @@ pub(super) fn passing(message: impl Into<String>) -> Trouble<Fault> {
     Trouble::Retryable(Fault::new(Cause::Registry, message))
 }
 
-fn is_lasting(message: &str) -> bool {
-    // Addresses hold names of the user's choice, which say nothing of what went wrong.
-    let words: Vec<&str> = message
-        .split_whitespace()
-        .filter(|word| !word.contains("://"))
-        .collect();
-    let text = words.join(" ").to_lowercase();
-    match status(&text) {
+fn is_lasting(message: &str, target: &ImageTarget) -> bool {
+    // Addresses and names are of the user's choice, and say nothing of what went wrong.
+    let repository = target.repository();
+    let registry = registry_of(repository).unwrap_or_default();
+    let host = registry
+        .rsplit_once(':')
+        .map_or(registry, |(host, _port)| host);
+    let path = repository.strip_prefix(registry).unwrap_or(repository);
+    let names = [host, path.trim_start_matches('/')];
+    let without = |is_chosen: &dyn Fn(&str) -> bool| {
+        let words = message.split_whitespace().filter(|word| !is_chosen(word));
+        words.collect::<Vec<_>>().join(" ").to_lowercase()
+    };
+    let is_address = |word: &str| word.contains("://");
+    match status(&without(&is_address)) {
         Some(status) => (400..500).contains(&status) && !PASSING.contains(&status),
-        None => LASTING.iter().any(|lasting| text.contains(lasting)),
+        None => {
+            let is_name = |word: &str| names.iter().any(|name| has_name(word, name));
+            let text = without(&|word| is_address(word) || is_name(word));
+            LASTING.iter().any(|lasting| text.contains(lasting))
+        }
     }
+}
+
+/// Whether `name` stands in `word`, and not as a part of a longer name.
+fn has_name(word: &str, name: &str) -> bool {
+    let of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    !name.is_empty()
+        && word.match_indices(name).any(|(start, _)| {
+            let before = word.get(..start).unwrap_or_default();
+            let after = word.get(start + name.len()..).unwrap_or_default();
+            !before.ends_with(of_name) && !after.starts_with(of_name)
+        })
 }
 
 /// The HTTP status in `... unexpected HTTP status: 503 Service Unavailable` and the like.
@@ -134,6 +161,42 @@ fn status(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_registry(message: &str) -> Trouble<Fault> {
+        super::of_registry(message, &"host/app:v1".parse().unwrap())
+    }
+
+    #[test]
+    fn names_of_the_user_s_choice_say_nothing_of_what_went_wrong() {
+        let lasts = |message, target: &str| is_lasting(message, &target.parse().unwrap());
+        for (message, target) in [
+            (
+                "dial tcp: lookup denied.example: no such host",
+                "denied.example:5000/app:v1",
+            ),
+            (
+                "dial tcp: lookup denied.example on 127.0.0.1:53: server misbehaving",
+                "denied.example/app:v1",
+            ),
+            (
+                "blob upload to host/team/forbidden failed: EOF",
+                "host/team/forbidden:v1",
+            ),
+            (
+                "An image does not exist locally with the tag: unsupported",
+                "unsupported:v1",
+            ),
+        ] {
+            assert!(!lasts(message, target), "{message}");
+        }
+        let denied = "denied: requested access to the resource is denied";
+        assert!(lasts(denied, "denied.example/app:v1"));
+        assert!(lasts(
+            "received unexpected HTTP status: 403 Forbidden",
+            "status:v1"
+        ));
+        assert!(lasts("unauthorized: authentication required", "a:v1"));
+    }
 
     #[test]
     fn what_will_not_change_is_not_tried_again() {
@@ -187,7 +250,11 @@ mod tests {
 
     #[test]
     fn an_engine_that_went_away_may_come_back() {
-        let trouble = of_request(&EngineAddress::default(), &Error::RequestTimeoutError);
+        let trouble = of_request(
+            &EngineAddress::default(),
+            &Error::RequestTimeoutError,
+            &"host/app:v1".parse().unwrap(),
+        );
         let expected = "lost the Docker engine at unix:///var/run/docker.sock during the push: it does not answer in time";
         assert_eq!(
             trouble,
