@@ -14,6 +14,7 @@ use super::dockerfile;
 use super::engine::{self, EngineHealth};
 use super::ignore::Rules;
 use super::images::{ImageNames, JobTags};
+use super::logins::Logins;
 use super::push;
 use super::started::Started;
 use crate::executor::{Executor, Failure, JobContext, Outcome};
@@ -105,6 +106,7 @@ impl DockerExecutor {
         let docker = engine::connect(&self.config)?;
         let health = engine::health(&docker, &self.config.engine).await?;
         let config = &self.config;
+        let logins = Logins::read(config.logins.as_deref()).await;
         let dockerfile = &path;
         if build.buildkit {
             let buildkit = Buildkit {
@@ -113,6 +115,7 @@ impl DockerExecutor {
                 dockerfile,
                 rules,
                 secrets,
+                logins,
             };
             return buildkit.run(job, &mut started.buildkit).await;
         }
@@ -126,6 +129,7 @@ impl DockerExecutor {
             config,
             build,
             dockerfile,
+            logins: &logins,
         };
         classic.run(job, docker, rules, &mut started.classic).await
     }
