@@ -1,10 +1,14 @@
 //! Reading Docker's configuration, and asking helpers, which are scripts here.
 
-use std::io::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::*;
 
@@ -40,7 +44,8 @@ fn helper(directory: &TempDir, name: &str, script: &str, limit: Duration) -> Hel
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    write!(stdin, "#!/bin/sh\n{script}\n").unwrap();
+    let script = format!("#!/bin/sh\n{script}\n");
+    io::Write::write_all(&mut stdin, script.as_bytes()).unwrap();
     drop(stdin);
     assert!(child.wait().unwrap().success());
     Helper::at(&path, limit)
@@ -125,6 +130,61 @@ async fn what_is_broken_is_told_without_what_is_in_it() {
     assert_eq!(header(&logins).await, None);
 }
 
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        if *event.metadata().level() == Level::WARN {
+            let mut line = String::new();
+            event.record(&mut |_: &Field, value: &dyn Debug| {
+                write!(line, "{value:?} ").unwrap();
+            });
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn the_operator_is_told_once_which_file_is_broken() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("config.json");
+    for wrong in [
+        r#"{"auths": "hunter2"}"#,
+        r#"{"auths": {"a": {"auth": "hunter2!"}, "b": {"auth": "hunter2!"}}}"#,
+    ] {
+        std::fs::write(&file, wrong).unwrap();
+        let log = Log::default();
+        let listening = tracing::subscriber::set_default(log.clone());
+        let logins = Logins::read(Some(&file)).await;
+        drop(listening);
+        assert_eq!(header(&logins).await, None);
+        let lines = log.0.lock().unwrap();
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(line.contains(file.to_str().unwrap()), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn helpers_are_asked() {
     let directory = TempDir::new().unwrap();
@@ -181,4 +241,34 @@ async fn a_helper_that_fails_or_hangs_does_not_hold_a_build_up() {
             .program()
             .ends_with("docker-credential-pass")
     );
+}
+
+#[tokio::test]
+async fn a_helper_ends_with_the_build_that_asked_it() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("pid");
+    let script = format!("echo $$ > '{}'; exec sleep 1000", file.display());
+    let hangs = helper(&directory, "hangs", &script, AMPLE);
+    let started = async {
+        loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n') {
+                return pid.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let pid = tokio::select! {
+        answer = hangs.get("host") => panic!("{answer:?}"),
+        pid = started => pid,
+    };
+    let ended = async {
+        // What has been killed has no words left, even before it is buried.
+        let words = Path::new("/proc").join(pid).join("cmdline");
+        while std::fs::read(&words).is_ok_and(|words| !words.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = tokio::time::timeout(AMPLE, ended).await;
+    assert!(ended.is_ok(), "the helper runs on");
 }
