@@ -237,6 +237,7 @@ async fn base_images_are_pulled_with_the_logins_of_the_worker_s_user() {
         std::fs::write(&file, text).unwrap();
     };
 
+    let none = None::<RemoveImageOptions>;
     for (buildkit, refused) in [
         (false, "no basic auth credentials"),
         (true, "401 Unauthorized"),
@@ -255,8 +256,18 @@ async fn base_images_are_pulled_with_the_logins_of_the_worker_s_user() {
         login_with(PASSWORD);
         let (built, log) = build(buildkit).await;
         assert!(built, "{log}");
+        let mark = if buildkit {
+            "writing image "
+        } else {
+            "Successfully built "
+        };
+        let (_, image) = log.rsplit_once(mark).unwrap();
+        let image = image.split_whitespace().next().unwrap();
+        docker
+            .remove_image(image, none.clone(), None)
+            .await
+            .unwrap();
     }
-    let none = None::<RemoveImageOptions>;
     let name = format!("{repository}:latest");
     docker.remove_image(&name, none, None).await.unwrap();
 }
