@@ -10,6 +10,8 @@
 
 mod docker_support;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bollard::Docker;
 use bollard::query_parameters::{
     PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
@@ -17,7 +19,13 @@ use bollard::query_parameters::{
 use docker_support::registry::Registry;
 use docker_support::{BASE, Job, engine};
 use futures::StreamExt;
+use ocluster_api::{Push, RegistryLogin, SecretBytes};
+use ocluster_worker::executor::docker::PushConfig;
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, Outcome, Pull};
+use tempfile::TempDir;
+
+/// A password whose usual encoding has letters that engines do not read.
+const PASSWORD: &str = "hunter2?~~>\u{fc}";
 
 /// Builds an image that knows its version, and returns its name in the engine.
 async fn versioned_image(executor: &DockerExecutor, version: &str) -> String {
@@ -176,4 +184,90 @@ async fn buildkit_asks_the_registry_just_as_often() {
         )
         .await
         .unwrap();
+}
+
+/// Builds an image and pushes it as `repository:latest`. Neither of its names stays on the engine.
+async fn push_with_login(executor: &DockerExecutor, repository: &str, user: &str) {
+    let executor = DockerExecutor::new(DockerConfig {
+        push: PushConfig {
+            allowed: [repository.parse().unwrap()].into(),
+            ..PushConfig::default()
+        },
+        ..executor.config().clone()
+    });
+    let mut job = Job::fresh("");
+    job.build.push = Some(Push {
+        target: format!("{repository}:latest").parse().unwrap(),
+        login: Some(RegistryLogin {
+            user: user.to_owned(),
+            password: SecretBytes::new(PASSWORD.as_bytes().to_vec()),
+        }),
+    });
+    let (outcome, log) = job.run(&executor).await;
+    assert!(matches!(outcome, Outcome::Succeeded { .. }), "{log}");
+}
+
+#[tokio::test]
+async fn base_images_are_pulled_with_the_logins_of_the_worker_s_user() {
+    needs_docker!("base_images_are_pulled_with_the_logins_of_the_worker_s_user");
+    let (executor, docker) = engine().await;
+    let registry = Registry::with_login("ci", PASSWORD).await;
+    let repository = format!("{}/team/private", registry.address);
+    push_with_login(&executor, &repository, "ci").await;
+
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("config.json");
+    let executor = DockerExecutor::new(DockerConfig {
+        pull: Pull::Always,
+        logins: Some(file.clone()),
+        ..executor.config().clone()
+    });
+    let build = async |buildkit| {
+        let mut job = Job::new(format!("FROM {repository}\nCOPY nonce /nonce2\n"))
+            .with_file("nonce", docker_support::nonce());
+        job.build.buildkit = buildkit;
+        let (outcome, log) = job.run(&executor).await;
+        assert!(!log.contains("hunter2"), "{log}");
+        (matches!(outcome, Outcome::Succeeded { .. }), log)
+    };
+    let login_with = |password: &str| {
+        let auth = BASE64_STANDARD.encode(format!("ci:{password}"));
+        let address = &registry.address;
+        let text = format!(r#"{{"auths": {{"{address}": {{"auth": "{auth}"}}}}}}"#);
+        std::fs::write(&file, text).unwrap();
+    };
+
+    let none = None::<RemoveImageOptions>;
+    for (buildkit, refused) in [
+        (false, "no basic auth credentials"),
+        (true, "401 Unauthorized"),
+    ] {
+        // No file, then one that is broken: the build goes on without logins, and so this registry refuses it.
+        std::fs::remove_file(&file).ok();
+        let (built, log) = build(buildkit).await;
+        assert!(!built && log.contains(refused), "{log}");
+        std::fs::write(&file, "{").unwrap();
+        let (built, log) = build(buildkit).await;
+        assert!(!built && log.contains(refused), "{log}");
+        // A login that is wrong, and then the right one: each build reads the file anew.
+        login_with("something else");
+        let (built, log) = build(buildkit).await;
+        assert!(!built, "{log}");
+        login_with(PASSWORD);
+        let (built, log) = build(buildkit).await;
+        assert!(built, "{log}");
+        let mark = if buildkit {
+            "writing image "
+        } else {
+            "Successfully built "
+        };
+        let (_, image) = log.rsplit_once(mark).unwrap();
+        let image = image.split_whitespace().next().unwrap();
+        docker
+            .remove_image(image, none.clone(), None)
+            .await
+            .unwrap();
+    }
+    let name = format!("{repository}:latest");
+    docker.remove_image(&name, none, None).await.unwrap();
 }

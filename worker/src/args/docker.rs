@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::executor::docker::{BuildCpus, BuildLimits, BuildMemory, BuildNetwork};
+use crate::executor::docker::{BuildCpus, BuildLimits, BuildMemory, BuildNetwork, logins_file};
 use crate::executor::{DockerConfig, EngineAddress, Pull};
 
 /// How Docker builds are done.
@@ -55,7 +55,7 @@ struct IgnoredArgs {
 }
 
 impl DockerArgs {
-    /// How builds are done, with the engine that the environment names.
+    /// How builds are done, with the engine and the logins that the environment names.
     ///
     /// # Errors
     /// If the environment asks for an engine that cannot be used.
@@ -64,6 +64,7 @@ impl DockerArgs {
         Ok(DockerConfig {
             pull: self.docker_pull,
             engine: EngineAddress::from_environment()?,
+            logins: logins_file(),
             limits: BuildLimits {
                 cpus: self.build_cpus,
                 memory: self.build_memory,

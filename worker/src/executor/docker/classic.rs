@@ -11,6 +11,7 @@ use bollard::models::BuildInfo;
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bollard::{Docker, body_try_stream};
 use futures::StreamExt;
+use hyper::header::{HeaderName, HeaderValue};
 use ocluster_api::DockerBuild;
 
 use super::build_args;
@@ -20,10 +21,13 @@ use super::display;
 use super::engine;
 use super::ignore::Rules;
 use super::images::BUILT_BY;
+use super::logins::Logins;
 use crate::executor::{Cause, Failure, JobContext};
 
 /// A build may be silent for as long as it likes: what ends it is its own end, a cancel, or the connection's.
 const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
+/// The header of a build with the logins for its base images.
+const LOGINS: HeaderName = HeaderName::from_static("x-registry-config");
 /// How many containers of one build are watched; the engine runs one at a time.
 const MAX_WATCHED: usize = 16;
 
@@ -43,6 +47,8 @@ pub(super) struct Classic<'a> {
     pub(super) dockerfile: &'a str,
     /// The name that the image gets, if any.
     pub(super) name: Option<String>,
+    /// How to log in to the registries of base images.
+    pub(super) logins: &'a Logins,
 }
 
 impl Classic<'_> {
@@ -57,7 +63,8 @@ impl Classic<'_> {
         let docker = started.docker.insert(docker).clone();
         let parameters = build_args::parameter(&self.build.build_args)?
             + &self.config.limits.classic_parameters();
-        let docker = with_parameters(docker.with_timeout(NO_TIMEOUT), parameters);
+        let logins = self.logins.header().await;
+        let docker = with_additions(docker.with_timeout(NO_TIMEOUT), parameters, logins);
         let (sending, tar) = context::send(job.context.to_owned(), rules);
         let sending = started.sending.insert(sending);
         let mut answer =
@@ -196,14 +203,24 @@ impl Progress<'_> {
     }
 }
 
-/// Adds `parameters` to each request of `docker`: the client library knows no nulls among build arguments, and no large numbers.
-fn with_parameters(docker: Docker, parameters: String) -> Docker {
-    if parameters.is_empty() {
+/// Adds `parameters` to each request of `docker`, and `logins` as a header: the client library knows no nulls among build arguments, no
+/// large numbers, and writes logins in an alphabet that engines do not read.
+fn with_additions(docker: Docker, parameters: String, logins: Option<String>) -> Docker {
+    let logins = logins.and_then(|logins| {
+        let mut logins = HeaderValue::try_from(logins).ok()?;
+        logins.set_sensitive(true);
+        Some(logins)
+    });
+    if parameters.is_empty() && logins.is_none() {
         return docker;
     }
     docker.with_request_modifier(move |mut request| {
         if let Ok(uri) = format!("{}{parameters}", request.uri()).parse() {
             *request.uri_mut() = uri;
+        }
+        if let Some(logins) = &logins {
+            let headers = request.headers_mut();
+            headers.insert(LOGINS, logins.clone());
         }
         request
     })

@@ -22,6 +22,8 @@ pub struct DockerConfig {
     pub answer_timeout: Duration,
     /// What a build may take of the machine.
     pub limits: BuildLimits,
+    /// Docker's configuration file, with logins for base images and never for pushes. Each build reads it anew; it need not exist.
+    pub logins: Option<PathBuf>,
     /// Where jobs may push to, and with how much patience.
     pub push: PushConfig,
     /// Marks the names of images that are in use. Without it, names that are left over are never removed.
@@ -35,6 +37,7 @@ impl Default for DockerConfig {
             engine: EngineAddress::default(),
             answer_timeout: Duration::from_secs(10),
             limits: BuildLimits::default(),
+            logins: None,
             push: PushConfig::default(),
             worker: None,
         }

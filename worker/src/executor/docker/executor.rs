@@ -14,6 +14,7 @@ use super::dockerfile;
 use super::engine::{self, EngineHealth};
 use super::ignore::Rules;
 use super::images::{ImageNames, JobTags};
+use super::logins::Logins;
 use super::push;
 use super::started::Started;
 use crate::executor::{Executor, Failure, JobContext, Outcome};
@@ -102,6 +103,7 @@ impl DockerExecutor {
         let docker = engine::connect(&self.config)?;
         let health = engine::health(&docker, &self.config.engine).await?;
         let config = &self.config;
+        let logins = Logins::read(config.logins.as_deref()).await;
         let dockerfile = &path;
         // What is to be pushed must not be pruned before it is.
         let reserve = |tags: &mut JobTags| {
@@ -116,6 +118,7 @@ impl DockerExecutor {
                 name: reserve(tags),
                 rules,
                 secrets,
+                logins,
             };
             return buildkit.run(job, &mut started.buildkit).await;
         }
@@ -130,6 +133,7 @@ impl DockerExecutor {
             build,
             dockerfile,
             name: reserve(tags),
+            logins: &logins,
         };
         classic.run(job, docker, rules, &mut started.classic).await
     }

@@ -4,7 +4,7 @@
 //! one. Both get it less what `.dockerignore` names (`ignore`, `walk`). What the engine answers is written to the job's log as
 //! `docker build` prints it (`display`). An image may be pushed (`push`) and has a name of ours meanwhile (`images`). Nothing here
 //! starts a process, so that no socket can be inherited and a cancelled job has nothing to leave behind but what the engine ends when
-//! its client goes away (`started`). `housekeeping` is what the worker asks of the engine besides builds.
+//! its client goes away (`started`); the one exception are helpers that keep the logins for base images (`logins`). `housekeeping` is what the worker asks of the engine besides builds.
 
 mod build_args;
 mod buildkit;
@@ -21,6 +21,7 @@ mod housekeeping;
 mod ignore;
 mod images;
 mod limits;
+mod logins;
 mod pattern;
 mod push;
 mod started;
@@ -36,4 +37,5 @@ pub use limits::{
     BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork,
     BuildNetworkError,
 };
+pub(crate) use logins::file_from_environment as logins_file;
 pub use push::{AllowedRepository, AllowedRepositoryError, PushConfig, Retries};

@@ -22,6 +22,7 @@ use crate::executor::docker::config::{DockerConfig, EngineAddress, Pull};
 use crate::executor::docker::engine;
 use crate::executor::docker::ignore::Rules;
 use crate::executor::docker::images;
+use crate::executor::docker::logins::Logins;
 use crate::executor::{Cause, Failure, JobContext};
 
 /// What to build, and how.
@@ -37,6 +38,8 @@ pub(in crate::executor::docker) struct Buildkit<'a> {
     pub(in crate::executor::docker) rules: Rules,
     /// What steps may ask for.
     pub(in crate::executor::docker) secrets: Secrets,
+    /// How to log in to the registries of base images.
+    pub(in crate::executor::docker) logins: Logins,
 }
 
 /// A build that the engine runs.
@@ -71,6 +74,7 @@ impl Buildkit<'_> {
         let served = Arc::new(Served {
             context: Context::new(job.context, self.rules, self.dockerfile),
             secrets: self.secrets,
+            logins: self.logins,
         });
         let session = Session::open(engine, limit, &id, Arc::clone(&served))
             .await

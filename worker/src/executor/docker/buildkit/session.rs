@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard_buildkit_proto::health::{HealthCheckResponse, health_check_response::ServingStatus};
-use bollard_buildkit_proto::moby::filesync::v1::CredentialsResponse;
+use bollard_buildkit_proto::moby::filesync::v1::{CredentialsRequest, CredentialsResponse};
+use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, UPGRADE};
@@ -17,6 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioExecutor;
 use tokio_util::task::AbortOnDropHandle;
+use zeroize::Zeroize as _;
 
 use super::connection;
 use super::file_sync::{self, Context};
@@ -24,6 +26,7 @@ use super::grpc::{self, Body, Code, Status};
 use super::secrets::Secrets;
 use crate::executor::docker::config::EngineAddress;
 use crate::executor::docker::engine;
+use crate::executor::docker::logins::Logins;
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const CREDENTIALS: &str = "/moby.filesync.v1.Auth/Credentials";
@@ -35,6 +38,7 @@ const SECRET: &str = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 pub(super) struct Served {
     pub(super) context: Context,
     pub(super) secrets: Secrets,
+    pub(super) logins: Logins,
 }
 
 /// Why a session is not opened.
@@ -116,8 +120,13 @@ async fn serve(
             let status = ServingStatus::Serving.into();
             grpc::answer(Ok(grpc::frame(&HealthCheckResponse { status })))
         }
-        // Base images are pulled as anybody may pull them.
-        CREDENTIALS => grpc::answer(Ok(grpc::frame(&CredentialsResponse::default()))),
+        CREDENTIALS => {
+            let asked = grpc::only_message(request).await;
+            grpc::answer(match asked {
+                Ok(asked) => Ok(credentials(&served.logins, &asked).await),
+                Err(status) => Err(status),
+            })
+        }
         SECRET => {
             let asked = grpc::only_message(request).await;
             grpc::answer(asked.and_then(|asked| served.secrets.get(&asked)))
@@ -128,4 +137,19 @@ async fn serve(
             format!("{other} is not offered"),
         ))),
     })
+}
+
+/// The login for a registry. Without one, base images are pulled as anybody may pull them.
+async fn credentials(logins: &Logins, asked: &CredentialsRequest) -> Bytes {
+    let login = logins.of(&asked.host).await;
+    let (user, secret) = login
+        .as_ref()
+        .map_or(("", ""), |login| login.user_and_secret());
+    let mut response = CredentialsResponse {
+        username: user.to_owned(),
+        secret: secret.to_owned(),
+    };
+    let framed = grpc::frame(&response);
+    response.secret.zeroize();
+    framed
 }

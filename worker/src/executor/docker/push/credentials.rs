@@ -10,9 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::executor::Failure;
-
-/// Docker's name for its own registry, which repositories without a host are in.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+use crate::executor::docker::logins::DOCKER_HUB;
 
 /// What is shown in place of a secret.
 const HIDDEN: &str = "***";
