@@ -183,7 +183,7 @@ async fn serve(
     )
     .await?;
     let metrics_listener = match config.listen_prometheus {
-        Some(address) => Some(http::bind(address).await?),
+        Some(address) => Some(http::bind(address, &io).await?),
         None => None,
     };
     let metrics = match &metrics_listener {
