@@ -225,7 +225,10 @@ fn a_stuck_scheduler_is_not_healthy() {
         // they are told so.
         let answer = asking.join().unwrap().expect("no answer");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.ends_with("the scheduler does not answer\n"), "{answer}");
+        assert!(
+            answer.ends_with("the scheduler does not answer\n"),
+            "{answer}"
+        );
         // And it recovers.
         assert_eq!(get(&scheduler, "/health").await.status, 200);
     });
