@@ -83,6 +83,10 @@ impl Prepared {
                 config.secrets_dir.display()
             );
         }
+        // Before anything is made that would have to be removed again.
+        if !SledStore::exists(&config.state_dir) {
+            migrate::refuse_to_forget(&config.state_dir, None)?;
+        }
         let key = match &config.key_file {
             Some(path) => {
                 let (key, created) = SecretKey::load_or_create(path)?;
@@ -99,7 +103,7 @@ impl Prepared {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
         });
         let snapshot = store.load(min_day)?;
-        migrate::refuse_to_forget(&config.state_dir, &snapshot)?;
+        migrate::refuse_to_forget(&config.state_dir, Some(&snapshot))?;
         let writer = Writer::start(Box::new(store), WriterConfig::default())?;
         let logs = LogStore::open(
             &config.state_dir.join("logs"),
@@ -183,7 +187,7 @@ async fn serve(
     )
     .await?;
     let metrics_listener = match config.listen_prometheus {
-        Some(address) => Some(http::bind(address).await?),
+        Some(address) => Some(http::bind(address, &io).await?),
         None => None,
     };
     let metrics = match &metrics_listener {

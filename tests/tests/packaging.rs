@@ -51,18 +51,27 @@ fn systemd_understands_every_line_of_the_units() -> Result<()> {
     })
 }
 
-/// A unit's command line, as systemd would make it from the example environment file and `given`, which has the last word.
+/// A unit's command line, as systemd would make it from the example environment file and `given`, which has the last word. Its state
+/// directories are made below `states`, and its instance, if it is of a template, is called `main`.
 fn command_line(
     unit: &str,
     environment_file: &str,
+    states: &Path,
     given: &[(&str, String)],
 ) -> Result<Vec<String>> {
+    let states = states.display().to_string();
     let unit = unit.replace("\\\n", " ");
+    let unit = unit.replace("%S", &states).replace("%i", "main");
     let value = |key: &str| {
         let lines = unit.lines().filter_map(move |line| line.strip_prefix(key));
         lines.collect::<Vec<_>>()
     };
     let mut variables = BTreeMap::new();
+    let directories = value("StateDirectory=");
+    let directories = directories.iter().flat_map(|line| line.split_whitespace());
+    let directories: Vec<String> = directories.map(|name| format!("{states}/{name}")).collect();
+    directories.iter().try_for_each(fs::create_dir_all)?;
+    variables.insert("STATE_DIRECTORY".to_owned(), directories.join(":"));
     let assignments = value("Environment=");
     let own = assignments.iter().flat_map(|line| line.split_whitespace());
     let file = environment_file
@@ -130,34 +139,27 @@ fn the_units_and_their_example_files_start_the_real_programs() -> Result<()> {
             let path = project().join("deploy/systemd").join(name);
             fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))
         };
-        // Given the state directory that systemd makes for the scheduler,
-        let state = story.scratch.directory("scheduler")?;
-        fs::create_dir(state.join("capnp-secrets"))?;
+        // Given the directories that systemd makes,
+        let states = story.scratch.directory("states")?;
         let address = format!("tcp:127.0.0.1:{}", free_port()?);
         let given = [
-            ("STATE_DIRECTORY", state.display().to_string()),
             ("OCLUSTER_LISTEN", address.clone()),
             ("OCLUSTER_PUBLIC", address),
             ("OCLUSTER_METRICS", format!("127.0.0.1:{}", free_port()?)),
         ];
-        // when its command is run, it serves, and leaves the worker's capability,
-        let words = command_line(&unit(UNITS[0])?, &example("scheduler.env")?, &given)?;
+        // when the scheduler's command is run, it serves, and leaves the worker's capability,
+        let scheduler = unit(UNITS[0])?;
+        let words = command_line(&scheduler, &example("scheduler.env")?, &states, &given)?;
         let mut scheduler = start_unit(story, "scheduler", &words)?;
         let credentials = story.scratch.directory("credentials")?;
-        let cap = state.join("capnp-secrets/pool-linux-x86_64.cap");
+        let cap = states.join("ocluster-scheduler/capnp-secrets/pool-linux-x86_64.cap");
         fs::copy(cap, credentials.join("pool.cap"))?;
         // with which the worker's command brings a worker.
-        let given = [
-            (
-                "STATE_DIRECTORY",
-                story.scratch.join("worker").display().to_string(),
-            ),
-            ("CREDENTIALS_DIRECTORY", credentials.display().to_string()),
-        ];
+        let given = [("CREDENTIALS_DIRECTORY", credentials.display().to_string())];
         // The engine is not ours to prune, however full its disk is.
         let example = example("worker.env")?.replace("--prune-threshold=10", "--prune-threshold=0");
         ensure!(example.contains("--prune-threshold=0"));
-        let words = command_line(&unit(UNITS[1])?, &example, &given)?;
+        let words = command_line(&unit(UNITS[1])?, &example, &states, &given)?;
         let mut worker = start_unit(story, "worker", &words)?;
         scheduler.wait_for_log("Registered new worker \"builder-1\"")?;
         ensure!(worker.terminate(SOON)?.success() && scheduler.terminate(SOON)?.success());

@@ -28,12 +28,17 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(90);
 /// Connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Binds the address to listen on.
+/// Binds the address to listen on. Connections are accepted by the threads of `io`, so that `/health` tells of a stuck vat thread.
 ///
 /// # Errors
 /// As the operating system says, with the address.
-pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub(crate) async fn bind(
+    address: SocketAddr,
+    io: &tokio::runtime::Handle,
+) -> anyhow::Result<TcpListener> {
+    // The runtime that makes a socket is the one that watches it.
+    let bound = io.spawn(TcpListener::bind(address)).await?;
+    bound.map_err(|error| {
         anyhow::anyhow!(
             "cannot listen on {address} for Prometheus: {error}; choose another --listen-prometheus"
         )

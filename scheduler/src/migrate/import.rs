@@ -1,5 +1,6 @@
 //! From OCluster's database into our store: in one batch, which is there whole or not at all.
 
+use std::fs::{self, File};
 use std::path::Path;
 
 use ocluster_store::{Change, SledOptions, SledStore, Snapshot, Store as _};
@@ -11,6 +12,8 @@ use super::report::{Done, Report, contents};
 
 /// What OCluster's scheduler calls its database.
 const DATABASE: &str = "scheduler.db";
+/// The file in a state directory that says that something was imported into it, be it nothing.
+const IMPORTED: &str = "imported";
 
 /// Brings over what a scheduler of OCluster has remembered.
 ///
@@ -39,7 +42,17 @@ pub fn import(args: &ImportArgs) -> Result<Report, MigrateError> {
     let mut batch = drops(held);
     batch.extend(additions(&found));
     store.apply(&batch)?;
+    mark(dir)?;
     Ok(report(Done::Imported))
+}
+
+/// Notes, on the disk when this returns, that there was an import: what was brought over may have been nothing, or be removed later.
+fn mark(dir: &Path) -> Result<(), MigrateError> {
+    let path = dir.join(IMPORTED);
+    let written = fs::write(&path, "")
+        .and_then(|()| File::open(&path)?.sync_all())
+        .and_then(|()| File::open(dir)?.sync_all());
+    written.map_err(MigrateError::io(format!("write {}", path.display())))
 }
 
 /// What makes the store remember nothing of that kind.
@@ -95,14 +108,17 @@ fn additions(found: &Snapshot) -> impl Iterator<Item = Change> {
     clients.chain(workers).chain(hints).chain(rates)
 }
 
-/// Refuses to start as if nobody had ever been known beside a database of OCluster's scheduler that knows them: its clients would be
-/// turned away, and its paused workers given jobs.
+/// Refuses to start as if nobody had ever been known beside a database of OCluster's scheduler that may know them: its clients would
+/// be turned away, and its paused workers given jobs. `known` is what our store remembers; none if there is no store, and then there was
+/// no import into it either.
 ///
 /// # Errors
 /// [`MigrateError::NotImported`].
-pub(crate) fn refuse_to_forget(dir: &Path, known: &Snapshot) -> Result<(), MigrateError> {
+pub(crate) fn refuse_to_forget(dir: &Path, known: Option<&Snapshot>) -> Result<(), MigrateError> {
     let path = dir.join(DATABASE);
-    if contents(known).is_empty() && path.exists() {
+    let forgets =
+        known.is_none_or(|known| contents(known).is_empty() && !dir.join(IMPORTED).exists());
+    if forgets && path.exists() {
         return Err(MigrateError::NotImported {
             path,
             dir: dir.to_owned(),

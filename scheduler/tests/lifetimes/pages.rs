@@ -207,6 +207,34 @@ fn a_worker_that_does_not_answer_costs_a_bounded_number_of_calls_and_nobody_else
 }
 
 #[test]
+fn a_stuck_scheduler_is_not_healthy() {
+    story(async {
+        let site = site();
+        let scheduler = site.start().await;
+        assert_eq!(get(&scheduler, "/health").await.status, 200);
+        let address = scheduler.started.metrics.unwrap();
+        // Given somebody on another thread who asks while this one, on which the scheduler runs, does nothing else than wait,
+        let asking = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let limit = std::time::Duration::from_secs(60);
+            stream.set_read_timeout(Some(limit)).unwrap();
+            let request = "GET /health HTTP/1.1\r\nHost: scheduler\r\n\r\n";
+            std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+            std::io::read_to_string(stream)
+        });
+        // they are told so.
+        let answer = asking.join().unwrap().expect("no answer");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(
+            answer.ends_with("the scheduler does not answer\n"),
+            "{answer}"
+        );
+        // And it recovers.
+        assert_eq!(get(&scheduler, "/health").await.status, 200);
+    });
+}
+
+#[test]
 fn prometheus_finds_every_known_worker_until_it_is_forgotten() {
     story(async {
         let site = site();

@@ -183,9 +183,16 @@ fn a_running_scheduler_keeps_its_store_to_itself() {
 
 #[test]
 fn a_scheduler_beside_a_database_that_was_not_imported_refuses_to_start_empty() {
+    // One that knows nobody counts as imported, too, once it was.
+    for rows in [SMALL, ""] {
+        refuses_until_imported(rows);
+    }
+}
+
+fn refuses_until_imported(rows: &str) {
     let shell = shell();
     fs::create_dir(shell.directory().join("state")).unwrap();
-    closed(&shell, "state/scheduler.db", SMALL);
+    closed(&shell, "state/scheduler.db", rows);
     let mut refused = scheduler(&shell);
     let log = BufReader::new(refused.stderr.take().unwrap());
     // Until it ends, or until it serves, which it should not.
@@ -205,6 +212,10 @@ fn a_scheduler_beside_a_database_that_was_not_imported_refuses_to_start_empty() 
         "{said}"
     );
     assert_eq!(status.code(), Some(125));
+    for made in ["lock", "store", "store.json"] {
+        let path = shell.directory().join("state").join(made);
+        assert!(!path.exists(), "left behind: {}", path.display());
+    }
     let said = shell.run("import --from state/scheduler.db --state-dir state");
     assert!(said.contains("exit status: 0"), "{said}");
     let mut running = scheduler(&shell);
