@@ -376,7 +376,10 @@ fn the_composed_cluster_does_a_job(
     ensure!(cluster.exec("worker", &["ls", "/run/caps"])?.trim() == "pool.cap");
     // A client on the host gets its job done through the published port.
     let cap = cluster.exec("scheduler", &["ocluster-admin", "add-client", admin, "bob"])?;
-    ensure!(cap.contains("@builds.example.org:"), "not the public address");
+    ensure!(
+        cap.contains("@builds.example.org:"),
+        "not the public address"
+    );
     let cap = cap.replace("@builds.example.org:", "@127.0.0.1:");
     let bob = story.scratch.write("bob.cap", cap)?;
     // This worker asks a registry for each image that a job starts from, and there is none here.
