@@ -22,7 +22,7 @@ USER 10001:10001
 WORKDIR /var/lib/ocluster
 # Key, capability files and state: what must be kept and backed up.
 VOLUME ["/var/lib/ocluster"]
-EXPOSE 9000 9090
+EXPOSE 9000 9877
 # Asks as an admin would. The public address of the scheduler must be reachable from within; else run with --no-healthcheck and ask
 # /health of --listen-prometheus from outside.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \

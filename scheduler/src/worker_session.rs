@@ -1,6 +1,8 @@
 //! One worker's stay in a pool, from its registration until it leaves, and a little longer: whoever waits for its last jobs to
 //! end (a drain) holds on to the session.
 
+use std::cell::Cell;
+
 use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::worker;
 use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
@@ -22,6 +24,8 @@ pub(crate) struct WorkerSession {
     pub(crate) connection: Connection,
     /// How many jobs it has taken and not finished.
     running: watch::Sender<u32>,
+    /// Whether an update of the worker is on its way.
+    pub(crate) updating: Cell<bool>,
     /// Fires when the registration ends.
     pub(crate) left: CancellationToken,
 }
@@ -42,6 +46,7 @@ impl WorkerSession {
             cap,
             connection,
             running: watch::Sender::new(0),
+            updating: Cell::new(false),
             left: CancellationToken::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use ocluster_tests::{Cluster, Finished, Story, Submission, WorkerOptions, run};
+use ocluster_tests::{Client, Cluster, Finished, Story, Submission, WorkerOptions, run};
 
 /// A Dockerfile that nobody gets to build.
 const UNUSED: &str = "FROM scratch\n";
@@ -90,8 +90,20 @@ fn a_cap_for_another_key_or_another_object_opens_nothing() -> Result<()> {
         let nobody = format!("{scheme}sha-256:{fingerprint}@127.0.0.1:1/{id}\n");
         let cap = story.scratch.write("nobody.cap", nobody)?;
         show(story, &cap)?.fails_saying(&["Network connection for tcp:127.0.0.1:1 failed"])?;
-        // and a pool's cap is not an admin's.
-        show(story, &cluster.secret("pool-linux.cap"))?.fails_saying(&["Unimplemented"])?;
+        // and each program says so of a cap that is another's: the admin's tool,
+        show(story, &cluster.secret("pool-linux.cap"))?
+            .fails_saying(&["Unimplemented", "Is this capability an admin's?"])?;
+        // the client,
+        let admin = cluster.secret("admin.cap");
+        Client::new(story, "admin", &admin)
+            .submit(&Submission::of_text(UNUSED))?
+            .fails_saying(&["Unimplemented", "Is this capability a client's?"])?;
+        // and the worker, which does not try it for ever.
+        let state = format!("--state-dir={}", story.scratch.join("stray").display());
+        let mut worker = story.programs.command("ocluster-worker");
+        worker.arg(&admin).args(["--name=stray", &state]);
+        let ended = run(&mut worker)?.exits_with(125)?;
+        ensure!(ended.stderr.contains("it is not a pool's"), "{ended}");
         // The real one works as before.
         show(story, &cluster.secret("admin.cap"))?.success()?;
         Ok(())

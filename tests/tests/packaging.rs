@@ -243,7 +243,7 @@ fn the_compose_file_is_valid_and_all_that_it_mounts_is_there() -> Result<()> {
         let prometheus = project().join("deploy/prometheus");
         let targets = fs::read_to_string(prometheus.join("prometheus.yml"))?;
         ensure!(
-            targets.contains("scheduler.example:9090")
+            targets.contains("scheduler.example:9877")
                 && config.stdout.contains("- scheduler.example\n")
         );
         ensure!(prometheus.join("alerts.yml").is_file());
@@ -367,6 +367,8 @@ fn the_composed_cluster_does_a_job(
         ("OCLUSTER_SCHEDULER_IMAGE", scheduler),
         ("OCLUSTER_WORKER_IMAGE", worker),
         ("OCLUSTER_PORT", &port),
+        // A name that no server knows: the scheduler's container does.
+        ("OCLUSTER_ADDRESS", "builds.example.org"),
         // The engine is not ours to prune, however full its disk is.
         ("OCLUSTER_PRUNE_THRESHOLD", "0"),
     ])?;
@@ -376,6 +378,11 @@ fn the_composed_cluster_does_a_job(
     ensure!(cluster.exec("worker", &["ls", "/run/caps"])?.trim() == "pool.cap");
     // A client on the host gets its job done through the published port.
     let cap = cluster.exec("scheduler", &["ocluster-admin", "add-client", admin, "bob"])?;
+    ensure!(
+        cap.contains("@builds.example.org:"),
+        "not the public address"
+    );
+    let cap = cap.replace("@builds.example.org:", "@127.0.0.1:");
     let bob = story.scratch.write("bob.cap", cap)?;
     // This worker asks a registry for each image that a job starts from, and there is none here.
     let label = format!("ocluster.composed={project}");

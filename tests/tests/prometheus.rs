@@ -69,7 +69,7 @@ fn configuration(story: &Story, cluster: &Cluster<'_>) -> Result<PathBuf> {
         }
         story.scratch.write(file, text)
     };
-    let scheduler = ("scheduler.example:9090", address.as_str());
+    let scheduler = ("scheduler.example:9877", address.as_str());
     copy("alerts.yml", &[])?;
     let patience = (
         "scrape_interval: 15s",

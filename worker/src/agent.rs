@@ -23,7 +23,7 @@ use crate::metrics::{Collector, Metrics, Sources};
 use crate::mirrors;
 use crate::runner::Runner;
 use crate::self_update::{SelfUpdate, Update};
-use crate::session;
+use crate::session::{self, Lost};
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
 use crate::status::Status;
@@ -137,7 +137,7 @@ pub(crate) struct Agent {
 /// Must be polled inside a [`tokio::task::LocalSet`] on a current-thread runtime.
 ///
 /// # Errors
-/// Only if it cannot start. Whatever the scheduler or the network does, the worker tries again.
+/// Only if it cannot start, or the capability is not a pool's. Whatever else the scheduler or the network does, the worker tries again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
     // A self-update ends the worker as well, and nobody else.
     let shutdown = shutdown.child_token();
@@ -201,9 +201,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         config,
     });
     let _service = crate::status::announce(&agent, &shutdown);
-    stay_connected(&agent, &shutdown).await;
+    let stayed = stay_connected(&agent, &shutdown).await;
     stop(&agent).await;
     pool.shutdown_background();
+    stayed?;
     Ok(if agent.update.is_leaving() {
         Ended::ForUpdate
     } else {
@@ -230,12 +231,13 @@ fn disk_care(config: &Config, pool: &tokio::runtime::Handle) -> Option<DiskCare<
     ))
 }
 
-async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
+async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Result<(), Lost> {
     let mut backoff = Backoff::new();
     while !shutdown.is_cancelled() {
         let started = Instant::now();
-        let Err(reason) = session::stay(agent, shutdown).await else {
-            return;
+        let reason = match session::stay(agent, shutdown).await {
+            Err(Lost::Connection(reason)) => reason,
+            ended => return ended,
         };
         let wait = backoff.after(started.elapsed());
         agent.status.lost(&reason);
@@ -248,6 +250,7 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => {}
         }
     }
+    Ok(())
 }
 
 /// Stops the running jobs and waits for them.

@@ -32,15 +32,29 @@ const REFUSALS: u32 = 2;
 /// How long to say goodbye for.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Why a stay ended before it was to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    /// The next one may last longer.
+    #[error("{0}")]
+    Connection(String),
+    /// No other will do better with this capability.
+    #[error(
+        "the scheduler takes no workers under this capability, so it is not a pool's: start the worker with the scheduler's \
+         pool-NAME.cap ({0})"
+    )]
+    NotAPool(RpcError),
+}
+
 /// Connects, joins the pool and works until the connection is lost or `shutdown` fires.
 ///
 /// # Errors
 /// Why the stay ended before `shutdown`.
-pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Result<(), String> {
+pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Result<(), Lost> {
     let options = DialOptions::default();
     let connect = ocluster_cli::connect(&agent.vat, &agent.config.cap, &options);
     let connection = tokio::select! {
-        connected = connect => connected.map_err(|error| error.to_string())?,
+        connected = connect => connected.map_err(|error| Lost::Connection(error.to_string()))?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let joined = tokio::select! {
@@ -54,7 +68,10 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
         Ok(queue) => queue,
         Err(error) => {
             hang_up(&connection, "The worker could not register").await;
-            return Err(error.to_string());
+            return Err(match error {
+                RpcError::Unimplemented(_) => Lost::NotAPool(error),
+                other => Lost::Connection(other.to_string()),
+            });
         }
     };
     info!("Registered as \"{}\"", agent.config.name);
@@ -70,7 +87,7 @@ pub(crate) async fn stay(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Res
     // Leaves the pool before the connection goes, so that the scheduler need not find out.
     drop(queue);
     hang_up(&connection, "The worker is leaving").await;
-    ended
+    ended.map_err(Lost::Connection)
 }
 
 /// Ends a connection with a word, and gives it a moment to be sent.

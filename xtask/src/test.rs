@@ -33,9 +33,23 @@ pub(crate) struct Options {
     /// registry, or systemd. Said loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
-    /// Passed to `cargo test`: a filter, or `-- --nocapture`.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Run only the tests whose names contain this.
+    filter: Option<String>,
+    /// Passed to the programs with the tests, such as `-- --nocapture`.
+    #[arg(last = true, value_name = "FLAG")]
     rest: Vec<String>,
+}
+
+impl Options {
+    /// What `cargo test` gets of these.
+    fn words(&self) -> Vec<&str> {
+        let mut words: Vec<&str> = self.filter.as_deref().into_iter().collect();
+        if !self.rest.is_empty() {
+            words.push("--");
+            words.extend(self.rest.iter().map(String::as_str));
+        }
+        words
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -61,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         build(&["test", "--workspace", "--no-run"]),
     )?;
     let mut command = build(&["test", "--workspace", "--no-fail-fast"]);
-    command.args(&options.rest);
+    command.args(options.words());
     command
         .env(BIN_DIR_VARIABLE, program_directory()?)
         .env(SKIP_VARIABLE, options.skip.join(","));
@@ -121,7 +135,34 @@ pub(crate) fn timed(what: &str, mut command: Command) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn what_is_for_cargo_and_for_the_tests_is_told_from_what_is_ours() {
+        let parse = |args: &[&str]| {
+            let line = CommandLine::try_parse_from([&["test"], args].concat());
+            line.map(|line| line.options)
+        };
+        let words = |args: &[&str]| parse(args).unwrap().words().join(" ");
+        assert_eq!(words(&[]), "");
+        assert_eq!(words(&["--", "--nocapture"]), "-- --nocapture");
+        assert_eq!(words(&["name", "--", "--nocapture"]), "name -- --nocapture");
+        for args in [["name", "--skip", "docker"], ["--skip", "docker", "name"]] {
+            let options = parse(&args).unwrap();
+            assert_eq!(options.skip, ["docker"]);
+            assert_eq!(options.words(), ["name"]);
+        }
+        assert!(parse(&["--nocapture"]).is_err());
+        assert!(parse(&["--skip", "tea"]).is_err());
+    }
 
     #[test]
     fn the_ci_script_runs_every_step_and_lets_none_fail_in_silence() {

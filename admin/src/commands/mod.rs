@@ -12,7 +12,7 @@ mod update;
 mod workers;
 
 use ocluster_cli::{CapArgs, ExitCode, Failure, OutputMode, connect, hang_up, output};
-use ocluster_vat::{DialOptions, Stats, Vat};
+use ocluster_vat::{DialOptions, RpcError, Stats, Vat};
 
 use crate::args::Command;
 use crate::cluster::{CallError, Cluster};
@@ -69,6 +69,10 @@ fn say(mode: OutputMode, line: &str) -> std::io::Result<()> {
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
-        Self::failed(error.to_string())
+        let hint = match error.error {
+            RpcError::Unimplemented(_) => ". Is this capability an admin's?",
+            _ => "",
+        };
+        Self::failed(format!("{error}{hint}"))
     }
 }

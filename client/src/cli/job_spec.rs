@@ -14,26 +14,27 @@ use ocluster_cli::Failure;
 
 use super::args::{Command, JobArgs, NAME, SubmitDocker};
 
-/// The most that the files of a job may have together, in bytes: a description travels in one message, for which schedulers allow
-/// 64 MiB, and there is more in it than files.
-const MAX_FILES: u64 = 60 << 20;
+/// The most that the files and build arguments of a job may have together, in bytes: a description travels in one message, for which
+/// schedulers allow 64 MiB, and there is more in it than these.
+const MAX_BYTES: u64 = 60 << 20;
 
 /// The job that the command line describes.
 pub(crate) fn job_spec(command: &Command) -> Result<JobSpec, Failure> {
     let job = command.job();
     // Before any file is read: what does not go together comes first.
     let source = source(job)?;
+    let mut room = Room { left: MAX_BYTES };
     let action = match command {
-        Command::SubmitDocker(docker) => Action::Docker(docker_build(docker)?),
+        Command::SubmitDocker(docker) => Action::Docker(docker_build(docker, &mut room)?),
         Command::SubmitOBuilder(obuilder) => Action::OBuilder {
-            spec: read_text(&obuilder.local_file)?,
+            spec: room.read_text(&obuilder.local_file)?,
         },
     };
     Ok(JobSpec {
         action,
         cache_hint: job.cache_hint.clone(),
         source,
-        secrets: secrets(job)?,
+        secrets: secrets(job, &mut room)?,
     })
 }
 
@@ -51,19 +52,22 @@ fn source(job: &JobArgs) -> Result<Option<GitSource>, Failure> {
     }
 }
 
-fn docker_build(docker: &SubmitDocker) -> Result<DockerBuild, Failure> {
+fn docker_build(docker: &SubmitDocker, room: &mut Room) -> Result<DockerBuild, Failure> {
     if docker.local_dockerfile.is_some() && docker.context_dockerfile.is_some() {
         return Err(Failure::usage(
             NAME,
             "Can't use --local-dockerfile and --context-dockerfile together!",
         ));
     }
-    let push = push(docker)?;
+    let push = push(docker, room)?;
     let dockerfile = match (&docker.local_dockerfile, &docker.context_dockerfile) {
-        (Some(file), _) => Dockerfile::Contents(read_text(file)?),
+        (Some(file), _) => Dockerfile::Contents(room.read_text(file)?),
         (None, Some(path)) => Dockerfile::Path(path.clone()),
         (None, None) => Dockerfile::Path("Dockerfile".to_owned()),
     };
+    for arg in &docker.build_args {
+        room.take(arg.len(), "the build arguments")?;
+    }
     Ok(DockerBuild {
         dockerfile,
         push,
@@ -74,7 +78,7 @@ fn docker_build(docker: &SubmitDocker) -> Result<DockerBuild, Failure> {
     })
 }
 
-fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
+fn push(docker: &SubmitDocker, room: &mut Room) -> Result<Option<Push>, Failure> {
     let with = |target: &ImageTarget, login| {
         Ok(Some(Push {
             target: target.clone(),
@@ -92,7 +96,7 @@ fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
             target,
             Some(RegistryLogin {
                 user: user.clone(),
-                password: first_line(file)?,
+                password: room.read_first_line(file)?,
             }),
         ),
         (Some(_), _, _) => Err(Failure::inconsistent(
@@ -102,61 +106,69 @@ fn push(docker: &SubmitDocker) -> Result<Option<Push>, Failure> {
     }
 }
 
-fn secrets(job: &JobArgs) -> Result<Vec<Secret>, Failure> {
-    let mut bytes = 0;
+fn secrets(job: &JobArgs, room: &mut Room) -> Result<Vec<Secret>, Failure> {
     let read = job.secrets.iter().map(|secret| {
-        let value = SecretBytes::new(read(&secret.file)?);
-        bytes += value.expose().len() as u64;
-        if bytes > MAX_FILES {
-            return Err(Failure::failed(format!(
-                "the secrets have more than {MAX_FILES} bytes together, which is all that a job can carry"
-            )));
-        }
         Ok(Secret {
             id: secret.id.clone(),
-            value,
+            value: SecretBytes::new(room.read(&secret.file)?),
         })
     });
     read.collect()
 }
 
-fn first_line(file: &Path) -> Result<SecretBytes, Failure> {
-    let content = SecretBytes::new(read(file)?);
-    let line = content
-        .expose()
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    if line.is_empty() {
-        return Err(Failure::failed(format!(
-            "the first line of {file:?} is empty: it should be the password to push with"
-        )));
+/// How much can still go into the job.
+struct Room {
+    /// In bytes.
+    left: u64,
+}
+
+impl Room {
+    /// Refuses what does not fit; `what` is named in the message.
+    fn take(&mut self, bytes: usize, what: &str) -> Result<(), Failure> {
+        self.left = self.left.checked_sub(bytes as u64).ok_or_else(|| {
+            Failure::failed(format!(
+                "the job is too large with {what}: its files and build arguments have more than {MAX_BYTES} bytes together, which \
+                 is all that a job can carry"
+            ))
+        })?;
+        Ok(())
     }
-    Ok(SecretBytes::new(line.to_vec()))
-}
 
-fn read_text(file: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(file)?)
-        .map_err(|_| Failure::failed(format!("{file:?} is not a text file (UTF-8)")))
-}
-
-/// The content of a file that can be part of a job. One that is too large is not read to its end.
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let read = || {
-        let mut content = Vec::new();
-        File::open(file)?
-            .take(MAX_FILES + 1)
-            .read_to_end(&mut content)?;
+    /// The content of a file. One that is too large is not read to its end.
+    fn read(&mut self, file: &Path) -> Result<Vec<u8>, Failure> {
+        let read = || {
+            let mut content = Vec::new();
+            File::open(file)?
+                .take(self.left + 1)
+                .read_to_end(&mut content)?;
+            Ok(content)
+        };
+        let content = read().map_err(|error: io::Error| {
+            Failure::failed(format!("cannot read {file:?}: {error}"))
+        })?;
+        self.take(content.len(), &format!("{file:?}"))?;
         Ok(content)
-    };
-    let content = read()
-        .map_err(|error: io::Error| Failure::failed(format!("cannot read {file:?}: {error}")))?;
-    if content.len() as u64 > MAX_FILES {
-        return Err(Failure::failed(format!(
-            "{file:?} has more than {MAX_FILES} bytes, which is all that a job can carry"
-        )));
     }
-    Ok(content)
+
+    fn read_text(&mut self, file: &Path) -> Result<String, Failure> {
+        String::from_utf8(self.read(file)?)
+            .map_err(|_| Failure::failed(format!("{file:?} is not a text file (UTF-8)")))
+    }
+
+    fn read_first_line(&mut self, file: &Path) -> Result<SecretBytes, Failure> {
+        let content = SecretBytes::new(self.read(file)?);
+        let line = content
+            .expose()
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        if line.is_empty() {
+            return Err(Failure::failed(format!(
+                "the first line of {file:?} is empty: it should be the password to push with"
+            )));
+        }
+        Ok(SecretBytes::new(line.to_vec()))
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +297,37 @@ mod tests {
         )
         .unwrap_err();
         assert!(!format!("{failure:?}").contains("second"), "{failure:?}");
+    }
+
+    #[test]
+    fn all_that_a_job_carries_counts_together() {
+        let half = tempfile::NamedTempFile::new().unwrap();
+        half.as_file().set_len(MAX_BYTES / 2).unwrap();
+        let half = half.path().display();
+        let dockerfile = format!("--local-dockerfile={half}");
+        let secret = format!("--secret=token:{half}");
+        spec("submit-docker", &[&dockerfile, &secret]).unwrap();
+        spec("submit-obuilder", &[&format!("--local-file={half}")]).unwrap();
+
+        let one_byte_more = file(b"x");
+        let one_byte_more = format!("--secret=other:{}", one_byte_more.path().display());
+        let login = format!("--push-password={half}");
+        let too_much: [&[&str]; 4] = [
+            &[&dockerfile, &secret, &one_byte_more],
+            &[&dockerfile, &secret, "--build-arg=A"],
+            &[&secret, &secret, &one_byte_more],
+            &[
+                &dockerfile,
+                &secret,
+                "--push-to=a:b",
+                "--push-user=ci",
+                &login,
+            ],
+        ];
+        for args in too_much {
+            let failure = format!("{:?}", spec("submit-docker", args).unwrap_err());
+            assert!(failure.contains("all that a job can carry"), "{failure}");
+        }
     }
 
     #[test]

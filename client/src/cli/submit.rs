@@ -195,7 +195,11 @@ async fn tail(
                 return Ok(Some(error));
             }
             drop(tokio::time::timeout(RESULT_GRACE, job.result()).await);
-            let failure = Failure::failed(format!("Error tailing logs: {error}"));
+            let hint = match error {
+                RpcError::Unimplemented(_) => ". Is this capability a client's?",
+                _ => "",
+            };
+            let failure = Failure::failed(format!("Error tailing logs: {error}{hint}"));
             if mode == OutputMode::Json {
                 print_result(Err(error), mode)?;
             }

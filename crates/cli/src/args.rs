@@ -234,6 +234,8 @@ mod tests {
             pool: Option<String>,
             #[arg(long)]
             terse: bool,
+            #[arg(long)]
+            long: bool,
         },
         /// Sets.
         SetRate {
@@ -376,6 +378,8 @@ mod tests {
             "prog show URI --terse --terse",
             "prog show URI --bogus",
             "prog show URI --tersee",
+            "prog show URI --l",
+            "prog show URI --lo=yes",
             "prog show URI --terse=yes",
             "prog show no-such.cap",
             "prog show -c no-such.cap",

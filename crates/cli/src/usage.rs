@@ -19,7 +19,8 @@ const SCHEME: &str = "capnp://";
 /// The three lines for `error`, which `command` gave when reading `args`.
 pub(crate) fn describe(command: &mut Command, args: &[OsString], error: &clap::Error) -> String {
     let program = command.get_name().to_owned();
-    let message = without_secrets(message(command, error), args);
+    let message = ambiguous_option(command, args, error).unwrap_or_else(|| message(command, error));
+    let message = without_secrets(message, args);
     command.build();
     let (path, usage) = match subcommand(command, args) {
         Some(below) => (
@@ -35,6 +36,37 @@ pub(crate) fn describe(command: &mut Command, args: &[OsString], error: &clap::E
         .collect::<Vec<_>>()
         .join("\n");
     format!("{program}: {message}\n{usage}\nTry '{path} --help' for more information.")
+}
+
+/// Says of an abbreviation what it could stand for, if that is more than one option.
+fn ambiguous_option(
+    command: &mut Command,
+    args: &[OsString],
+    error: &clap::Error,
+) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let invalid = strings(error, ContextKind::InvalidArg);
+    let word = invalid.first()?.split('=').next()?;
+    let prefix = word.strip_prefix("--")?;
+    // Options that every subcommand has are known to each only now.
+    command.build();
+    let command: &Command = match subcommand(command, args) {
+        Some(below) => below,
+        None => command,
+    };
+    let fitting: Vec<String> = command
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set())
+        .filter_map(|arg| arg.get_long())
+        .filter(|long| long.starts_with(prefix))
+        .map(|long| format!("--{long}"))
+        .collect();
+    (fitting.len() > 1).then(|| {
+        let fitting = quoted(fitting.iter().map(String::as_str));
+        format!("option '{word}' ambiguous and could be either {fitting}.")
+    })
 }
 
 /// Leaves sturdy refs out: a mistyped command must not put one into a log.

@@ -3,6 +3,7 @@
 //! Only logs that are being written or read are known in memory; every other one is found on disk by its id.
 
 use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -65,7 +66,7 @@ impl Drop for Guard {
 }
 
 impl LogStore {
-    /// Opens a directory of logs, made if it is not there (its parent must be), and starts the thread that writes.
+    /// Opens a directory of logs, made with mode 0700 if it is not there (its parent must be), and starts the thread that writes.
     /// Costs the same however many logs there are. Touches the disk briefly, so call it before the runtime is busy.
     ///
     /// # Errors
@@ -75,7 +76,8 @@ impl LogStore {
             dir: dir.to_owned(),
             source,
         };
-        match std::fs::create_dir(dir) {
+        // What jobs print is for their clients, and for nobody else on this machine.
+        match std::fs::DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(dir_error(error));
             }

@@ -16,6 +16,16 @@ fn touch(path: &std::path::Path, when: SystemTime) {
     file.set_modified(when).unwrap();
 }
 
+#[test]
+fn a_new_directory_of_logs_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("logs");
+    let _store = LogStore::open(&dir, LogConfig::default()).unwrap();
+    let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
 #[tokio::test]
 async fn old_logs_go_by_age() {
     let logs = logs();

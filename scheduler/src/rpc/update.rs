@@ -15,7 +15,7 @@ use crate::worker_session::WorkerSession;
 /// Updates one connected worker.
 ///
 /// # Errors
-/// `Unknown worker` if it is not connected, the worker's own error, or that it did not come back.
+/// `Unknown worker` if it is not connected, that it is being updated already, the worker's own error, or that it did not come back.
 pub(super) async fn update(
     scheduler: &Rc<Scheduler>,
     pool: &PoolName,
@@ -25,10 +25,17 @@ pub(super) async fn update(
     let session = scheduler
         .worker(pool, name)
         .ok_or_else(|| rpc_error::failed("Unknown worker"))?;
+    // A second update that ended early would give the worker jobs in the middle of the first.
+    if session.updating.get() {
+        return Err(rpc_error::failed(format!(
+            "Worker \"{name}\" is being updated already"
+        )));
+    }
     scheduler
         .handle(Event::ShuttingDown { worker: session.id })
         .map_err(|refusal| rpc_error::failed(refusal.to_string()))?;
     // From here on the worker takes no jobs, and gets them back whatever happens: also if the admin gives up.
+    session.updating.set(true);
     let back_to_work = BackToWork {
         scheduler,
         session: &session,
@@ -79,6 +86,7 @@ struct BackToWork<'a> {
 
 impl Drop for BackToWork<'_> {
     fn drop(&mut self) {
+        self.session.updating.set(false);
         self.scheduler.post(Event::ShutdownCleared {
             worker: self.session.id,
         });

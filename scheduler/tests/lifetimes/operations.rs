@@ -153,6 +153,40 @@ fn a_failed_update_gives_the_worker_back() {
 }
 
 #[test]
+fn a_worker_is_updated_by_one_admin_at_a_time() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let mut worker = scheduler.worker("w").await;
+        let job = scheduler.client().await.submit("example");
+        let given = worker.next().await;
+        let pool = scheduler.pool_admin().await;
+        let mut reports = Reports::new();
+        let first = update(&pool, "w", &reports);
+        assert_eq!(reports.next().await, "Running jobs: 1");
+        // A second one is refused, and the first goes on.
+        assert_eq!(
+            update(&pool, "w", &Reports::new()).await,
+            Err("Failed: Worker \"w\" is being updated already".to_owned())
+        );
+        assert!(show(&pool).await.contains("(inactive: shutting down)"));
+        // Once the first admin gives up, another may try.
+        drop(first);
+        eventually("the worker is given back", async || {
+            let shown = show(&pool).await;
+            (!shown.contains("shutting down")).then_some(())
+        })
+        .await;
+        let mut reports = Reports::new();
+        let _second = update(&pool, "w", &reports);
+        assert_eq!(reports.next().await, "Running jobs: 1");
+        given.succeed("");
+        assert_eq!(result(&job.job).await, Ok(String::new()));
+        assert_eq!(reports.next().await, "Restarting");
+    });
+}
+
+#[test]
 fn an_update_ends_when_the_worker_is_back() {
     story(async {
         let site = Site::new();
