@@ -254,6 +254,7 @@ mod tests {
                 build: &build,
                 dockerfile: "Dockerfile",
                 name: name.map(str::to_owned),
+                logins: &Logins::default(),
             };
             assert_eq!(classic.options().t.as_deref(), name);
         }
