@@ -374,7 +374,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_walked_through_for_nobody() {
         let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join("some")).unwrap();
+        // More than a chunk: whoever gets as far as this file names it.
+        fs::write(root.path().join("big"), [0; 2 * CHUNK]).unwrap();
         let (chunks, mut receiver) = mpsc::channel(PENDING);
         let abandoned = CancellationToken::new();
         abandoned.cancel();
