@@ -493,7 +493,8 @@ mod tests {
             drop(turn);
             String::from_utf8_lossy(&line).into_owned()
         };
-        let (lent, told) = tokio::join!(lending, told);
+        let both = async { tokio::join!(lending, told) };
+        let (lent, told) = timeout(Duration::from_secs(60), both).await.unwrap();
         lent.unwrap();
         assert_eq!(
             told,

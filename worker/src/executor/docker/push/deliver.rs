@@ -292,6 +292,7 @@ mod tests {
             ..DockerConfig::default()
         };
         config.push.allowed = ["host/app".parse().unwrap()].into();
+        config.push.retries.times = 0;
         let build = DockerBuild {
             dockerfile: Dockerfile::Contents(String::new()),
             push: Some(Push {
