@@ -99,7 +99,7 @@ impl Server {
     ) -> Response<Full<Bytes>> {
         let (status, words) = match self.desk.worker_page(pool, worker, page).await {
             Ok(page) => match HeaderValue::from_bytes(&page.content_type) {
-                Ok(kind) => return foreign(kind, page.data.into()),
+                Ok(kind) => return foreign(kind, Bytes::from_owner(page.data)),
                 Err(_) => {
                     warn!("A worker gave its metrics a content type that no header can have");
                     failed()

@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ocluster_api::cluster_capnp::{additional_metric, worker};
 use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
 use ocluster_vat::RpcError;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::warn;
 
 use super::route::{Segment, WorkerPage};
@@ -18,11 +19,17 @@ use crate::worker_session::WorkerSession;
 
 /// How long a worker may take: a little longer than our workers give an exporter, so that their reason reaches the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(11);
-/// Pages of all workers that may be on their way at once; more wait. Each may have some tens of megabytes.
+/// How long a question may wait for one of the places below. Together with the above it is less than Prometheus waits.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pages of all workers that may be on their way at once; more wait.
 const CALLS_AT_ONCE: usize = 64;
 /// Pages of one worker that may be asked for at once: its own, its machine's, and a few more. Further ones are refused, so that one
 /// frozen worker does not take all the places.
-const CALLS_TO_ONE: usize = 16;
+const CALLS_TO_ONE: usize = 4;
+/// The longest page, in bytes.
+const LONGEST_PAGE: usize = 32 << 20;
+/// What all pages that were not sent to the end yet may have together, in bytes: whoever asks may read slowly, or not at all.
+const ALL_PAGES: usize = 128 << 20;
 /// How much of a worker's reason is logged, in characters.
 const LONGEST_REASON: usize = 500;
 
@@ -30,7 +37,51 @@ const LONGEST_REASON: usize = 500;
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) content_type: Vec<u8>,
-    pub(super) data: Vec<u8>,
+    pub(super) data: Data,
+}
+
+/// The bytes of a page, which count against what all pages may have until this is dropped.
+#[derive(Debug)]
+pub(super) struct Data {
+    bytes: Vec<u8>,
+    _counted: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What is left of the memory for pages, in bytes.
+#[derive(Clone)]
+struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Copies a page, if it is not too long and there is room for it.
+    fn page(&self, content_type: &[u8], data: &[u8]) -> Result<Page, PageError> {
+        let length = content_type.len().saturating_add(data.len());
+        if length > LONGEST_PAGE {
+            return Err(PageError::Failed(format!(
+                "the page has {length} bytes, and may have {LONGEST_PAGE}"
+            )));
+        }
+        let counted = u32::try_from(length)
+            .ok()
+            .and_then(|length| self.0.clone().try_acquire_many_owned(length).ok());
+        let Some(counted) = counted else {
+            return Err(PageError::Failed(
+                "too many pages wait for their readers already".to_owned(),
+            ));
+        };
+        Ok(Page {
+            content_type: content_type.to_owned(),
+            data: Data {
+                bytes: data.to_owned(),
+                _counted: counted,
+            },
+        })
+    }
 }
 
 /// Why there is no page.
@@ -50,6 +101,7 @@ pub(super) enum PageError {
 #[derive(Clone)]
 pub(super) struct Calls {
     places: Rc<Semaphore>,
+    room: Room,
     to: Rc<RefCell<HashMap<WorkerId, usize>>>,
 }
 
@@ -58,6 +110,7 @@ impl Calls {
     pub(super) fn new() -> Self {
         Self {
             places: Rc::new(Semaphore::new(CALLS_AT_ONCE)),
+            room: Room(Arc::new(Semaphore::new(ALL_PAGES))),
             to: Rc::default(),
         }
     }
@@ -115,11 +168,13 @@ struct Call {
 
 impl Call {
     async fn ask(&self, session: &WorkerSession, page: &WorkerPage) -> Result<Page, PageError> {
-        let asked = async {
-            // Never closed, so that there is always a place in the end.
-            let _place = self.calls.places.acquire().await;
-            ask(session, page).await
+        let place = tokio::time::timeout(PLACE_TIMEOUT, self.calls.places.acquire());
+        let Ok(_place) = place.await else {
+            return Err(PageError::Failed(format!(
+                "{CALLS_AT_ONCE} pages of all workers are awaited already"
+            )));
         };
+        let asked = ask(session, page, &self.calls.room);
         tokio::time::timeout(ANSWER_TIMEOUT, asked)
             .await
             .unwrap_or_else(|_| {
@@ -158,16 +213,16 @@ fn find(
     session.ok_or(PageError::NotConnected)
 }
 
-async fn ask(session: &WorkerSession, page: &WorkerPage) -> Result<Page, PageError> {
+async fn ask(session: &WorkerSession, page: &WorkerPage, room: &Room) -> Result<Page, PageError> {
     match page {
-        WorkerPage::Agent => metrics(session, worker::MetricsSource::Agent).await,
-        WorkerPage::Host => metrics(session, worker::MetricsSource::Host).await,
+        WorkerPage::Agent => metrics(session, worker::MetricsSource::Agent, room).await,
+        WorkerPage::Host => metrics(session, worker::MetricsSource::Host, room).await,
         WorkerPage::Additional(name) => {
-            let mut found = additional(session, name.raw()).await?;
+            let mut found = additional(session, name.raw(), room).await?;
             if found.is_none()
                 && let Some(decoded) = name.decoded()
             {
-                found = additional(session, &decoded).await?;
+                found = additional(session, &decoded, room).await?;
             }
             found.ok_or(PageError::NotReported)
         }
@@ -177,28 +232,31 @@ async fn ask(session: &WorkerSession, page: &WorkerPage) -> Result<Page, PageErr
 async fn metrics(
     session: &WorkerSession,
     source: worker::MetricsSource,
+    room: &Room,
 ) -> Result<Page, PageError> {
     let mut request = session.cap.metrics_request();
     request.get().set_source(source);
     let answer = request.send().promise.await?;
     let answer = answer.get()?;
-    Ok(Page {
-        content_type: answer.get_content_type()?.as_bytes().to_owned(),
-        data: answer.get_data()?.as_bytes().to_owned(),
-    })
+    room.page(
+        answer.get_content_type()?.as_bytes(),
+        answer.get_data()?.as_bytes(),
+    )
 }
 
-async fn additional(session: &WorkerSession, name: &str) -> Result<Option<Page>, PageError> {
+async fn additional(
+    session: &WorkerSession,
+    name: &str,
+    room: &Room,
+) -> Result<Option<Page>, PageError> {
     let mut request = session.cap.additional_metric_request();
     request.get().set_source(name);
     let answer = request.send().promise.await?;
     match answer.get()?.get_metric()?.which() {
         Ok(additional_metric::Metric(metric)) => {
             let metric = metric?;
-            Ok(Some(Page {
-                content_type: metric.get_content_type()?.as_bytes().to_owned(),
-                data: metric.get_data()?.as_bytes().to_owned(),
-            }))
+            let (kind, data) = (metric.get_content_type()?, metric.get_data()?);
+            room.page(kind.as_bytes(), data.as_bytes()).map(Some)
         }
         Ok(additional_metric::NotReported(())) => Ok(None),
         Err(_) => Err(PageError::Failed(
@@ -227,6 +285,19 @@ fn one_line(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_have_a_bounded_length_each_and_together_until_they_are_sent() {
+        let room = Room(Arc::new(Semaphore::new(ALL_PAGES)));
+        assert!(room.page(b"t", &vec![0; LONGEST_PAGE]).is_err());
+        let page = vec![0; LONGEST_PAGE - 1];
+        let mut sending: Vec<_> = (0..ALL_PAGES / LONGEST_PAGE)
+            .map(|_| hyper::body::Bytes::from_owner(room.page(b"t", &page).unwrap().data))
+            .collect();
+        assert!(room.page(b"t", b"x").is_err());
+        sending.pop();
+        assert!(room.page(b"t", &page).is_ok());
+    }
 
     #[test]
     fn a_worker_cannot_forge_or_flood_the_log() {
