@@ -23,6 +23,10 @@ use tracing::{debug, warn};
 /// speak in its name.
 pub const SERVICE_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
+/// How often, and after which time each, it is tried to tell a manager that is too busy to listen.
+const READY_TRIES: usize = 600;
+const READY_PAUSE: Duration = Duration::from_millis(100);
+
 /// The longest status line that is sent, in bytes.
 const MAX_STATUS: usize = 512;
 
@@ -81,8 +85,27 @@ impl Service {
     }
 
     /// The program does what it is for: what was to start after it may start.
+    ///
+    /// A manager that is too busy to listen is told later: it would wait for this until it gives the program up. Must be called inside
+    /// a [`tokio::task::LocalSet`].
     pub fn ready(&self) {
-        self.send("READY=1");
+        const READY: &str = "READY=1";
+        let Some(manager) = self.0.manager.clone() else {
+            return;
+        };
+        if manager.send(READY) {
+            return;
+        }
+        let inner = Rc::downgrade(&self.0);
+        tokio::task::spawn_local(async move {
+            for _ in 0..READY_TRIES {
+                tokio::time::sleep(READY_PAUSE).await;
+                // What has stopped meanwhile is not ready any more.
+                if inner.upgrade().is_none() || manager.send(READY) {
+                    return;
+                }
+            }
+        });
     }
 
     /// Says in one line what the program is doing, for `systemctl status`. A line that was sent last time is not sent again.
@@ -90,11 +113,12 @@ impl Service {
         if self.0.manager.is_none() || *self.0.status.borrow() == line {
             return;
         }
-        line.clone_into(&mut self.0.status.borrow_mut());
         // A line feed would begin another assignment.
-        let mut line = line.replace('\n', " ");
-        line.truncate(line.floor_char_boundary(MAX_STATUS));
-        self.send(&format!("STATUS={line}"));
+        let mut sent = line.replace('\n', " ");
+        sent.truncate(sent.floor_char_boundary(MAX_STATUS));
+        if self.send(&format!("STATUS={sent}")) {
+            line.clone_into(&mut self.0.status.borrow_mut());
+        }
     }
 
     /// Whether there is a service manager to tell anything.
@@ -103,10 +127,9 @@ impl Service {
         self.0.manager.is_some()
     }
 
-    fn send(&self, state: &str) {
-        if let Some(manager) = &self.0.manager {
-            manager.send(state);
-        }
+    fn send(&self, state: &str) -> bool {
+        let manager = self.0.manager.as_ref();
+        manager.is_some_and(|manager| manager.send(state))
     }
 }
 
@@ -168,11 +191,13 @@ impl Manager {
         Ok(Self(socket))
     }
 
-    /// A manager that is gone, or too busy to listen, changes nothing here.
-    fn send(&self, state: &str) {
-        if let Err(error) = self.0.send(state.as_bytes()) {
+    /// A manager that is gone, or too busy to listen, changes nothing here. Gives whether it was told.
+    fn send(&self, state: &str) -> bool {
+        let sent = self.0.send(state.as_bytes());
+        if let Err(error) = &sent {
             debug!(%error, state, "Cannot tell the service manager");
         }
+        sent.is_ok()
     }
 }
 
@@ -282,6 +307,23 @@ mod tests {
                 panic!("not one message")
             };
             assert_eq!(long.len(), "STATUS=".len() + MAX_STATUS);
+        };
+        tokio::task::LocalSet::new().run_until(story).await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_manager_hears_of_readiness_and_status_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, manager) = manager(&dir);
+        let story = async {
+            let service = Service::with(Some(manager.clone()), None, &CancellationToken::new());
+            while manager.send("WATCHDOG=1") {}
+            service.ready();
+            service.status("busy");
+            assert!(arrived(&socket).iter().all(|state| state == "WATCHDOG=1"));
+            arrives(&socket, "READY=1").await;
+            service.status("busy");
+            assert_eq!(arrived(&socket), ["STATUS=busy"]);
         };
         tokio::task::LocalSet::new().run_until(story).await;
     }
