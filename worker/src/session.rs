@@ -120,10 +120,9 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> 
     loop {
         agent.slots.one_free().await;
         standing.good().await;
-        if let Some(care) = &agent.disk_care
-            && let Some(shortage) = care.shortage().await
-        {
-            care.make_room(shortage, &Pool { agent, standing }).await;
+        let place = Pool { agent, standing };
+        if let Some(care) = &agent.disk_care {
+            care.keep_room(&place).await;
         }
         agent.trouble.pause().await;
         standing.good().await;
@@ -145,7 +144,7 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> 
     }
 }
 
-/// The worker's place in the pool, as the disk's care sees it.
+/// The worker's place in the pool, as those see it who want no jobs for a while.
 struct Pool<'a> {
     agent: &'a Agent,
     standing: &'a Standing,

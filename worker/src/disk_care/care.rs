@@ -2,7 +2,7 @@
 //! back if there is room now; if not, it tries again after a while.
 //!
 //! All waiting is asynchronous: the worker stays in its pool, answers, and stops at once when told to. Dropping a future of this
-//! module abandons what it was doing and nothing else.
+//! module abandons what it was doing and nothing else: that room is short is remembered until a look shows otherwise.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub(crate) struct DiskCare<K> {
     keeper: K,
     metrics: Metrics,
     known: RefCell<Known>,
+    /// The shortage that was seen and has not ended, though the connection during which it was seen may have.
+    short: RefCell<Option<Short>>,
 }
 
 /// What is remembered from one look to the next.
@@ -62,6 +64,15 @@ struct Known {
     asked: Option<Instant>,
     /// Whether it has been said that looking fails.
     outage: bool,
+}
+
+/// A shortage that lasts.
+#[derive(Clone)]
+struct Short {
+    /// What is wrong.
+    why: String,
+    /// When to try again after a prune that did not help; `None` before the end of the first.
+    next_try: Option<Instant>,
 }
 
 /// What a prune that did not help has left.
@@ -101,13 +112,28 @@ impl<K: Keeper> DiskCare<K> {
             keeper,
             metrics,
             known: RefCell::default(),
+            short: RefCell::default(),
+        }
+    }
+
+    /// Returns when there is room for a job, however long it takes to make it. A shortage seen by a call that was abandoned, as the
+    /// connection was lost, goes on: only a look that shows otherwise ends it, and no try comes before its time.
+    pub(crate) async fn keep_room<P: Place>(&self, place: &P) {
+        let lasting = self.short.borrow().clone();
+        match lasting {
+            Some(short) => self.go_on(short, place).await,
+            None => {
+                if let Some(shortage) = self.shortage().await {
+                    self.make_room(shortage, place).await;
+                }
+            }
         }
     }
 
     /// Looks whether room is short. When that cannot be told, it is not: the jobs themselves say clearly enough if the engine is away.
     ///
     /// A look at the disk costs a system call. The engine is asked at most once a minute.
-    pub(crate) async fn shortage(&self) -> Option<Shortage> {
+    async fn shortage(&self) -> Option<Shortage> {
         match self.look(false).await {
             Ok(Look::Short(shortage)) => {
                 self.known.borrow_mut().outage = false;
@@ -130,24 +156,63 @@ impl<K: Keeper> DiskCare<K> {
     }
 
     /// Makes room, however long it takes. The worker is paused meanwhile, and not any more when this returns.
-    pub(crate) async fn make_room<P: Place>(&self, shortage: Shortage, place: &P) {
+    async fn make_room<P: Place>(&self, shortage: Shortage, place: &P) {
         warn!("Pausing to prune Docker: {shortage}");
-        let mut pruning = shortage.to_string();
+        self.prune_until_enough(shortage.to_string(), place).await;
+    }
+
+    /// Goes on where an abandoned call was.
+    async fn go_on<P: Place>(&self, short: Short, place: &P) {
+        warn!("Docker was short of room before: {}", short.why);
+        let seen = match short.next_try {
+            Some(next_try) => self.wait_out(&short.why, next_try, place).await,
+            None => self.is_enough("now").await,
+        };
+        match seen {
+            Ok(()) => self.end_shortage(place),
+            Err(why) => self.prune_until_enough(why, place).await,
+        }
+    }
+
+    async fn prune_until_enough<P: Place>(&self, mut why: String, place: &P) {
         loop {
-            place.pause(format!("pruning Docker: {pruning}")).await;
+            self.remember(&why, None);
+            place.pause(format!("pruning Docker: {why}")).await;
             place.jobs_done().await;
             let Err(left) = self.prune().await else { break };
             let seconds = left.retry.as_secs();
             warn!("Not taking jobs; will look again, and prune if need be, in {seconds} s");
-            place
-                .pause(format!("Docker has been pruned, and yet {}", left.why))
-                .await;
-            tokio::time::sleep(left.retry).await;
-            match self.is_enough("now").await {
+            let next_try = Instant::now() + left.retry;
+            self.remember(&left.why, Some(next_try));
+            match self.wait_out(&left.why, next_try, place).await {
                 Ok(()) => break,
-                Err(why) => pruning = why,
+                Err(still) => why = still,
             }
         }
+        self.end_shortage(place);
+    }
+
+    /// Stays paused until the next try, then looks, and says why if there still is not enough.
+    async fn wait_out<P: Place>(
+        &self,
+        why: &str,
+        next_try: Instant,
+        place: &P,
+    ) -> Result<(), String> {
+        place
+            .pause(format!("Docker has been pruned, and yet {why}"))
+            .await;
+        tokio::time::sleep_until(next_try).await;
+        self.is_enough("now").await
+    }
+
+    fn remember(&self, why: &str, next_try: Option<Instant>) {
+        let why = why.to_owned();
+        self.short.replace(Some(Short { why, next_try }));
+    }
+
+    fn end_shortage<P: Place>(&self, place: &P) {
+        self.short.replace(None);
         info!("There is room again. Taking jobs");
         place.resume();
     }

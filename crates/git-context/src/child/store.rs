@@ -19,6 +19,10 @@ use crate::directories::remove_dir_if_there;
 use crate::lock::FileLock;
 use crate::{CommitId, GitError, RepositoryUrl};
 
+/// The file in a mirror that says: nothing was fetched since all refs were. Of such a mirror's commits, all branches are there that a
+/// fresh mirror would have.
+const ALL_REFS: &str = "ocluster-all-refs";
+
 /// The cache as one job sees it.
 pub(super) struct Store<'a> {
     cache: Cache,
@@ -62,7 +66,7 @@ impl<'a> Store<'a> {
         self.fetched.get()
     }
 
-    /// A mirror of `url` with all of `commits` in it, fetched if need be. A damaged one is made anew once.
+    /// A mirror of `url` with all of `commits` in it, and with all refs if the job wants them, fetched if need be. A damaged one is made anew once.
     pub(super) fn mirror(
         &self,
         url: &RepositoryUrl,
@@ -159,6 +163,9 @@ impl<'a> Store<'a> {
         if !missing(&repository, commits).is_empty() {
             return Ok(None);
         }
+        if self.refs == Refs::All && !slot.mirror.join(ALL_REFS).exists() {
+            return Ok(None);
+        }
         Ok(Some(Mirror {
             identity: identity(&slot.mirror)?,
             was_cached: true,
@@ -202,7 +209,15 @@ impl<'a> Store<'a> {
             silence_limit: self.silence_limit,
             reporter: self.reporter,
         };
+        // Gone before the fetch, so that one which is killed leaves no false claim.
+        let all_refs = slot.mirror.join(ALL_REFS);
+        let failed =
+            |error: io::Error| GitError::worker(format!("marking {}", slot.mirror.display()), error);
+        remove_file_if_there(&all_refs).map_err(failed)?;
         fetch.run(&missing(&repository, commits), self.refs)?;
+        if self.refs == Refs::All {
+            fs::write(&all_refs, "").map_err(failed)?;
+        }
         match missing(&repository, commits).first() {
             None => Ok(()),
             Some(commit) => Err(GitError::CommitNotFound {
@@ -291,6 +306,13 @@ fn stale_lock(mirror: &Path) -> Option<String> {
         let directory = directories.pop()?;
         entries = fs::read_dir(directory)
             .map_or_else(|_| Vec::new(), |entries| entries.flatten().collect());
+    }
+}
+
+fn remove_file_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

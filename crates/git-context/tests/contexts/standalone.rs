@@ -39,6 +39,37 @@ async fn the_git_directory_works_wherever_the_context_goes() {
 }
 
 #[tokio::test]
+async fn all_branches_are_there_though_jobs_without_git_have_cached_the_commit() {
+    let workshop = Workshop::new();
+    let source = Source::new(&workshop.served(), "repo");
+    let first = source.commit_file("a", "1");
+    source.git(&["branch", "other"]);
+    let second = source.commit_file("a", "2");
+    let server = Http::serve(&workshop.served());
+    let url = server.url("repo");
+    let other = |context: &std::path::Path, branch: &str| {
+        git(context, &["rev-parse", &format!("origin/{branch}")])
+    };
+    // Given a cache with a commit and not all branches,
+    workshop.prepare(&url, &[&second]).await.commit();
+    // Then a job that wants them has them, and the next one has them from the cache.
+    let outcome = workshop.prepare_with_git(&url, &[&second]).await;
+    outcome.commit();
+    assert!(outcome.fetched());
+    assert_eq!(other(&outcome.context, "other"), first);
+    let outcome = workshop.prepare_with_git(&url, &[&second]).await;
+    outcome.commit();
+    assert!(!outcome.fetched());
+    // Given a fetch of one commit since, then those that have come meanwhile are there, too.
+    source.git(&["branch", "late"]);
+    let third = source.commit_file("a", "3");
+    workshop.prepare(&url, &[&third]).await.commit();
+    let outcome = workshop.prepare_with_git(&url, &[&third]).await;
+    outcome.commit();
+    assert_eq!(other(&outcome.context, "late"), second);
+}
+
+#[tokio::test]
 async fn d5_a_host_other_than_github_is_no_obstacle_and_no_request_refs_are_configured() {
     let workshop = Workshop::new();
     let source = Source::new(&workshop.served(), "repo");

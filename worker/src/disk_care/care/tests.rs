@@ -348,3 +348,57 @@ async fn images_are_added_up_once_a_minute_and_right_after_a_prune() {
         ["size?", "size?", "inactive", "prune own", "size?", "active"]
     );
 }
+
+/// Lets the connection be lost after so many seconds.
+async fn lost_after(seconds: u64, care: &DiskCare<&Story>, story: &Story) {
+    let stay = care.keep_room(&story);
+    let limit = Duration::from_secs(seconds);
+    assert!(tokio::time::timeout(limit, stay).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_ends_neither_the_shortage_nor_the_wait() {
+    const TB: u64 = 1_000_000_000_000;
+    let images = DiskLimit::Images("2000".parse().unwrap());
+    let free = DiskLimit::Free("20".parse().unwrap());
+    for (limit, short, enough) in [(images, 3 * TB, TB), (free, 10, 60)] {
+        let story = story([Ok(short), Ok(short), Err("no answer"), Ok(short), Ok(enough)]);
+        let care = story.with(limit, PruneScope::Own);
+        // Given a prune that did not help, and a connection that is lost again and again,
+        let start = Instant::now();
+        for _ in 0..59 {
+            lost_after(10, &care, &story).await;
+        }
+        let events = story.events();
+        // Then each stay begins with a pause, and the disk is neither looked at nor pruned before its time.
+        let count = |what: &str| events.iter().filter(|event| **event == what).count();
+        assert_eq!(count("prune own"), 1, "{events:?}");
+        assert_eq!(count("size?") + count("space?"), 2, "{events:?}");
+        assert_eq!(count("inactive"), 60, "{events:?}");
+        assert_eq!(count("active"), 0, "{events:?}");
+        // Then a look which shows nothing is not enough, and one that shows room is.
+        lost_after(20, &care, &story).await;
+        care.keep_room(&&story).await;
+        assert_eq!(start.elapsed(), 2 * RETRY);
+        assert_eq!(story.events().last(), Some(&"active"));
+        // Then it is over: there is nothing to wait for.
+        care.keep_room(&&story).await;
+        assert!(!story.events().contains(&"inactive"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_lost_before_the_prune_makes_it_no_less_due() {
+    let story = story([Ok(3_000_000_000), Ok(3_000_000_000), Ok(0)]);
+    let limit = DiskLimit::Images("2".parse().unwrap());
+    let care = story.with(limit, PruneScope::Own);
+    let job = story.jobs.acquire().await.unwrap();
+    lost_after(1, &care, &story).await;
+    assert_eq!(story.events(), ["size?", "inactive"]);
+    drop(job);
+    care.keep_room(&&story).await;
+    assert_eq!(
+        story.events(),
+        ["size?", "inactive", "prune own", "size?", "active"]
+    );
+}
