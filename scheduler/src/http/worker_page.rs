@@ -11,6 +11,7 @@ use ocluster_api::cluster_capnp::{additional_metric, worker};
 use ocluster_scheduling::{PoolName, WorkerId, WorkerName};
 use ocluster_vat::RpcError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::route::{Segment, WorkerPage};
@@ -19,6 +20,8 @@ use crate::worker_session::WorkerSession;
 
 /// How long a worker may take: a little longer than our workers give an exporter, so that their reason reaches the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(11);
+/// From when on it is logged that whoever asked has given up.
+const LONG_WAIT: Duration = Duration::from_secs(3);
 /// How long a question may wait for one of the places below. Together with the above it is less than Prometheus waits.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages of all workers that may be on their way at once; more wait.
@@ -133,6 +136,7 @@ impl Calls {
             return drop(answer.send(Err(PageError::Failed(reason.to_owned()))));
         };
         tokio::task::spawn_local(async move {
+            let asked_at = Instant::now();
             tokio::select! {
                 asked = one_more.ask(&session, &page) => {
                     if let Err(PageError::Failed(reason)) = &asked {
@@ -141,7 +145,13 @@ impl Calls {
                     // Whoever asked may have given up in this very moment.
                     let _ = answer.send(asked);
                 }
-                () = answer.closed() => {}
+                () = answer.closed() => {
+                    let waited = asked_at.elapsed();
+                    if waited >= LONG_WAIT {
+                        let waited = waited.as_secs();
+                        warn_of(&session, &format!("no answer within {waited} s, and then nobody waited for it any more"));
+                    }
+                }
             }
         });
     }
