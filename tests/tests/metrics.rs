@@ -186,7 +186,7 @@ fn health_is_what_a_load_balancer_asks_for() -> Result<()> {
 }
 
 /// Name and type of every metric of a worker that dashboards of OCluster use.
-const WORKER: [(&str, &str); 12] = [
+const WORKER: [(&str, &str); 11] = [
     ("ocluster_worker_jobs_accepted_total", "counter"),
     ("ocluster_worker_job_time_seconds", "summary"),
     ("ocluster_worker_docker_push_time_seconds", "summary"),
@@ -196,7 +196,6 @@ const WORKER: [(&str, &str); 12] = [
     ("ocluster_worker_unhealthy", "gauge"),
     ("ocluster_worker_cache_hits", "gauge"),
     ("ocluster_worker_cache_misses", "gauge"),
-    ("ocluster_worker_obuilder_space_free", "gauge"),
     ("process_cpu_seconds_total", "counter"),
     ("prometheus_logs_messages_total", "counter"),
 ];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::StatVfs;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::care::Keeper;
@@ -21,12 +22,52 @@ const STATVFS_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Host {
     docker: Arc<DockerExecutor>,
     pool: tokio::runtime::Handle,
+    disk: OneCall,
+}
+
+/// Has a dead disk hold up one thread at most, however often it is looked at.
+struct OneCall {
+    turn: Arc<Semaphore>,
+    /// How long to wait for the earlier call and this one.
+    limit: Duration,
+}
+
+impl OneCall {
+    fn new(limit: Duration) -> Self {
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            limit,
+        }
+    }
+
+    /// What `call` returns, which may block. Waits for an earlier call, whoever has given up on that; `None` after the
+    /// limit.
+    async fn run<T: Send + 'static>(
+        &self,
+        pool: &tokio::runtime::Handle,
+        call: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Option<std::io::Result<T>> {
+        let called = async {
+            let turn = self.turn.clone().acquire_owned().await;
+            let turn = turn.map_err(std::io::Error::other)?;
+            let blocking = pool.spawn_blocking(move || {
+                let _turn = turn;
+                call()
+            });
+            blocking.await.map_err(std::io::Error::other)?
+        };
+        tokio::time::timeout(self.limit, called).await.ok()
+    }
 }
 
 impl Host {
     /// The engine of `docker`, asked from the threads of `pool`.
     pub(crate) fn new(docker: Arc<DockerExecutor>, pool: tokio::runtime::Handle) -> Self {
-        Self { docker, pool }
+        Self {
+            docker,
+            pool,
+            disk: OneCall::new(STATVFS_LIMIT),
+        }
     }
 
     /// The engine.
@@ -60,14 +101,11 @@ impl Keeper for Host {
             )
         };
         let path = dir.to_owned();
-        let asked = self
-            .pool
-            .spawn_blocking(move || rustix::fs::statvfs(&path).map_err(std::io::Error::from));
-        match tokio::time::timeout(STATVFS_LIMIT, asked).await {
-            Ok(Ok(Ok(stat))) => Ok(space(&stat)),
-            Ok(Ok(Err(error))) => Err(failed(&error)),
-            Ok(Err(crash)) => Err(failed(&crash)),
-            Err(_) => Err(failed(&"it does not answer")),
+        let look = move || rustix::fs::statvfs(&path).map_err(std::io::Error::from);
+        match self.disk.run(&self.pool, look).await {
+            Some(Ok(stat)) => Ok(space(&stat)),
+            Some(Err(error)) => Err(failed(&error)),
+            None => Err(failed(&"it does not answer")),
         }
     }
 
@@ -95,5 +133,38 @@ fn space(stat: &StatVfs) -> Space {
             free: stat.f_ffree,
             available: stat.f_favail,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_disk_holds_up_one_thread_however_often_it_is_looked_at() {
+        let pool = tokio::runtime::Handle::current();
+        let disk = OneCall::new(Duration::from_millis(50));
+        let calls = Arc::new(AtomicU32::new(0));
+        let (revive, dead) = mpsc::channel::<()>();
+        let dead = Arc::new(std::sync::Mutex::new(dead));
+        let look = || {
+            let (calls, dead) = (calls.clone(), dead.clone());
+            disk.run(&pool, move || {
+                calls.fetch_add(1, Ordering::SeqCst);
+                // Returns once the disk answers, and at once from then on.
+                let _ = dead.lock().unwrap().recv();
+                Ok(())
+            })
+        };
+        for _ in 0..5 {
+            assert!(look().await.is_none());
+        }
+        // Then only the first has begun, and once the disk answers, the next look does as well.
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        drop(revive);
+        while look().await.is_none() {}
     }
 }

@@ -60,7 +60,8 @@ pub(super) fn render(
         "Number of unhealthy workers",
         f64::from(u8::from(metrics.is_unhealthy())),
     )?;
-    // OCluster's workers show these from their start, whether they have an OBuilder store or not. Without one, they stay at 0.
+    // OCluster's workers show these from their start. Without an OBuilder store they stay at 0. How much of it is free is left out
+    // then: 0 would mean that it is full.
     for (name, help) in [
         (
             "ocluster_worker_cache_hits",
@@ -69,10 +70,6 @@ pub(super) fn render(
         (
             "ocluster_worker_cache_misses",
             "Number of OBuilder cache misses",
-        ),
-        (
-            "ocluster_worker_obuilder_space_free",
-            "OBuilder percentage of space free",
         ),
     ] {
         page.plain_gauge(name, help, 0.0)?;

@@ -211,8 +211,9 @@ impl<'a> Store<'a> {
         };
         // Gone before the fetch, so that one which is killed leaves no false claim.
         let all_refs = slot.mirror.join(ALL_REFS);
-        let failed =
-            |error: io::Error| GitError::worker(format!("marking {}", slot.mirror.display()), error);
+        let failed = |error: io::Error| {
+            GitError::worker(format!("marking {}", slot.mirror.display()), error)
+        };
         remove_file_if_there(&all_refs).map_err(failed)?;
         fetch.run(&missing(&repository, commits), self.refs)?;
         if self.refs == Refs::All {

@@ -362,7 +362,13 @@ async fn a_lost_connection_ends_neither_the_shortage_nor_the_wait() {
     let images = DiskLimit::Images("2000".parse().unwrap());
     let free = DiskLimit::Free("20".parse().unwrap());
     for (limit, short, enough) in [(images, 3 * TB, TB), (free, 10, 60)] {
-        let story = story([Ok(short), Ok(short), Err("no answer"), Ok(short), Ok(enough)]);
+        let story = story([
+            Ok(short),
+            Ok(short),
+            Err("no answer"),
+            Ok(short),
+            Ok(enough),
+        ]);
         let care = story.with(limit, PruneScope::Own);
         // Given a prune that did not help, and a connection that is lost again and again,
         let start = Instant::now();
