@@ -2,6 +2,7 @@
 
 mod disk;
 mod docker;
+mod elsewhere;
 mod git;
 mod health;
 mod metrics;
@@ -18,6 +19,7 @@ use ocluster_cli::{CapArgs, LogArgs};
 
 use self::disk::DiskArgs;
 use self::docker::DockerArgs;
+use self::elsewhere::ElsewhereArgs;
 use self::git::GitArgs;
 use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
@@ -81,6 +83,9 @@ pub struct Args {
     update: UpdateArgs,
 
     #[command(flatten)]
+    elsewhere: ElsewhereArgs,
+
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -96,6 +101,7 @@ impl Args {
     /// # Errors
     /// What is wrong with them, for the one who typed them.
     pub fn check(&self) -> Result<(), String> {
+        self.elsewhere.refuse()?;
         self.weights.fit(self.capacity)
     }
 

@@ -112,6 +112,19 @@ async fn join(agent: &Rc<Agent>, connection: &Connection) -> Result<queue::Clien
     }
 }
 
+/// Waits while jobs fail because of this machine. If that takes long, the scheduler hears of it, so that jobs go to others and people
+/// see why.
+async fn hold_back(agent: &Agent, standing: &Standing) {
+    if !agent.trouble.lasts() {
+        return agent.trouble.pause().await;
+    }
+    standing
+        .pause("jobs fail because of this machine".to_owned())
+        .await;
+    agent.trouble.pause().await;
+    standing.resume();
+}
+
 /// Takes jobs as long as the scheduler gives them. While jobs fail because of this machine, it takes them ever more slowly, so that
 /// one broken worker does not fail the whole queue. A scheduler in trouble is asked again, and again by the next stay.
 async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> RpcError {
@@ -124,7 +137,7 @@ async fn work(agent: &Rc<Agent>, queue: &queue::Client, standing: &Standing) -> 
         if let Some(care) = &agent.disk_care {
             care.keep_room(&place).await;
         }
-        agent.trouble.pause().await;
+        hold_back(agent, standing).await;
         standing.good().await;
         let Err(error) = take_job(agent, queue).await else {
             refusals = 0;

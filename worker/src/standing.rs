@@ -1,6 +1,7 @@
 //! What the scheduler is told of this worker in one stay in the pool: whether it is to be given jobs and, if not, why.
 //!
-//! Two may object to jobs at the same time, the health of the engine and the care for its disk. One future speaks for both, so that
+//! Two may object to jobs at the same time, the health of the engine and whoever keeps the worker from asking: the care for its disk,
+//! or jobs that fail because of this machine. One future speaks for both, so that
 //! what the scheduler heard last is what holds; it never speaks of what it has said already.
 
 use std::cell::Cell;
@@ -16,7 +17,7 @@ use crate::health::Health;
 /// The worker's standing with one scheduler.
 pub(crate) struct Standing {
     health: watch::Receiver<Health>,
-    /// Why the one who cares for the disk wants no jobs, if so.
+    /// Why the worker does not ask for jobs, if so.
     pause: watch::Sender<Option<String>>,
     /// What the scheduler knows.
     told: watch::Sender<Option<String>>,

@@ -4,6 +4,7 @@
 //! whatever the cause is; where the cause is the engine, its health check is told to look at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -13,6 +14,8 @@ use tracing::warn;
 use crate::executor::{Cause, Outcome};
 use crate::job::JobResult;
 
+/// The wait after the first failure, which may be an exception.
+const FIRST: Duration = Duration::from_secs(2);
 /// The longest wait before the next job.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -21,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(crate) struct Trouble {
     in_a_row: watch::Sender<u32>,
     engine_failed: Arc<Notify>,
+    /// Whether an engine that is away is this machine's trouble at all.
+    engine_missed: Arc<AtomicBool>,
 }
 
 impl Default for Trouble {
@@ -28,6 +33,7 @@ impl Default for Trouble {
         Self {
             in_a_row: watch::Sender::new(0),
             engine_failed: Arc::default(),
+            engine_missed: Arc::new(AtomicBool::new(true)),
         }
     }
 }
@@ -37,10 +43,14 @@ impl Trouble {
     pub(crate) fn note(&self, result: &JobResult) {
         match result {
             JobResult::Outcome(Outcome::Failed(failure)) if failure.cause.is_the_workers() => {
-                self.in_a_row
-                    .send_modify(|count| *count = count.saturating_add(1));
-                if failure.cause == Cause::Engine {
+                let of_the_engine = failure.cause == Cause::Engine;
+                if of_the_engine {
                     self.engine_failed.notify_one();
+                }
+                // Jobs of other kinds need not suffer from an engine that never was.
+                if !of_the_engine || self.engine_missed.load(Ordering::Relaxed) {
+                    self.in_a_row
+                        .send_modify(|count| *count = count.saturating_add(1));
                 }
             }
             JobResult::Outcome(Outcome::Cancelled) => {}
@@ -51,6 +61,16 @@ impl Trouble {
     /// What was wrong with the machine has been put right.
     pub(crate) fn is_over(&self) {
         self.in_a_row.send_replace(0);
+    }
+
+    /// Says whether this worker should have an engine. One that should not is not held back by jobs that need one.
+    pub(crate) fn engine_is_missed(&self, missed: bool) {
+        self.engine_missed.store(missed, Ordering::Relaxed);
+    }
+
+    /// Whether the wait before the next job is more than a moment.
+    pub(crate) fn lasts(&self) -> bool {
+        self.wait().is_some_and(|wait| wait > FIRST)
     }
 
     /// Waits until a job fails because of the engine. Those that failed since the last wait count as one.
@@ -90,6 +110,22 @@ mod tests {
 
     fn failed(failure: Failure) -> JobResult {
         JobResult::Outcome(failure.into())
+    }
+
+    #[test]
+    fn an_engine_that_never_was_holds_back_no_jobs_of_other_kinds() {
+        let trouble = Trouble::default();
+        trouble.engine_is_missed(false);
+        trouble.note(&failed(Failure::engine("no engine")));
+        assert_eq!(trouble.wait(), None);
+        trouble.note(&failed(Failure::setup("no room")));
+        trouble.note(&failed(Failure::setup("no room")));
+        assert!(trouble.lasts());
+        trouble.engine_is_missed(true);
+        trouble.is_over();
+        trouble.note(&failed(Failure::engine("away")));
+        assert_eq!(trouble.wait(), Some(FIRST));
+        assert!(!trouble.lasts());
     }
 
     #[test]

@@ -53,6 +53,19 @@ fn mistakes_on_the_command_line_are_told_with_exit_code_124() {
             "pool.cap --name=w --state-dir=s man",
             "command 'man' cannot be used together with other arguments.",
         ),
+        // From the command line of one of OCluster's workers.
+        (
+            "pool.cap --name=w --state-dir=s --obuilder-store=rsync:/o --rsync-mode=copy",
+            "option '--obuilder-store': OBuilder jobs are not offered yet. Leave it out",
+        ),
+        (
+            "pool.cap --name=w --state-dir=s --fast-sync",
+            "option '--fast-sync': OBuilder jobs are not offered yet. Leave it out",
+        ),
+        (
+            "pool.cap --name=w --state-dir=s --uid=1000",
+            "option '--uid': it is for macOS. Leave it out",
+        ),
         // Not taken for `completions` or `man`, which must be written out here.
         (
             "m --name=w --state-dir=s",

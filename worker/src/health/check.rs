@@ -48,8 +48,10 @@ impl<P: Patient> HealthCheck<P> {
             let started = Instant::now();
             let found = self.look().await;
             ever_well |= found.is_ok();
+            let missed = ever_well || !self.may_never_come;
+            self.trouble.engine_is_missed(missed);
             let health = match found {
-                Err(reason) if ever_well || !self.may_never_come => Health::Bad(reason),
+                Err(reason) if missed => Health::Bad(reason),
                 Err(reason) => {
                     self.say_once_that_it_is_not_missed(&reason);
                     Health::Good
