@@ -25,10 +25,10 @@ const LONG_WAIT: Duration = Duration::from_secs(3);
 /// How long a question may wait for one of the places below. Together with the above it is less than Prometheus waits.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages of all workers that may be on their way at once; more wait.
-const CALLS_AT_ONCE: usize = 64;
+const CALLS_AT_ONCE: usize = 256;
 /// Pages of one worker that may be asked for at once: its own, its machine's, and a few more. Further ones are refused, so that one
 /// frozen worker does not take all the places.
-const CALLS_TO_ONE: usize = 4;
+const CALLS_TO_ONE: usize = 16;
 /// The longest page, in bytes.
 const LONGEST_PAGE: usize = 32 << 20;
 /// What all pages that were not sent to the end yet may have together, in bytes: whoever asks may read slowly, or not at all.
