@@ -350,20 +350,26 @@ fn containers_of_scheduler_and_worker_do_a_job_together() -> Result<()> {
 
         // And the compose file makes a cluster of the same images.
         let [scheduler, worker] = &images;
-        the_composed_cluster_does_a_job(story, &engine, scheduler, worker)
+        the_composed_cluster_does_a_job(story, &engine, socket, scheduler, worker)
     })
 }
 
 fn the_composed_cluster_does_a_job(
     story: &Story,
     engine: &Engine,
+    socket: &str,
     scheduler: &str,
     worker: &str,
 ) -> Result<()> {
+    let root = engine
+        .docker(&["info", "--format={{.DockerRootDir}}"])?
+        .success()?;
     let (port, project) = (free_port()?.to_string(), unique("ocluster-story"));
     let cluster = Composed::start(vec![
         ("COMPOSE_PROJECT_NAME", &project),
         ("DOCKER_HOST", engine.host()),
+        ("OCLUSTER_DOCKER_SOCKET", socket),
+        ("OCLUSTER_DOCKER_ROOT", root.stdout.trim()),
         ("OCLUSTER_SCHEDULER_IMAGE", scheduler),
         ("OCLUSTER_WORKER_IMAGE", worker),
         ("OCLUSTER_PORT", &port),
