@@ -75,8 +75,9 @@ fn configuration(story: &Story, cluster: &Cluster<'_>) -> Result<PathBuf> {
         "scrape_interval: 15s",
         "scrape_interval: 2s\n  evaluation_interval: 2s",
     );
+    let timeout = ("scrape_timeout: 13s", "scrape_timeout: 2s");
     let often = ("refresh_interval: 30s", "refresh_interval: 2s");
-    copy("prometheus.yml", &[scheduler, patience, often])
+    copy("prometheus.yml", &[scheduler, patience, timeout, often])
 }
 
 /// The expressions of the dashboard's panels, with what Grafana would put in, each with its panel's title.
