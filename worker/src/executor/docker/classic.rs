@@ -4,7 +4,6 @@
 //! after a cancel [`Started::wait_until_gone`] waits until that has been done.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::BuildInfo;
@@ -24,8 +23,6 @@ use super::images::BUILT_BY;
 use super::logins::Logins;
 use crate::executor::{Cause, Failure, JobContext};
 
-/// A build may be silent for as long as it likes: what ends it is its own end, a cancel, or the connection's.
-const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 /// The header of a build with the logins for its base images.
 const LOGINS: HeaderName = HeaderName::from_static("x-registry-config");
 /// How many containers of one build are watched; the engine runs one at a time.
@@ -64,7 +61,7 @@ impl Classic<'_> {
         let parameters = build_args::parameter(&self.build.build_args)?
             + &self.config.limits.classic_parameters();
         let logins = self.logins.header().await;
-        let docker = with_additions(docker.with_timeout(NO_TIMEOUT), parameters, logins);
+        let docker = with_additions(docker.with_timeout(engine::NO_TIMEOUT), parameters, logins);
         let (sending, tar) = context::send(job.context.to_owned(), rules);
         let sending = started.sending.insert(sending);
         let mut answer =

@@ -13,6 +13,10 @@ use tracing::warn;
 use super::config::{DockerConfig, EngineAddress};
 use crate::executor::{Cause, Failure};
 
+/// For requests that may be silent for as long as they like: builds and pushes. What ends them is their own end, a cancel, a limit of
+/// their own, or the connection's end.
+pub(super) const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// How long a cancelled job waits for what it started to end. With a healthy engine that takes a fraction of a second.
 pub(super) const REMOVAL_LIMIT: Duration = Duration::from_secs(3);
 

@@ -1,7 +1,6 @@
 //! From a built image to the job's result: nothing if it is not to be pushed, or else its name in the registry.
 
 use std::fmt;
-use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -22,9 +21,6 @@ use crate::executor::docker::engine;
 use crate::executor::docker::images::JobTags;
 use crate::executor::{Cause, Failure, JobContext};
 use crate::metrics::Metrics;
-
-/// A push as a whole may take as long as it likes; each silence is limited.
-const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Refuses a build whose push is not allowed, before anything is built for nothing.
 ///
@@ -168,7 +164,7 @@ impl Delivery<'_> {
         let Some(user) = self.credentials.user() else {
             return Ok(());
         };
-        let docker = self.docker.clone().with_timeout(NO_TIMEOUT);
+        let docker = self.docker.clone().with_timeout(engine::NO_TIMEOUT);
         let mut answer = post(&docker, "/auth".to_owned(), None, self.credentials.body());
         let failed = |fault: Fault| {
             let message = format!("Failed to docker-login as {}: {fault}", quoted(user));
@@ -189,7 +185,7 @@ impl Delivery<'_> {
     async fn push_once(&self) -> Result<Option<String>, Trouble<Fault>> {
         let target = &self.push.target;
         let path = format!("/images/{}/push?tag={}", target.repository(), target.tag());
-        let docker = self.docker.clone().with_timeout(NO_TIMEOUT);
+        let docker = self.docker.clone().with_timeout(engine::NO_TIMEOUT);
         let header = self.credentials.header();
         let mut answer = post(&docker, path, Some(header), bytes::Bytes::new());
         let mut messages = Messages::default();
