@@ -1,0 +1,14 @@
+//! The OBuilder language, without any I/O: from text to a checked [`Spec`], and from there to log headings, to step ids and to a
+//! Dockerfile.
+//!
+//! Text, model and ids are byte for byte those of OBuilder, so that its users' specs and habits keep working. Atoms are bytes, not
+//! text: an argument may be in any encoding. This crate must never touch a file, a clock or the network, and never panic,
+//! whatever it reads.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod id;
+mod model;
+
+pub use id::{CopyKey, Manifest, RunKey, StepId};
+pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};

@@ -1,0 +1,5 @@
+//! Evaluates specs.
+
+mod contract;
+
+pub use contract::{BuildContext, BuildError, BuildLog, Secrets};

@@ -1,0 +1,1 @@
+//! Takes results out of the store: files of a layer, or a layer as an OCI image.

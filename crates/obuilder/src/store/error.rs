@@ -1,0 +1,31 @@
+//! What can go wrong with a store.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A store cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk's word.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried, as in "create".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else, in a sentence that says what, why, and what to do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether room on the disk would help.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}

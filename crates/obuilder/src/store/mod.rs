@@ -1,0 +1,27 @@
+//! Keeps what steps produced: immutable layers, mutable caches, and the room for steps under way.
+//!
+//! ```text
+//! ROOT/lock                    held while the store is open: one process at a time
+//! ROOT/format                  which kind of store this is
+//! ROOT/layers/ID/fs/           what the step's tree is (a whole tree, or on overlayfs what the step changed)
+//! ROOT/layers/ID/meta.json     parent, chain, environment, times, sizes: the truth about the layer
+//! ROOT/layers/ID/log           what the step printed
+//! ROOT/caches/c-NAME/...       versions of a cache
+//! ROOT/tmp/...                 steps, clones and removals under way: emptied when the store is opened
+//! ROOT/state/                  room for others: the sandbox's containers, image blobs being downloaded
+//! ```
+//!
+//! A layer appears by one rename, so it is there or not. There is no other database: the index is read from the layers at start.
+//! A [`Layer`] in somebody's hands is *pinned*: neither it nor what it is built on can be removed meanwhile.
+
+mod backend;
+mod cache;
+mod error;
+mod handle;
+mod location;
+
+pub use backend::Backend;
+pub use cache::CacheLease;
+pub use error::StoreError;
+pub use handle::{Draft, Layer, LayerMeta, PruneRequest, Pruned, Space, Store, StoreOptions};
+pub use location::{Kind, Location, RsyncMode};
