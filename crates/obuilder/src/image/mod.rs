@@ -4,5 +4,7 @@
 //! share what they have in common, an interrupted fetch goes on where it was, and pruning needs no rule of its own for them.
 
 mod contract;
+mod source;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
+pub use source::{Blob, ImageManifest, ImageSource, LayerDescriptor};

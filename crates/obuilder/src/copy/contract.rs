@@ -1,0 +1,38 @@
+//! What is copied where.
+
+use std::path::PathBuf;
+
+use bstr::BString;
+use ocluster_obuilder_spec::Manifest;
+
+/// What one `copy` takes, found and hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyPlan {
+    /// The items, one for each source.
+    pub items: Vec<Manifest>,
+    /// The destination, joined to the working directory and otherwise as written.
+    pub dst: BString,
+    /// Whether the destination is a directory to copy into.
+    pub into_directory: bool,
+    /// Who will own what is copied: uid and gid.
+    pub owner: (u32, u32),
+}
+
+/// Nothing can be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source or the destination cannot be copied: the user's to mend. The text is OBuilder's where it has one.
+    #[error("{0}")]
+    Request(String),
+    /// The disk's.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as in "read".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
