@@ -7,9 +7,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod check;
+mod error;
+mod fields;
 mod id;
 mod model;
+mod parse;
+mod print;
 mod sexp;
 
+pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
 pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};
+pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value};
