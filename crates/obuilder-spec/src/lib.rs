@@ -9,6 +9,7 @@
 
 mod id;
 mod model;
+mod sexp;
 
-pub use id::{CopyKey, Manifest, RunKey, StepId};
+pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
 pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};
