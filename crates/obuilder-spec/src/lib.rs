@@ -12,6 +12,8 @@ mod check;
 mod dockerfile;
 mod error;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod model;
 mod parse;
