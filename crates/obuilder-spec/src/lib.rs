@@ -21,6 +21,7 @@ mod pretty;
 mod print;
 mod sexp;
 
+pub use check::MAX_STAGE_DEPTH;
 pub use dockerfile::{DockerfileOptions, Escape};
 pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
