@@ -15,13 +15,23 @@
 //! A [`Layer`] in somebody's hands is *pinned*: neither it nor what it is built on can be removed meanwhile.
 
 mod backend;
+mod btrfs;
 mod cache;
 mod error;
 mod handle;
 mod location;
+mod program;
+mod removal;
+mod rsync;
+mod space;
+mod whole_tree;
+mod xfs;
 
 pub use backend::Backend;
-pub use cache::CacheLease;
+pub use btrfs::Btrfs;
+pub use cache::{CacheInfo, CacheLease, CacheTable};
 pub use error::StoreError;
 pub use handle::{Draft, Layer, LayerMeta, PruneRequest, Pruned, Space, Store, StoreOptions};
-pub use location::{Kind, Location, RsyncMode};
+pub use location::{Kind, Location, LocationError, RsyncMode};
+pub use rsync::Rsync;
+pub use xfs::Xfs;
