@@ -30,7 +30,7 @@ pub(super) async fn flatten(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<
     let chain: Vec<PathBuf> = layers.iter().map(|tree| tree.path().into()).collect();
     let whole = backend.view(&chain, &place.mount_point());
     let copy = backend.create(&[], &place.work(), &place.second_mount_point()?)?;
-    let to = writable_top(&copy).to_owned();
+    let to = writable_top(&copy);
     whole
         .with(move |from| {
             let arguments = [

@@ -13,6 +13,9 @@ use super::tree::Tree;
 use crate::Rootfs;
 use crate::store::StoreError;
 
+/// The most trees that a version has, if nothing comes of making them one: their names have to fit into a page of mount options.
+const MOST_TREES: usize = 100;
+
 /// A private, writable clone of a cache. Dropping it throws its changes away.
 #[derive(Debug)]
 pub struct CacheLease {
@@ -59,7 +62,7 @@ impl CacheLease {
             below.clear();
         }
         let top = writable_top(&rootfs);
-        let mode = give(top, owner).map_err(StoreError::io("change the owner of", top))?;
+        let mode = give(&top, owner).map_err(StoreError::io("change the owner of", &top))?;
         Ok(Self {
             rootfs,
             generation,
@@ -103,7 +106,7 @@ impl CacheLease {
             .chores
             .backend
             .longest_chain()
-            .is_some_and(|longest| chain.len() >= longest)
+            .is_some_and(|longest| chain.len() >= longest.min(MOST_TREES))
         {
             warn!(cache = %entry.name, "changes are thrown away: there are too many layers of them");
             return Ok(false);
@@ -141,13 +144,13 @@ impl CacheLease {
 }
 
 /// The directory whose attributes are those of the tree's top.
-pub(super) fn writable_top(rootfs: &Rootfs) -> &Path {
+pub(super) fn writable_top(rootfs: &Rootfs) -> PathBuf {
     match rootfs {
-        Rootfs::Plain(path) => path,
+        Rootfs::Plain(path) => path.clone(),
         Rootfs::Overlay(overlay) => overlay
             .upper
             .as_ref()
-            .map_or(overlay.at.as_path(), |upper| upper.dir.as_path()),
+            .map_or(overlay.at.clone(), |upper| overlay.start.join(&upper.dir)),
     }
 }
 

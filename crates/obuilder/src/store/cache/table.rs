@@ -282,13 +282,17 @@ impl Shared {
                 .map(|entry| entry.info())
                 .filter(|info| info.bytes.is_some())
                 .collect();
-            let total: u64 = infos.iter().filter_map(|info| info.bytes).sum();
-            let unused = || infos.iter().filter(|info| info.users == 0);
-            let alone = unused().find(|info| info.bytes.is_some_and(|bytes| bytes > quota));
-            let oldest = unused()
+            let unused = |info: &&CacheInfo| info.users == 0;
+            // These are going to be reset, now or when nobody uses them any more.
+            let (alone, others): (Vec<_>, Vec<_>) =
+                infos.iter().partition(|info| info.bytes > Some(quota));
+            let total: u64 = others.iter().filter_map(|info| info.bytes).sum();
+            let oldest = others
+                .into_iter()
+                .filter(unused)
                 .min_by_key(|info| info.used)
                 .filter(|_| total > quota);
-            let Some(victim) = alone.or(oldest) else {
+            let Some(victim) = alone.into_iter().find(unused).or(oldest) else {
                 return;
             };
             info!(cache = %victim.name, bytes = victim.bytes, quota, "removing a cache: the quota of caches is full");
