@@ -270,7 +270,11 @@ mod tests {
         assert!(is_due(PullPolicy::Always, Some(now), now));
         assert!(is_due(hours(2), None, now));
         assert!(!is_due(hours(2), Some(before), now));
-        assert!(is_due(PullPolicy::After(Duration::from_secs(3599)), Some(before), now));
+        assert!(is_due(
+            PullPolicy::After(Duration::from_secs(3599)),
+            Some(before),
+            now
+        ));
         // The clock was set back.
         assert!(is_due(hours(2), Some(now), before));
     }

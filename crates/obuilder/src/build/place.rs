@@ -58,7 +58,10 @@ mod tests {
     use super::*;
 
     fn start() -> Place {
-        Place::start(&[("A".into(), "1".into()), ("B".into(), "2".into())], Vec::new())
+        Place::start(
+            &[("A".into(), "1".into()), ("B".into(), "2".into())],
+            Vec::new(),
+        )
     }
 
     #[test]

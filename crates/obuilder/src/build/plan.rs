@@ -140,7 +140,10 @@ mod tests {
     #[test]
     fn sections_are_in_serial_order() {
         let top = spec(
-            vec![("x", spec(vec![("y", spec(vec![], &[]))], &[])), ("z", spec(vec![], &[]))],
+            vec![
+                ("x", spec(vec![("y", spec(vec![], &[]))], &[])),
+                ("z", spec(vec![], &[])),
+            ],
             &[],
         );
         let (x, y, z) = ("x".into(), "y".into(), "z".into());

@@ -114,11 +114,7 @@ impl Command {
             ended => Err(Fault {
                 full_disk: matches!(ended, Ended::Exited(_) | Ended::Signalled(_))
                     && room::was_wanting(&engine.store, log).await,
-                error: BuildError::Failed(words::failed(
-                    &self.argv,
-                    ended,
-                    &engine.options.limits,
-                )),
+                error: BuildError::Failed(words::failed(&self.argv, ended, &engine.options.limits)),
             }),
         }
     }

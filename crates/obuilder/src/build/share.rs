@@ -247,7 +247,10 @@ mod tests {
         assert_eq!(steps.users(ID), Some(2));
         go.cancel();
         for share in [first, second] {
-            assert_eq!(within(share.outcome()).await.unwrap_err().to_string(), "once");
+            assert_eq!(
+                within(share.outcome()).await.unwrap_err().to_string(),
+                "once"
+            );
         }
         assert_eq!(steps.users(ID), None);
     }
@@ -290,7 +293,10 @@ mod tests {
         stop.cancel();
         within(waiting).await.unwrap();
         let anew = joined(steps.enter(ID, |_, _| async { fails("anew") }));
-        assert_eq!(within(anew.outcome()).await.unwrap_err().to_string(), "anew");
+        assert_eq!(
+            within(anew.outcome()).await.unwrap_err().to_string(),
+            "anew"
+        );
     }
 
     #[tokio::test]
@@ -325,14 +331,15 @@ mod tests {
     #[test]
     fn a_task_that_is_thrown_away_ends_everybody_with_an_error() {
         let steps = Steps::default();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let share = runtime.block_on(async {
-            joined(steps.enter(ID, |_, _| std::future::pending()))
-        });
-        drop(runtime);
-        let outcome = futures::executor::block_on(share.outcome());
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap()
+        };
+        let gone = runtime();
+        let share = gone.block_on(async { joined(steps.enter(ID, |_, _| std::future::pending())) });
+        drop(gone);
+        let outcome = runtime().block_on(share.outcome());
         assert!(matches!(outcome, Err(BuildError::Machine(_))));
         assert_eq!(steps.users(ID), None);
     }

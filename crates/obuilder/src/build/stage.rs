@@ -116,7 +116,9 @@ impl Evaluator<'_> {
 
     async fn stage(&self) -> Result<Made, BuildError> {
         let Some(stage) = self.build.plan.stages.get(self.number) else {
-            return Err(BuildError::Machine("the build has no such stage".to_owned()));
+            return Err(BuildError::Machine(
+                "the build has no such stage".to_owned(),
+            ));
         };
         let mut turn = self.build.turns.take(self.number).await;
         let mut place = self.build.start.clone();

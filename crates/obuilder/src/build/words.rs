@@ -8,10 +8,37 @@ use crate::sandbox::{Ended, Limits};
 
 /// The names of signals 1 to 31.
 const SIGNALS: [&str; 31] = [
-    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL",
-    "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD",
-    "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ",
-    "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
 ];
 
 /// That the command `argv` did not succeed. Arguments are in quotes and otherwise as they are, as OBuilder has them.
@@ -104,7 +131,11 @@ mod tests {
     use super::*;
 
     fn said(ended: Ended, limits: Limits) -> String {
-        failed(&["/bin/sh".into(), "-c".into(), "a \"b\"\nc".into()], ended, &limits)
+        failed(
+            &["/bin/sh".into(), "-c".into(), "a \"b\"\nc".into()],
+            ended,
+            &limits,
+        )
     }
 
     #[test]
@@ -129,7 +160,10 @@ mod tests {
             ..Limits::default()
         };
         for (ended, end) in [
-            (Ended::OutOfMemory, ": out of memory (a step may use 512 MiB)"),
+            (
+                Ended::OutOfMemory,
+                ": out of memory (a step may use 512 MiB)",
+            ),
             (Ended::TimedOut, ": it took too long (a step may take 90s)"),
             (
                 Ended::TooMuchOutput,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ impl Bench {
         let sandbox = Arc::new(FakeSandbox {
             calls: sender,
             commands: Mutex::default(),
+            helps: AtomicBool::new(true),
         });
         let fetcher = Arc::new(FakeFetcher::default());
         fetcher.publish("base", "one", &[("PATH", "/bin")]);
@@ -90,12 +91,7 @@ impl Bench {
         let mut bench = Self::at(root, options).await;
         bench.fetcher = fetcher.clone();
         bench.source = source;
-        bench.builder = Builder::new(
-            bench.store.clone(),
-            bench.sandbox.clone(),
-            fetcher,
-            options,
-        );
+        bench.builder = Builder::new(bench.store.clone(), bench.sandbox.clone(), fetcher, options);
         bench
     }
 
@@ -174,9 +170,9 @@ pub async fn open(root: &Path) -> Store {
             Err(error) if error.to_string().contains("use") => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(error) => panic!(
-                "these tests need root and a filesystem that overlayfs can be on: {error}"
-            ),
+            Err(error) => {
+                panic!("these tests need root and a filesystem that overlayfs can be on: {error}")
+            }
         }
     }
     panic!("the store is not closed");
@@ -301,6 +297,14 @@ pub struct FakeSandbox {
     calls: mpsc::UnboundedSender<Call>,
     /// All commands so far.
     pub commands: Mutex<Vec<String>>,
+    helps: AtomicBool,
+}
+
+impl FakeSandbox {
+    /// From now on it hands all commands to the test.
+    pub fn stop_helping(&self) {
+        self.helps.store(false, Ordering::SeqCst);
+    }
 }
 
 /// A command under way.
@@ -361,10 +365,15 @@ impl Sandbox for FakeSandbox {
         Box::pin(async move {
             let command = command(&step);
             self.commands.lock().unwrap().push(command.clone());
-            let mut words = command.splitn(3, ' ');
+            let helps = self.helps.load(Ordering::SeqCst);
+            let mut words = command.splitn(3, ' ').filter(|_| helps);
             match (words.next(), words.next(), words.next()) {
                 (Some("echo"), Some(text), rest) => {
-                    let text = format!("{text}{}{}\n", if rest.is_some() { " " } else { "" }, rest.unwrap_or(""));
+                    let text = format!(
+                        "{text}{}{}\n",
+                        if rest.is_some() { " " } else { "" },
+                        rest.unwrap_or("")
+                    );
                     log.write(text).await.unwrap();
                     Ok(Ended::Exited(0))
                 }
@@ -380,7 +389,9 @@ impl Sandbox for FakeSandbox {
                         cancel: cancel.clone(),
                         answer,
                     };
-                    self.calls.send(call).unwrap_or_else(|_| panic!("the test is over"));
+                    self.calls
+                        .send(call)
+                        .unwrap_or_else(|_| panic!("the test is over"));
                     answered.await.expect("panics as it was told")
                 }
             }
@@ -511,10 +522,13 @@ pub fn numbered(log: &str) -> String {
         });
         match id {
             Some(id) => {
-                let place = seen.iter().position(|known| known == id).unwrap_or_else(|| {
-                    seen.push(id.to_owned());
-                    seen.len() - 1
-                });
+                let place = seen
+                    .iter()
+                    .position(|known| known == id)
+                    .unwrap_or_else(|| {
+                        seen.push(id.to_owned());
+                        seen.len() - 1
+                    });
                 out.push_str(&(place + 1).to_string());
                 rest = &after[64..];
             }
