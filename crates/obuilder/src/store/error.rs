@@ -25,15 +25,6 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What the disk said when `action` was tried on `path`.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.into(),
-            source,
-        }
-    }
-
     /// Whether room on the disk would help.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
@@ -41,7 +32,7 @@ impl StoreError {
     }
 
     /// For `map_err`: what was tried, on what.
-    pub(super) fn io<E: Into<io::Error>>(
+    pub(crate) fn io<E: Into<io::Error>>(
         action: &'static str,
         path: &Path,
     ) -> impl FnOnce(E) -> Self {
