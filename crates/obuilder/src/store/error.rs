@@ -31,12 +31,15 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
-    /// What the disk said when `action` was tried on `path`.
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`: what was tried, on what.
+    pub(crate) fn io<E: Into<io::Error>>(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
         move |source| Self::Io {
             action,
-            path: path.into(),
-            source,
+            path: path.to_owned(),
+            source: source.into(),
         }
     }
 
