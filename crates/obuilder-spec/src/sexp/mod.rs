@@ -9,3 +9,4 @@ mod value;
 pub(crate) use mach::{Mach, Sink};
 pub use reader::{MAX_DEPTH, MAX_TEXT};
 pub use value::{Position, Sexp, Value};
+pub(crate) use value::{Visit, walk};

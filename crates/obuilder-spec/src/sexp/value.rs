@@ -152,7 +152,7 @@ fn shorten(text: &BString) -> String {
 }
 
 /// Calls the function with each piece of the text in order, until it returns false.
-fn walk<'a>(items: &'a [Sexp], mut visit: impl FnMut(Visit<'a>) -> bool) {
+pub(crate) fn walk<'a>(items: &'a [Sexp], mut visit: impl FnMut(Visit<'a>) -> bool) {
     let mut lists = vec![items.iter()];
     while let Some(items) = lists.last_mut() {
         let more = match items.next().map(Sexp::value) {
@@ -173,9 +173,11 @@ fn walk<'a>(items: &'a [Sexp], mut visit: impl FnMut(Visit<'a>) -> bool) {
 }
 
 /// A piece of a text.
-enum Visit<'a> {
+pub(crate) enum Visit<'a> {
     Atom(&'a [u8]),
+    /// A list starts.
     Open,
+    /// The list that started last ends.
     Close,
 }
 
