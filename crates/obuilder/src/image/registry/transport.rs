@@ -419,17 +419,20 @@ fn is_same_origin(one: &Url, other: &Url) -> bool {
 fn is_about_certificate(error: &reqwest::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(error) = inner.or_else(|| error.downcast_ref()) {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return matches!(
                 error,
                 rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)
             );
         }
-        next = error.source();
+        // An error of input and output skips what it wraps when it is asked for its source.
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     false
 }
