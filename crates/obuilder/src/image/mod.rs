@@ -7,8 +7,10 @@ mod contract;
 mod reference;
 pub mod registry;
 mod source;
+mod unpack;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Registries, RegistryConfig, RegistrySource};
 pub use source::{Blob, ImageManifest, ImageSource, LayerDescriptor};
+pub use unpack::{Expected, Unpack, UnpackError, UnpackLimits, Unpacked, unpack_layer};
