@@ -4,9 +4,13 @@
 //! share what they have in common, an interrupted fetch goes on where it was, and pruning needs no rule of its own for them.
 
 mod contract;
+mod reference;
+pub mod registry;
 mod source;
 mod unpack;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
+pub use reference::{Reference, ReferenceError};
+pub use registry::{Registries, RegistryConfig, RegistrySource};
 pub use source::{Blob, ImageManifest, ImageSource, LayerDescriptor};
 pub use unpack::{Expected, Unpack, UnpackError, UnpackLimits, Unpacked, unpack_layer};
