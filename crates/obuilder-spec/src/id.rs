@@ -154,14 +154,14 @@ impl CopyKey<'_> {
         write_user(text, self.user);
         text.open().atom(b"op").open();
         if self.into_directory {
-            text.atom(b"Copy_items").open();
+            text.atom(b"Copy_items").open().open();
             write_manifests(text, self.items);
             text.close();
         } else {
-            text.atom(b"Copy_item");
+            text.atom(b"Copy_item").open();
             write_manifests(text, self.items);
         }
-        text.atom(self.dst).close().close().close();
+        text.atom(self.dst).close().close().close().close();
     }
 }
 

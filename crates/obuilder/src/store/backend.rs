@@ -50,6 +50,15 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// The disk's.
     fn remove(&self, tree: &Path) -> Result<(), StoreError>;
 
+    /// Waits until what was removed takes no room any more, for filesystems that clean up later. To be called after pruning, and
+    /// before whoever met a full disk tries again. May take a minute.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn settle(&self, _root: &Path) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Space of the store's filesystem, in bytes.
     ///
     /// # Errors

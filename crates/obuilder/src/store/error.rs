@@ -1,7 +1,7 @@
 //! What can go wrong with a store.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What the disk said when `action` was tried on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
+    }
+
     /// Whether room on the disk would help.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
