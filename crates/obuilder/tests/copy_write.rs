@@ -342,6 +342,7 @@ fn a_cancelled_copy_ends() {
 
 /// A figure to read rather than a limit: the limit only catches what is absurd.
 #[test]
+#[expect(clippy::print_stdout, reason = "the figure is what the test is for")]
 fn ten_thousand_files_are_copied_in_seconds() {
     let mut context = Tree::new();
     for dir in 0..100 {
