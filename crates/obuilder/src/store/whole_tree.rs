@@ -24,7 +24,7 @@ pub(super) fn seal_by_rename(work: &Path, sealed: &Path) -> Result<(), StoreErro
     // An empty directory would be replaced.
     if sealed.symlink_metadata().is_ok() {
         return Err(StoreError::io("create", sealed)(
-            io::ErrorKind::AlreadyExists.into(),
+            io::Error::from(io::ErrorKind::AlreadyExists),
         ));
     }
     std::fs::rename(work, sealed).map_err(StoreError::io("move a finished tree to", sealed))
