@@ -4,8 +4,10 @@
 //! once for the same path.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::StoreError;
+use super::overlayfs::Overlayfs;
+use super::{Kind, StoreError};
 use crate::Rootfs;
 
 /// A kind of store.
@@ -18,7 +20,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// Makes the directory `work` (which does not exist; its parent does) a writable tree with the content of the layers `chain` (their
     /// `fs` directories, the newest first; empty for an empty tree), mode 0755 at its top if it is new. The answer tells how to see the
-    /// tree: `mount_point`, an empty directory, is for those that must be mounted.
+    /// tree: `mount_point`, an empty directory, is for those that must be mounted. Kinds without a [`Backend::longest_chain`] are given
+    /// the newest layer alone; the others get short symbolic links beside each other.
     ///
     /// # Errors
     /// The disk's; `work` may then be half there.
@@ -64,4 +67,18 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The disk's.
     fn space(&self, root: &Path) -> Result<super::Space, StoreError>;
+}
+
+/// The kind's way of keeping trees.
+///
+/// # Errors
+/// There is none in this program.
+pub(super) fn backend_for(kind: Kind) -> Result<Arc<dyn Backend>, StoreError> {
+    match kind {
+        Kind::Overlayfs => Ok(Arc::new(Overlayfs)),
+        Kind::Btrfs | Kind::Rsync(_) | Kind::Xfs => Err(StoreError::Refused(format!(
+            "stores of the kind {} are not supported on this build",
+            super::format::kind_name(kind)
+        ))),
+    }
 }

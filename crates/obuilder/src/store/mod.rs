@@ -16,12 +16,35 @@
 
 mod backend;
 mod cache;
+mod copy_tree;
+mod core;
+mod draft;
 mod error;
+mod format;
 mod handle;
+mod housekeeper;
+mod index;
+mod layer;
+mod layout;
 mod location;
+mod lock;
+mod meta;
+mod mounts;
+mod open;
+mod overlayfs;
+mod prune;
+mod remove;
+mod space;
+mod tree;
 
 pub use backend::Backend;
 pub use cache::CacheLease;
+pub use draft::Draft;
 pub use error::StoreError;
-pub use handle::{Draft, Layer, LayerMeta, PruneRequest, Pruned, Space, Store, StoreOptions};
+pub use handle::{LayerInfo, Store, StoreOptions};
+pub use layer::Layer;
 pub use location::{Kind, Location, RsyncMode};
+pub use meta::LayerMeta;
+pub use overlayfs::Overlayfs;
+pub use prune::{PruneRequest, Pruned};
+pub use space::Space;
