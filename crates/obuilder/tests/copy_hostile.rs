@@ -80,6 +80,7 @@ fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
     let stop = AtomicBool::new(false);
     let (dir, other) = (context.at("d"), context.at("other"));
     std::thread::scope(|scope| {
+        let _stopper = Stopper(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 rustix::fs::renameat_with(
@@ -109,9 +110,17 @@ fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(files >= 200 && links >= 200, "{files} files, {links} links");
     });
+}
+
+/// Stops the swapping, however the test ends.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn holds(manifest: &Manifest, hash: &[u8; 32]) -> bool {
