@@ -72,10 +72,14 @@ fn links_out_of_the_context_are_copied_as_links() {
 /// Somebody swaps a directory for a link to one outside all the time. The secret's hash must never come out of it.
 #[test]
 fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
-    let outside = Tree::new().file("f", "secret");
-    let context = Tree::new()
-        .file("d/f", "harmless")
-        .link("other", outside.root().to_str().unwrap());
+    let mut outside = Tree::new().file("f", "secret");
+    let mut context = Tree::new().file("d/f", "harmless");
+    // Each directory below is another chance to be led out.
+    for n in 0..30 {
+        outside = outside.file(format!("{n}/f"), "secret");
+        context = context.file(format!("d/{n}/f"), "harmless");
+    }
+    let context = context.link("other", outside.root().to_str().unwrap());
     let secret = sha256("secret");
     let stop = AtomicBool::new(false);
     let (dir, other) = (context.at("d"), context.at("other"));
