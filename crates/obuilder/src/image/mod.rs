@@ -5,6 +5,8 @@
 
 mod blob;
 mod contract;
+mod docker_engine;
+mod fetcher;
 mod install;
 mod local;
 mod reference;
@@ -14,6 +16,8 @@ mod under_way;
 pub(crate) mod unpack;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
+pub use docker_engine::{DockerEngine, DockerSource};
+pub use fetcher::{ImageFetcher, Remote};
 pub use install::Installer;
 pub(crate) use local::architecture;
 pub use local::{DockerArchive, LocalImages, OciLayout, RootfsTar};
