@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::cgroup::Cgroups;
+use super::failure::is_full;
 use super::request::machine_path;
 use super::{RuncConfig, SandboxError, Seccomp, request, runtime};
 
@@ -143,10 +144,7 @@ fn make_private(private: &Path) -> io::Result<()> {
 fn of_disk(path: &Path, error: &io::Error) -> SandboxError {
     SandboxError::Machine {
         message: format!("cannot use {} for sandboxes: {error}", path.display()),
-        full_disk: matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ),
+        full_disk: is_full(error),
     }
 }
 

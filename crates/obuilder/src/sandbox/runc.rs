@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Fault, fault};
+use super::failure::{Fault, fault, is_full};
 use super::leash::{Leash, PullOnDrop};
 use super::machine::Machine;
 use super::output::{Output, Printed};
@@ -136,7 +136,7 @@ impl RuncSandbox {
         if let Some(error) = printed.failed {
             return Err(SandboxError::Machine {
                 message: format!("cannot keep the output of a step: {error}"),
-                full_disk: full(&error),
+                full_disk: is_full(&error),
             });
         }
         let Some(end) = end else {
@@ -201,11 +201,6 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-fn full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn no_means(what: &str, error: &std::io::Error) -> SandboxError {
