@@ -19,7 +19,7 @@ pub(super) enum Fault {
 const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
 /// What runc, crun and youki say of commands that cannot be run and places that cannot be used.
-const STEP: [&str; 9] = [
+const STEP: [&str; 14] = [
     "exec: \"",
     "exec format error",
     "executable file",
@@ -29,6 +29,11 @@ const STEP: [&str; 9] = [
     "set cwd",
     "not a directory",
     "too many levels of symbolic links",
+    "argument list too long",
+    "cannot be mounted because",
+    "must be mounted on ordinary directory",
+    "outside of rootfs",
+    "outside rootfs",
 ];
 
 /// Who is to blame for what a runtime said before it gave up.

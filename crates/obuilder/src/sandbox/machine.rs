@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,12 @@ impl Machine {
         let prefix = format!("obuilder-{hash}");
         let base = Path::new("/").join(&config.cgroup_parent).join(&prefix);
         machine_path(&base)?;
+        if base.components().any(|part| part == Component::ParentDir) {
+            return Err(trouble(format!(
+                "the control group {} cannot be: it leads upwards",
+                config.cgroup_parent.display()
+            )));
+        }
         let limits = config.limits;
         let private = state.join("private");
         machine_path(&private)?;
