@@ -1,7 +1,9 @@
 //! What can go wrong with a store.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::MountError;
 
 /// A store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,5 +29,29 @@ impl StoreError {
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// What the disk said when `action` was tried on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// A task of ours that blocks did not end: the runtime is shutting down, or it panicked.
+    pub(super) fn interrupted(error: &tokio::task::JoinError) -> Self {
+        Self::Refused(format!("the store was interrupted: {error}"))
+    }
+}
+
+impl From<MountError> for StoreError {
+    fn from(error: MountError) -> Self {
+        Self::Io {
+            action: "mount",
+            path: error.at,
+            source: error.source,
+        }
     }
 }
