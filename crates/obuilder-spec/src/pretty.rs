@@ -240,7 +240,7 @@ mod tests {
     fn headings_quote_what_needs_it() {
         assert_eq!(from_heading(b"busybox"), "(from busybox)");
         assert_eq!(from_heading(b"a b\n"), "(from \"a b\\n\")");
-        assert_eq!(from_heading(b"a\nb"), "(from  \"a\\\n       \\nb\")");
+        assert_eq!(from_heading(b"a\nb"), "(from  \"a\\\n      \\nb\")");
         assert_eq!(build_heading(b"dev"), "(build \"dev\" \u{2026})");
         assert_eq!(
             build_heading(b"a\"\xc3\xa9\n"),
