@@ -168,7 +168,7 @@ fn write_atom(boxes: &mut Boxes, bytes: &[u8]) {
             boxes.text("\\").newline().text("\\n");
         }
         let mut escaped = BString::default();
-        atom::escape_into(line, &mut escaped);
+        atom::escape(line, |piece| escaped.extend_from_slice(piece));
         boxes.text(escaped);
     }
     boxes.text("\"").close();
