@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::handle::blocking;
 use super::index::Kept;
-use super::{Space, Store, StoreError};
+use super::space::space_of;
+use super::{Store, StoreError};
 use crate::StepId;
 
 /// What to prune.
@@ -115,5 +116,5 @@ async fn remove(core: &Arc<Core>, id: StepId) -> Result<Result<(), Kept>, StoreE
 
 async fn free(core: &Arc<Core>) -> Result<u64, StoreError> {
     let core = core.clone();
-    blocking(move || Ok(Space::of_filesystem(core.layout.root())?.free)).await
+    blocking(move || Ok(space_of(core.layout.root())?.free)).await
 }

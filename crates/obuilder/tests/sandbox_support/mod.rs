@@ -177,6 +177,16 @@ impl Bench {
         left
     }
 
+    /// Closes the sandbox, and opens it again.
+    pub(crate) async fn reopen(mut self) -> Self {
+        self.sandbox = None;
+        let sandbox = RuncSandbox::open(RuncConfig::new(self.state()))
+            .await
+            .unwrap();
+        self.sandbox = Some(Arc::new(sandbox));
+        self
+    }
+
     /// Closes the sandbox, and proves that no trace of it is left.
     pub(crate) fn close(mut self) {
         self.sandbox = None;

@@ -1,0 +1,11 @@
+//! Pulling from registries that behave as they should, and from ones that stall, drop, lie and flood.
+
+mod image;
+mod layers;
+mod logins;
+mod manifests;
+mod mirrors;
+mod pull;
+mod server;
+mod sharing;
+mod tls;
