@@ -138,13 +138,12 @@ impl Share {
         self.step.feed.clone()
     }
 
-    /// How the step ends; waits for it.
+    /// How the step ends; waits for it, and until the step's task holds nothing any more: a result that its users drop is free then.
     pub(super) async fn outcome(&self) -> Outcome {
         let mut outcome = self.step.outcome.clone();
-        match outcome.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(outcome)) => outcome.clone(),
-            Ok(None) | Err(_) => Err(died()),
-        }
+        until_gone(&mut outcome).await;
+        let outcome = outcome.borrow().clone();
+        outcome.unwrap_or_else(|| Err(died()))
     }
 }
 
@@ -170,9 +169,13 @@ impl Drop for Share {
 impl Leaving {
     /// Waits until the step is over.
     pub(super) async fn over(mut self) {
-        // An error says that its task is gone, so it is over too.
-        let _ = self.0.wait_for(Option::is_some).await.is_ok();
+        until_gone(&mut self.0).await;
     }
+}
+
+/// Waits until the other end is dropped.
+async fn until_gone(outcome: &mut watch::Receiver<Option<Outcome>>) {
+    while outcome.changed().await.is_ok() {}
 }
 
 /// The task's part: takes the step out of the table, and then tells how it ended, however the task ends.
