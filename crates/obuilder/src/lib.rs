@@ -26,5 +26,5 @@ pub mod store;
 
 pub use ocluster_obuilder_spec as spec;
 pub use ocluster_obuilder_spec::StepId;
-pub use rootfs::{MountError, Overlay, PreparedMount, Rootfs, Upper};
+pub use rootfs::{MountError, Overlay, PreparedMount, Rootfs, Upper, unshare_mounts};
 pub use step_log::{LogReader, StepLog};

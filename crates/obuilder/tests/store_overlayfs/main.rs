@@ -1,0 +1,5 @@
+//! The store on overlayfs, on the filesystem of the temporary directory, as root. What holds for all kinds of stores alike is tested
+//! elsewhere on each of them; here is what overlayfs makes hard, and what the store does whatever its kind.
+
+mod layers;
+mod support;
