@@ -10,7 +10,9 @@ use super::PullPolicy;
 
 /// Words that do not say when to look again what an image's name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" does not say when to pull base images: use missing, always, or a time after which to look again, as in 6h")]
+#[error(
+    "\"{0}\" does not say when to pull base images: use missing, always, or a time after which to look again, as in 6h"
+)]
 pub struct PullPolicyError(String);
 
 impl FromStr for PullPolicy {
