@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::core::{Core, make_dir};
 use super::housekeeper::Housekeeper;
 use super::open::{Opened, open};
-use super::{CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout};
+use super::{
+    CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout,
+};
 use crate::StepId;
 
 /// An open store. Clones are the same store; it is closed with the last of them, of its layers and of its drafts.

@@ -55,7 +55,11 @@ impl Backend for Rsync {
             (RsyncMode::Copy, _) | (_, None) => seal_by_rename(work, sealed),
             (RsyncMode::Hardlink, Some(base)) => {
                 make_directory(sealed)?;
-                copy(work, sealed, ["--checksum".into(), TO_THE_NANOSECOND.into(), link_to(base)])
+                copy(
+                    work,
+                    sealed,
+                    ["--checksum".into(), TO_THE_NANOSECOND.into(), link_to(base)],
+                )
             }
             (RsyncMode::HardlinkUnsafe, Some(base)) => {
                 make_directory(sealed)?;
