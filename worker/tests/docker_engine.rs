@@ -127,6 +127,34 @@ async fn messages_that_arrive_in_pieces_are_put_together() {
     assert!(log.ends_with("\r\r\none\ntwo\nthree\n"), "{log}");
 }
 
+/// What engine 20.10 answers when another job's image goes away while it looks for a step's result in its cache.
+const LOST: &str = "{\"errorDetail\":{\"message\":\"unable to find image \\\"sha256:c7230b\\\"\"},\"error\":\"unable to find image \\\"sha256:c7230b\\\"\"}\r\n";
+
+#[tokio::test]
+async fn an_engine_that_lost_its_way_in_its_cache_is_asked_again() {
+    let built = vec![
+        "{\"aux\":{\"ID\":\"sha256:1\"}}\r\n",
+        "{\"stream\":\"built\\n\"}\r\n",
+    ];
+    let fake = FakeEngine::start(Build::answers([vec![LOST], vec![LOST], built]));
+    let (outcome, log) = Job::new("FROM scratch\n").run(&fake.executor()).await;
+    let output = String::new();
+    assert_eq!(outcome, Outcome::Succeeded { output }, "{log}");
+    assert_eq!(log.matches("building again").count(), 2, "{log}");
+    assert!(log.ends_with("built\n"), "{log}");
+}
+
+#[tokio::test]
+async fn an_engine_that_always_loses_its_way_is_given_up() {
+    let fake = FakeEngine::start(Build::answers([vec![LOST]]));
+    let (outcome, log) = Job::new("FROM scratch\n").run(&fake.executor()).await;
+    let Outcome::Failed(failure) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(failure.cause, Cause::Engine);
+    assert_eq!(log.matches("unable to find image").count(), 5, "{log}");
+}
+
 #[tokio::test]
 async fn an_engine_killed_during_a_build_is_noticed_at_once() {
     needs_docker!("an_engine_killed_during_a_build_is_noticed_at_once");

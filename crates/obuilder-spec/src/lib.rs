@@ -7,8 +7,21 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod boxes;
+mod check;
+mod dockerfile;
+mod error;
+mod fields;
 mod id;
 mod model;
+mod parse;
+mod pretty;
+mod print;
+mod sexp;
 
-pub use id::{CopyKey, Manifest, RunKey, StepId};
+pub use dockerfile::{DockerfileOptions, Escape};
+pub use error::SpecError;
+pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
 pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};
+pub use pretty::{build_heading, from_heading, heading};
+pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value};

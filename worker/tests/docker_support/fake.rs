@@ -1,8 +1,9 @@
 //! An engine that misbehaves on purpose, in ways that a real one cannot be asked to.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ocluster_worker::executor::{DockerConfig, DockerExecutor, EngineAddress};
 use tempfile::TempDir;
@@ -17,6 +18,15 @@ pub enum Build {
     StopReading(u64),
     /// Takes the whole context and sends these pieces, each by itself, as the answer.
     Answer(Vec<&'static str>),
+    /// The same, with the next of these answers for each build, and the last of them for ever.
+    Answers(Arc<Mutex<VecDeque<Vec<&'static str>>>>),
+}
+
+impl Build {
+    /// Each build gets the next of `answers`.
+    pub fn answers<const N: usize>(answers: [Vec<&'static str>; N]) -> Self {
+        Self::Answers(Arc::new(Mutex::new(answers.into())))
+    }
 }
 
 /// A socket with a fake engine behind it.
@@ -90,7 +100,18 @@ async fn serve(
         let refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
         return connection.write_all(refusal).await.ok();
     } else {
+        let build = match build {
+            Build::Answers(answers) => {
+                let mut answers = answers.lock().unwrap();
+                match answers.len() {
+                    1 => Build::Answer(answers[0].clone()),
+                    _ => Build::Answer(answers.pop_front().unwrap()),
+                }
+            }
+            other => other,
+        };
         match build {
+            Build::Answers(_) => unreachable!("it was replaced by one of them"),
             Build::StopReading(limit) => {
                 let mut buffer = vec![0; 8192];
                 while taken.load(Ordering::Relaxed) < limit {

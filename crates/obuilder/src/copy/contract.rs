@@ -1,5 +1,6 @@
 //! What is copied where.
 
+use std::io;
 use std::path::PathBuf;
 
 use bstr::BString;
@@ -33,6 +34,17 @@ pub enum CopyError {
         path: PathBuf,
         /// Why not.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// It was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl CopyError {
+    /// Whether room on the disk would help.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
 }

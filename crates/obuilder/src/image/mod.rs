@@ -5,6 +5,8 @@
 
 mod contract;
 mod source;
+mod unpack;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
 pub use source::{Blob, ImageManifest, ImageSource, LayerDescriptor};
+pub use unpack::{Expected, Unpack, UnpackError, UnpackLimits, Unpacked, unpack_layer};

@@ -35,7 +35,7 @@ mod open;
 mod overlayfs;
 mod program;
 mod prune;
-mod remove;
+mod removal;
 mod rsync;
 mod space;
 mod tree;

@@ -4,6 +4,7 @@
 //! after a cancel [`Started::wait_until_gone`] waits until that has been done.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bollard::errors::Error;
 use bollard::models::BuildInfo;
@@ -27,6 +28,13 @@ use crate::executor::{Cause, Failure, JobContext};
 const LOGINS: HeaderName = HeaderName::from_static("x-registry-config");
 /// How many containers of one build are watched; the engine runs one at a time.
 const MAX_WATCHED: usize = 16;
+/// How engine 20.10 says that an image of its cache went away between being found and being used. No user can make an error begin so.
+const LOST_IN_CACHE: [&str; 2] = [
+    "unable to find image \"sha256:",
+    "failed to set parent sha256:",
+];
+/// How often a build is begun if the engine loses its way in its own cache.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// What a build has started, for the case that it is cancelled.
 #[derive(Default)]
@@ -34,6 +42,13 @@ pub(super) struct Started {
     docker: Option<Docker>,
     sending: Option<Sending>,
     containers: BTreeSet<String>,
+}
+
+/// How an attempt to build ended without an image.
+enum End {
+    Failed(Failure),
+    /// In one of the ways of [`LOST_IN_CACHE`].
+    LostInCache,
 }
 
 /// What to build, and how.
@@ -50,6 +65,9 @@ pub(super) struct Classic<'a> {
 
 impl Classic<'_> {
     /// Builds, and gives the image's id.
+    ///
+    /// The engine looks for a step's result among images that others may be removing, and then fails the build instead of running the
+    /// step. Nobody is to blame for that but the engine, and what was built so far is in its cache: the build is begun again.
     pub(super) async fn run(
         &self,
         job: JobContext<'_>,
@@ -62,7 +80,30 @@ impl Classic<'_> {
             + &self.config.limits.classic_parameters();
         let logins = self.logins.header().await;
         let docker = with_additions(docker.with_timeout(engine::NO_TIMEOUT), parameters, logins);
-        let (sending, tar) = context::send(job.context.to_owned(), rules);
+        let rules = Arc::new(rules);
+        for _ in 0..MAX_ATTEMPTS {
+            match self.attempt(job, &docker, &rules, started).await {
+                Ok(image) => return Ok(image),
+                Err(End::Failed(failure)) => return Err(failure),
+                Err(End::LostInCache) => {
+                    let again = "The engine's cache changed while it was read: building again.";
+                    job.log.line(again).await;
+                }
+            }
+        }
+        Err(Failure::engine(format!(
+            "the Docker engine lost its way in its own cache {MAX_ATTEMPTS} times: others remove images all the time"
+        )))
+    }
+
+    async fn attempt(
+        &self,
+        job: JobContext<'_>,
+        docker: &Docker,
+        rules: &Arc<Rules>,
+        started: &mut Started,
+    ) -> Result<String, End> {
+        let (sending, tar) = context::send(job.context.to_owned(), Arc::clone(rules));
         let sending = started.sending.insert(sending);
         let mut answer =
             std::pin::pin!(docker.build_image(self.options(), None, Some(body_try_stream(tar))));
@@ -84,10 +125,10 @@ impl Classic<'_> {
             }
         }
         progress.image.ok_or_else(|| {
-            engine::lost(
+            End::Failed(engine::lost(
                 &self.config.engine,
                 "it ended its answer without naming an image",
-            )
+            ))
         })
     }
 
@@ -117,7 +158,7 @@ impl Classic<'_> {
         sending: &mut Sending,
         progress: &mut Progress<'_>,
         error: Error,
-    ) -> Failure {
+    ) -> End {
         let (cause, message) = match error {
             Error::DockerStreamError { error } => (Cause::Build, error),
             Error::DockerResponseServerError {
@@ -139,13 +180,18 @@ impl Classic<'_> {
                         &std::io::Error::from(std::io::ErrorKind::BrokenPipe).to_string(),
                     )
                 {
-                    return Failure::setup(reason);
+                    return End::Failed(Failure::setup(reason));
                 }
-                return engine::lost(&self.config.engine, &engine::reason(&error));
+                let reason = engine::reason(&error);
+                return End::Failed(engine::lost(&self.config.engine, &reason));
             }
         };
         job.log.line(&message).await;
-        engine::failed_build(cause, &message, display::exit_message(&message))
+        if LOST_IN_CACHE.iter().any(|lost| message.starts_with(lost)) {
+            return End::LostInCache;
+        }
+        let exit = display::exit_message(&message);
+        End::Failed(engine::failed_build(cause, &message, exit))
     }
 }
 

@@ -48,7 +48,7 @@ impl Sending {
 /// Starts to send the directory `root`, less what `rules` keep out.
 pub(super) fn send(
     root: PathBuf,
-    rules: Rules,
+    rules: Arc<Rules>,
 ) -> (
     Sending,
     impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     async fn archive_of(root: &Path, rules: Rules) -> (Vec<u8>, u64) {
-        let (sending, stream) = send(root.to_owned(), rules);
+        let (sending, stream) = send(root.to_owned(), Arc::new(rules));
         let chunks: Vec<_> = stream.collect().await;
         let bytes: Vec<u8> = chunks
             .into_iter()
@@ -352,7 +352,7 @@ mod tests {
             .unwrap()
             .set_len(size)
             .unwrap();
-        let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
+        let (sending, mut stream) = send(root.path().to_owned(), Arc::default());
         let first = stream.next().await.unwrap().unwrap();
         let header = Header::from_byte_slice(&first[..512]);
         assert_eq!(header.size().unwrap(), size);
@@ -402,7 +402,7 @@ mod tests {
         let root = TempDir::new().unwrap();
         let path = root.path().join("log");
         File::create(&path).unwrap().set_len(64 << 20).unwrap();
-        let (sending, mut stream) = send(root.path().to_owned(), Rules::default());
+        let (sending, mut stream) = send(root.path().to_owned(), Arc::default());
         stream.next().await.unwrap().unwrap();
         File::options()
             .write(true)
