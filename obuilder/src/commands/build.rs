@@ -21,7 +21,7 @@ pub(super) async fn run(args: Build, cancel: &CancellationToken) -> Result<(), F
         return Err(Failure::failed(format!("{directory} is not a directory")));
     }
     let mut config = args.building.engine(&args.store)?;
-    config.build.parallel_stages = args.parallel_stages;
+    config.build.parallel_stages = args.parallel_stages.get();
     let engine = Engine::open(config).await.map_err(failed)?;
     let log = Terminal::new();
     let context = BuildContext {

@@ -25,7 +25,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) housekeeper: Housekeeper,
-    pub(super) caches: CacheTable,
+    caches: CacheTable,
 }
 
 /// How to open a store.
@@ -62,14 +62,14 @@ impl Store {
         blocking(move || {
             let Opened { core, synced } = open(&location)?;
             let root = core.layout.root().to_owned();
-            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
             let housekeeper = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
+            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
             Ok(Self {
                 inner: Arc::new(Inner {
-                    core,
-                    housekeeper,
                     caches,
+                    housekeeper,
+                    core,
                 }),
             })
         })
@@ -97,7 +97,7 @@ impl Store {
         blocking(move || Draft::begin(store, id, base)).await
     }
 
-    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid); empty, and mode 0755, if there is none yet.
+    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid), mode 0755...
     ///
     /// # Errors
     /// The disk's.
@@ -105,7 +105,7 @@ impl Store {
         self.inner.caches.acquire(name, owner).await
     }
 
-    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release. A missing one is no error.
+    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release.
     ///
     /// # Errors
     /// The disk's.
