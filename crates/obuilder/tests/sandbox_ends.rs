@@ -1,5 +1,12 @@
 //! How steps are ended: by limits, by cancelling, by the end of the worker; and what is left then, which is nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 mod sandbox_support;
 
 use std::fs;

@@ -1,5 +1,12 @@
 //! What a step's output costs. Alone in its program, because it measures the program's memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 mod sandbox_support;
 
 use std::fs;

@@ -1,5 +1,12 @@
 //! What a step costs above a bare run of the runtime with the same configuration. Alone in its program, because it measures time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 mod sandbox_support;
 
 use std::fs;

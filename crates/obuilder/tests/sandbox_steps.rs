@@ -1,5 +1,12 @@
 //! What a step sees in its sandbox, and how it ends by itself, with a real runtime.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 mod sandbox_support;
 
 use std::fs;

@@ -63,6 +63,7 @@ macro_rules! conformance {
 }
 pub(crate) use conformance;
 
+conformance!(overlayfs, Case::OVERLAYFS);
 conformance!(btrfs, Case::BTRFS);
 conformance!(rsync_copy, Case::RSYNC_COPY);
 conformance!(rsync_hardlink, Case::RSYNC_HARDLINK);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -135,10 +135,13 @@ impl Work<'_> {
         mut base: Option<Layer>,
     ) -> Result<Option<Layer>, FetchError> {
         let (send, mut ways) = mpsc::channel(1);
+        // Nothing of them runs before its turn.
+        let to_come: Vec<_> = missing
+            .iter()
+            .map(|wanted| self.way(wanted).boxed())
+            .collect();
         let ahead = async {
-            let mut found = futures::stream::iter(missing)
-                .map(|wanted| self.way(wanted))
-                .buffered(AHEAD);
+            let mut found = futures::stream::iter(to_come).buffered(AHEAD);
             while let Some(way) = found.next().await {
                 if send.send(way).await.is_err() {
                     break;
@@ -239,11 +242,7 @@ impl Work<'_> {
             .rootfs()
             .with(move |root| unpack_layer(root, BlobReader::from(blob), &how, &cancel))
             .await
-            .map_err(|error| StoreError::Io {
-                action: "mount",
-                path: error.at,
-                source: error.source,
-            })?;
+            .map_err(StoreError::from)?;
         let unpacked = unpacked.map_err(|error| match error {
             UnpackError::Cancelled => FetchError::Cancelled,
             UnpackError::Io {

@@ -5,8 +5,11 @@
 
 mod blob;
 mod contract;
+mod docker_engine;
+mod fetcher;
 mod install;
 mod local;
+mod pull_policy;
 mod reference;
 pub mod registry;
 mod source;
@@ -14,9 +17,12 @@ mod under_way;
 pub(crate) mod unpack;
 
 pub use contract::{BaseImage, FetchError, Fetcher, Fetching, PullPolicy};
+pub use docker_engine::{DockerEngine, DockerSource};
+pub use fetcher::{ImageFetcher, Remote};
 pub use install::Installer;
 pub(crate) use local::architecture;
 pub use local::{DockerArchive, LocalImages, OciLayout, RootfsTar};
+pub use pull_policy::PullPolicyError;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Registries, RegistryConfig, RegistrySource};
 pub use source::{Blob, ImageManifest, ImageSource, LayerDescriptor};

@@ -9,11 +9,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::failure::is_full;
 use super::{SandboxError, sys};
-use crate::Rootfs;
+use crate::{MountError, Rootfs, unshare_mounts};
 
 /// A mount namespace of the calling thread's own, until it is dropped (on the same thread).
 pub(super) struct Enclosure {
@@ -34,14 +35,12 @@ impl Enclosure {
             full_disk: false,
         };
         let outside = File::open("/proc/thread-self/ns/mnt").map_err(failed)?;
-        sys::leave_namespaces().map_err(failed)?;
+        unshare_mounts().map_err(failed)?;
         let enclosure = Self {
             outside,
             memory: memory.to_owned(),
         };
-        // What is mounted here stays here; what the machine unmounts is not kept busy by us.
-        let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", down).map_err(|error| failed(error.into()))?;
+        sys::unshare_processes().map_err(failed)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         mount("ramfs", memory, "ramfs", flags, c"mode=0700")
             .map_err(|error| failed(error.into()))?;
@@ -50,20 +49,14 @@ impl Enclosure {
 
     /// Mounts what must be mounted to see `tree`.
     pub(super) fn show(&self, tree: &Rootfs) -> Result<(), SandboxError> {
-        let machine = |message: String, full_disk| SandboxError::Machine { message, full_disk };
-        if let Rootfs::Plain(_) = tree {
-            return Ok(());
-        }
-        let Some(prepared) = tree
-            .prepare()
-            .map_err(|error| machine(error.to_string(), false))?
-        else {
+        let Some(prepared) = tree.prepare().map_err(not_mounted)? else {
             return Ok(());
         };
-        prepared.perform().map_err(|error| {
-            let full_disk = error.kind() == io::ErrorKind::StorageFull;
-            let at = tree.path().display();
-            machine(format!("cannot mount {at}: {error}"), full_disk)
+        prepared.perform().map_err(|source| {
+            not_mounted(MountError {
+                at: tree.path().to_owned(),
+                source,
+            })
         })
     }
 
@@ -94,6 +87,13 @@ impl Enclosure {
             message: format!("cannot write the file {name} of a step in memory: {error}"),
             full_disk: false,
         })
+    }
+}
+
+fn not_mounted(error: MountError) -> SandboxError {
+    SandboxError::Machine {
+        full_disk: is_full(&error.source),
+        message: error.to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whose fault it is when a runtime could not start a step: the step's, or the machine's. The log has the runtime's words in either case.
 
+use std::io;
+
 use bstr::ByteSlice as _;
 
 /// Why a step was not started.
@@ -17,7 +19,7 @@ pub(super) enum Fault {
 const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
 /// What runc, crun and youki say of commands that cannot be run and places that cannot be used.
-const STEP: [&str; 9] = [
+const STEP: [&str; 14] = [
     "exec: \"",
     "exec format error",
     "executable file",
@@ -27,6 +29,11 @@ const STEP: [&str; 9] = [
     "set cwd",
     "not a directory",
     "too many levels of symbolic links",
+    "argument list too long",
+    "cannot be mounted because",
+    "must be mounted on ordinary directory",
+    "outside of rootfs",
+    "outside rootfs",
 ];
 
 /// Who is to blame for what a runtime said before it gave up.
@@ -39,6 +46,14 @@ pub(super) fn fault(said: &[u8]) -> Fault {
     } else {
         Fault::Machine
     }
+}
+
+/// Whether `error` is that there is no room on the disk.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

@@ -65,3 +65,44 @@ impl Drop for PullOnDrop<'_> {
         self.0.pull();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn sleeper() -> (Child, OwnedFd) {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        (child, process)
+    }
+
+    #[test]
+    fn a_process_is_killed_whether_the_leash_is_pulled_before_or_after() {
+        let before = Leash::default();
+        before.pull();
+        assert!(before.is_pulled());
+        let (mut child, process) = sleeper();
+        before.put_on(process);
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+
+        let after = Leash::default();
+        let (mut child, process) = sleeper();
+        after.put_on(process);
+        assert!(!after.is_pulled());
+        after.pull();
+        after.pull();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn a_leash_that_is_let_go_is_pulled() {
+        let leash = Leash::default();
+        drop(PullOnDrop(&leash));
+        assert!(leash.is_pulled());
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::cgroup::Cgroups;
+use super::failure::is_full;
 use super::request::machine_path;
 use super::{RuncConfig, SandboxError, Seccomp, request, runtime};
 
@@ -63,6 +64,12 @@ impl Machine {
         let prefix = format!("obuilder-{hash}");
         let base = Path::new("/").join(&config.cgroup_parent).join(&prefix);
         machine_path(&base)?;
+        if base.components().any(|part| part == Component::ParentDir) {
+            return Err(trouble(format!(
+                "the control group {} cannot be: it leads upwards",
+                config.cgroup_parent.display()
+            )));
+        }
         let limits = config.limits;
         let private = state.join("private");
         machine_path(&private)?;
@@ -143,10 +150,7 @@ fn make_private(private: &Path) -> io::Result<()> {
 fn of_disk(path: &Path, error: &io::Error) -> SandboxError {
     SandboxError::Machine {
         message: format!("cannot use {} for sandboxes: {error}", path.display()),
-        full_disk: matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ),
+        full_disk: is_full(error),
     }
 }
 

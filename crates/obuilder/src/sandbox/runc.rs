@@ -7,8 +7,10 @@
 //!  └─ output ◄──────────────────────── one pipe
 //! ```
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use bstr::ByteSlice as _;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -16,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Fault, fault};
+use super::failure::{Fault, fault, is_full};
 use super::leash::{Leash, PullOnDrop};
 use super::machine::Machine;
 use super::output::{Output, Printed};
@@ -27,6 +29,9 @@ use crate::StepLog;
 
 /// What a step's thread needs for its own calls; the step's processes have their own.
 const STACK: usize = 512 * 1024;
+
+/// How long the log may take for the last piece of a step's output.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Runs steps in containers.
 #[derive(Debug)]
@@ -109,7 +114,13 @@ impl RuncSandbox {
         over.cancel();
         let printed = match all {
             Some(printed) => printed,
-            None => printed.await,
+            // What is left is no more than a pipe holds.
+            None => tokio::time::timeout(LAST_WORDS, printed)
+                .await
+                .unwrap_or_else(|_| Printed {
+                    failed: Some(io::ErrorKind::TimedOut.into()),
+                    ..Printed::default()
+                }),
         };
         let end = end.unwrap_or_else(|_| {
             Err(SandboxError::Machine {
@@ -136,7 +147,7 @@ impl RuncSandbox {
         if let Some(error) = printed.failed {
             return Err(SandboxError::Machine {
                 message: format!("cannot keep the output of a step: {error}"),
-                full_disk: full(&error),
+                full_disk: is_full(&error),
             });
         }
         let Some(end) = end else {
@@ -203,12 +214,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-fn full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-fn no_means(what: &str, error: &std::io::Error) -> SandboxError {
+fn no_means(what: &str, error: &io::Error) -> SandboxError {
     SandboxError::Machine {
         message: format!("cannot have {what} for a step: {error}"),
         full_disk: false,

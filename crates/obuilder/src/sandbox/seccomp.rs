@@ -14,8 +14,8 @@ const SYNC: [&str; 6] = [
     "sync_file_range",
 ];
 
-/// The calls that Docker's documentation lists as significant ones that its default profile blocks. Names that an architecture does not
-/// have are passed over by the runtime.
+/// The calls that change or watch the machine rather than a build, which container engines forbid as well. Names that an architecture
+/// does not have are passed over by the runtime.
 const GUARDED: &[&str] = &[
     "_sysctl",
     "acct",

@@ -1,5 +1,5 @@
-//! The two things that a step's thread needs and that no safe function does: leaving the process's namespaces, and what happens in a
-//! child between `fork` and `exec`. Nothing else may be unsafe in the sandbox.
+//! The two things that a step's thread needs and that no safe function does: leaving the process namespace, and what happens in a child
+//! between `fork` and `exec`. Nothing else may be unsafe in the sandbox.
 #![expect(
     unsafe_code,
     reason = "leaving namespaces can be unsound with other flags, and a child between fork and exec is a special place"
@@ -16,12 +16,11 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Gives the calling thread a mount namespace of its own, and its next child a process namespace of its own, in which that child is the
-/// first: when it ends the kernel kills all the others, and they are gone before it can be waited for. The thread can start no threads
-/// afterwards.
-pub(super) fn leave_namespaces() -> io::Result<()> {
+/// Gives the calling thread's next child a process namespace, in which that child is the first: when it ends the kernel kills all the
+/// others, and they are gone before it can be waited for. The thread can start no threads afterwards.
+pub(super) fn unshare_processes() -> io::Result<()> {
     // SAFETY: what the kernel can make unsound is the sharing of file descriptors, and that is left as it is.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWPID) }?;
+    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
     Ok(())
 }
 

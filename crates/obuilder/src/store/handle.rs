@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::core::{Core, make_dir};
 use super::housekeeper::Housekeeper;
 use super::open::{Opened, open};
-use super::{CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout};
+use super::{
+    CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout,
+};
 use crate::StepId;
 
 /// An open store. Clones are the same store; it is closed with the last of them, of its layers and of its drafts.
@@ -23,7 +25,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) housekeeper: Housekeeper,
-    caches: CacheTable,
+    pub(super) caches: CacheTable,
 }
 
 /// How to open a store.
@@ -60,14 +62,14 @@ impl Store {
         blocking(move || {
             let Opened { core, synced } = open(&location)?;
             let root = core.layout.root().to_owned();
+            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
             let housekeeper = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
-            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
             Ok(Self {
                 inner: Arc::new(Inner {
-                    caches,
-                    housekeeper,
                     core,
+                    housekeeper,
+                    caches,
                 }),
             })
         })
@@ -95,7 +97,7 @@ impl Store {
         blocking(move || Draft::begin(store, id, base)).await
     }
 
-    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid), mode 0755...
+    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid); empty, and mode 0755, if there is none yet.
     ///
     /// # Errors
     /// The disk's.
@@ -103,7 +105,7 @@ impl Store {
         self.inner.caches.acquire(name, owner).await
     }
 
-    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release.
+    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release. A missing one is no error.
     ///
     /// # Errors
     /// The disk's.

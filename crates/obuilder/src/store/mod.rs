@@ -35,7 +35,7 @@ mod open;
 mod overlayfs;
 mod program;
 mod prune;
-mod removal;
+mod remove;
 mod rsync;
 mod space;
 mod tree;

@@ -16,7 +16,7 @@ use super::index::Index;
 use super::layout::{self, Layout};
 use super::lock::Lock;
 use super::meta::{Facts, Loaded, boot_id};
-use super::removal::{nothing_special, remove_tree};
+use super::remove::remove_tree;
 use super::{Backend, Location, StoreError, mounts};
 use crate::StepId;
 
@@ -114,7 +114,7 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 fn remove_probes(layout: &Layout) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            remove_tree(&path, &nothing_special)?;
+            remove_tree(&path).map_err(StoreError::io("remove", &path))?;
         }
     }
     Ok(())
@@ -206,7 +206,7 @@ fn mend_links(layout: &Layout, index: &Index) -> Result<(), StoreError> {
         if target.is_some() && target == wanted.get(&name).cloned() {
             right.insert(name);
         } else {
-            remove_tree(&path, &nothing_special)?;
+            remove_tree(&path).map_err(StoreError::io("remove", &path))?;
         }
     }
     for (name, target) in wanted {

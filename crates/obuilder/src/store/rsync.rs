@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::program;
-use super::removal::{nothing_special, remove_tree};
+use super::remove::remove_tree;
 use super::space::space_of;
 use super::whole_tree::{make_directory, need_root, seal_by_rename};
 use super::{Backend, RsyncMode, Space, StoreError};
@@ -32,7 +32,7 @@ impl Backend for Rsync {
         need_root(root)?;
         let probe = root.join(format!(".probe-{:016x}", rand::random::<u64>()));
         let tried = self.try_all(&probe);
-        remove_tree(&probe, &nothing_special)?;
+        remove_tree(&probe).map_err(StoreError::io("remove", &probe))?;
         tried
     }
 
@@ -55,11 +55,11 @@ impl Backend for Rsync {
             (RsyncMode::Copy, _) | (_, None) => seal_by_rename(work, sealed),
             (RsyncMode::Hardlink, Some(base)) => {
                 make_directory(sealed)?;
-                copy(work, sealed, ["--checksum".into(), TO_THE_NANOSECOND.into(), link_to(base)])
+                copy(work, sealed, ["--checksum".into(), link_to(base)])
             }
             (RsyncMode::HardlinkUnsafe, Some(base)) => {
                 make_directory(sealed)?;
-                copy(work, sealed, [TO_THE_NANOSECOND.into(), link_to(base)])
+                copy(work, sealed, [link_to(base)])
             }
         }
     }
@@ -69,7 +69,7 @@ impl Backend for Rsync {
     }
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
-        remove_tree(tree, &nothing_special)
+        remove_tree(tree).map_err(StoreError::io("remove", tree))
     }
 
     fn space(&self, root: &Path) -> Result<Space, StoreError> {
@@ -90,9 +90,6 @@ impl Rsync {
     }
 }
 
-/// Otherwise rsync takes files for the same whose times differ by less than a second: many a step takes no longer.
-const TO_THE_NANOSECOND: &str = "--modify-window=-1";
-
 fn link_to(base: &Path) -> OsString {
     let mut option = OsString::from("--link-dest=");
     option.push(base);
@@ -104,6 +101,8 @@ fn link_to(base: &Path) -> OsString {
 fn copy<const N: usize>(from: &Path, to: &Path, more: [OsString; N]) -> Result<(), StoreError> {
     let contents = |path: &Path| path.join("").into_os_string();
     let fixed = [
+        // Otherwise rsync takes times for the same that differ by less than a second: many a step takes no longer.
+        "--modify-window=-1",
         "--archive",
         "--hard-links",
         "--acls",

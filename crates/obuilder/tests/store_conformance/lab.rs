@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocluster_obuilder::Rootfs;
-use ocluster_obuilder::store::{Backend, Btrfs, CacheTable, Rsync, RsyncMode, StoreError, Xfs};
+use ocluster_obuilder::store::{
+    Backend, Btrfs, CacheTable, Overlayfs, Rsync, RsyncMode, StoreError, Xfs,
+};
 use tokio::runtime::Runtime;
 
 use crate::filesystem::{Filesystem, Mounted, where_nobody_sees};
@@ -21,6 +23,15 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    pub(crate) const OVERLAYFS: Self = Self {
+        filesystem: Filesystem::Ext4,
+        wrong: Some((
+            Filesystem::Ramfs,
+            "or another kind of store, such as rsync:",
+        )),
+        trusts_times: false,
+        backend: || Arc::new(Overlayfs),
+    };
     pub(crate) const BTRFS: Self = Self {
         filesystem: Filesystem::Btrfs,
         wrong: Some((Filesystem::Ext4, "mount one there, or use overlayfs:")),
@@ -102,10 +113,7 @@ impl Lab {
         rootfs: &Rootfs,
         work: impl FnOnce(&Path) -> T + Send + 'static,
     ) -> T {
-        match rootfs {
-            Rootfs::Plain(path) => work(path),
-            Rootfs::Overlay(_) => self.runtime.block_on(rootfs.with(work)).unwrap(),
-        }
+        self.runtime.block_on(rootfs.with(work)).unwrap()
     }
 
     /// Makes the layer `name` above `chain` by `step`; answers its chain.

@@ -144,7 +144,7 @@ impl CacheLease {
 }
 
 /// The directory whose attributes are those of the tree's top.
-pub(super) fn writable_top(rootfs: &Rootfs) -> PathBuf {
+fn writable_top(rootfs: &Rootfs) -> PathBuf {
     match rootfs {
         Rootfs::Plain(path) => path.clone(),
         Rootfs::Overlay(overlay) => overlay
