@@ -17,6 +17,7 @@
 mod backend;
 mod btrfs;
 mod cache;
+mod check;
 mod copy_tree;
 mod core;
 mod draft;
@@ -45,6 +46,7 @@ mod xfs;
 pub use backend::Backend;
 pub use btrfs::Btrfs;
 pub use cache::{CacheInfo, CacheLease, CacheTable};
+pub use check::{Problem, check_closed};
 pub use draft::Draft;
 pub use error::StoreError;
 pub use handle::{LayerInfo, Store, StoreOptions};
