@@ -43,7 +43,9 @@ fn read_secrets(files: Vec<(String, PathBuf)>) -> Result<Secrets, Failure> {
     for (id, file) in files {
         let value = std::fs::read(&file).map_err(|error| {
             let file = file.display();
-            Failure::failed(format!("cannot read the secret \"{id}\" from {file}: {error}"))
+            Failure::failed(format!(
+                "cannot read the secret \"{id}\" from {file}: {error}"
+            ))
         })?;
         secrets.insert(id, Zeroizing::new(value));
     }

@@ -14,7 +14,13 @@ pub(super) async fn run(args: &Ls) -> Result<(), Failure> {
         (false, OutputMode::Human) => print(layers(&store.list().await.map_err(failed)?)),
         (true, OutputMode::Human) => print(caches(&store.caches())),
         (false, OutputMode::Json) => {
-            let results = store.list().await.map_err(failed)?.into_iter().map(Into::into).collect();
+            let results = store
+                .list()
+                .await
+                .map_err(failed)?
+                .into_iter()
+                .map(Into::into)
+                .collect();
             Ok(output::json(Results { results })?)
         }
         (true, OutputMode::Json) => {
@@ -52,7 +58,9 @@ fn caches(caches: &[CacheInfo]) -> Table {
         table.row([
             cache.name.to_string(),
             minute(cache.used),
-            cache.bytes.map_or(String::new(), |bytes| format!("{bytes} B")),
+            cache
+                .bytes
+                .map_or(String::new(), |bytes| format!("{bytes} B")),
         ]);
     }
     table

@@ -64,7 +64,12 @@ impl Store {
             let root = core.layout.root().to_owned();
             let housekeeper = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
-            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
+            let caches = CacheTable::open(
+                &root,
+                core.backend.clone(),
+                options.cache_quota,
+                core.clone(),
+            )?;
             Ok(Self {
                 inner: Arc::new(Inner {
                     caches,
@@ -126,7 +131,8 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        self.inner.housekeeper.sync().await
+        self.inner.housekeeper.sync().await?;
+        self.inner.caches.sync().await
     }
 
     /// How many layers there are.

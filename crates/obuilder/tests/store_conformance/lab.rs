@@ -166,7 +166,8 @@ impl Lab {
             self.backend.remove(&left.unwrap().path()).unwrap();
         }
         let _within = self.runtime.enter();
-        CacheTable::open(&self.root, Arc::clone(&self.backend), quota).unwrap()
+        let backend = Arc::clone(&self.backend);
+        CacheTable::open(&self.root, backend, quota, Arc::new(())).unwrap()
     }
 
     /// The names in a directory of the store, sorted.
