@@ -50,7 +50,7 @@ pub use engine::Engine;
 pub use git::{GitDaemon, Repository};
 pub use git_http::GitHttp;
 pub use http::{HttpResponse, http_get};
-pub use image::{BASE_IMAGE_VARIABLE, BaseImage};
+pub use image::{BASE_IMAGE_VARIABLE, BaseImage, base_archive};
 pub use interrupt::{check_interrupt, watch_interrupts};
 pub use metrics::{Exposition, Sample};
 pub use netns::NetNs;

@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::overlayfs::Overlayfs;
-use super::{Kind, StoreError};
+use super::{Btrfs, Kind, Overlayfs, Rsync, StoreError, Xfs};
 use crate::Rootfs;
 
 /// A kind of store.
@@ -70,15 +69,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 }
 
 /// The kind's way of keeping trees.
-///
-/// # Errors
-/// There is none in this program.
-pub(super) fn backend_for(kind: Kind) -> Result<Arc<dyn Backend>, StoreError> {
+pub(super) fn backend_for(kind: Kind) -> Arc<dyn Backend> {
     match kind {
-        Kind::Overlayfs => Ok(Arc::new(Overlayfs)),
-        Kind::Btrfs | Kind::Rsync(_) | Kind::Xfs => Err(StoreError::Refused(format!(
-            "stores of the kind {} are not supported on this build",
-            super::format::kind_name(kind)
-        ))),
+        Kind::Overlayfs => Arc::new(Overlayfs),
+        Kind::Btrfs => Arc::new(Btrfs::default()),
+        Kind::Rsync(mode) => Arc::new(Rsync::new(mode)),
+        Kind::Xfs => Arc::new(Xfs::default()),
     }
 }

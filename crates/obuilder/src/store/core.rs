@@ -55,6 +55,11 @@ impl Core {
         lock(&self.index)
     }
 
+    /// Keeps layers from coming and going until the answer is dropped. Blocks; for threads that may.
+    pub(super) fn hold_still(&self) -> MutexGuard<'_, ()> {
+        lock(&self.moving)
+    }
+
     /// How to name the layers that `base`'s tree is made of, the newest first; a copy of the whole tree is made first if there are too
     /// many. `base` is pinned by the caller.
     pub(super) fn chain_to_build_on(&self, base: StepId) -> Result<Vec<PathBuf>, StoreError> {
@@ -121,6 +126,7 @@ impl Core {
             // What a layer's number tells about a crash of the machine must hold for this later part of it, too.
             super::tree::sync_filesystem(&stage).map_err(StoreError::io("sync", &stage))?;
             let flat = self.layout.layer(id).join(layout::FLAT);
+            let _moving = self.hold_still();
             fs::rename(&copy, &flat).map_err(StoreError::io("rename", &copy))?;
             let link = self.layout.links().join(layout::flat_link_name(facts.seq));
             make_link(&layout::link_target(id, layout::FLAT), &link)?;
@@ -151,13 +157,12 @@ impl Core {
             .map_err(StoreError::io("write", &meta))?;
         let id = facts.id;
         let link = self.layout.links().join(layout::link_name(facts.seq));
+        let _moving = self.hold_still();
+        if let Some(there) = self.index().pin(id, facts.created) {
+            return Ok(there);
+        }
         if self.backend.longest_chain().is_some() {
             make_link(&layout::link_target(id, layout::FS), &link)?;
-        }
-        let _moving = lock(&self.moving);
-        if let Some(there) = self.index().pin(id, facts.created) {
-            let _ = fs::remove_file(&link);
-            return Ok(there);
         }
         if let Err(error) = fs::rename(made, self.layout.layer(id)) {
             let _ = fs::remove_file(&link);
@@ -172,7 +177,7 @@ impl Core {
 
     /// Takes a layer out of the store, if nobody needs it. What is answered is the directory that its files are in now, to be removed.
     pub(super) fn retire(&self, id: StepId) -> Result<Result<PathBuf, Kept>, StoreError> {
-        let _moving = lock(&self.moving);
+        let _moving = self.hold_still();
         let entry = match self.index().take(id) {
             Ok(entry) => entry,
             Err(kept) => return Ok(Err(kept)),

@@ -31,16 +31,6 @@ pub(super) enum Found {
     Ours,
 }
 
-/// How a kind is written in the file. The modes of rsync can read each other's stores.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Overlayfs => "overlayfs",
-        Kind::Btrfs => "btrfs",
-        Kind::Rsync(_) => "rsync",
-        Kind::Xfs => "xfs",
-    }
-}
-
 /// What may be in a directory that becomes a store.
 const NOTHING: [&str; 3] = ["lost+found", "lock", "format.new"];
 
@@ -61,7 +51,8 @@ fn is_empty_dir(path: &Path) -> bool {
 pub(super) fn look(layout: &Layout, kind: Kind) -> Result<Found, StoreError> {
     let root = layout.root();
     let shown = root.display();
-    let kind = kind_name(kind);
+    // The modes of rsync can read each other's stores.
+    let kind = kind.word();
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(root).map_err(StoreError::io("list", root))? {
         let entry = entry.map_err(StoreError::io("list", root))?;
@@ -123,7 +114,7 @@ pub(super) fn mark(layout: &Layout, kind: Kind) -> Result<(), StoreError> {
     let saved = Saved {
         store: NAME.to_owned(),
         version: VERSION,
-        kind: kind_name(kind).to_owned(),
+        kind: kind.word().to_owned(),
     };
     let text = serde_json::to_string(&saved)
         .map_err(io::Error::from)

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::core::{Core, make_dir};
 use super::housekeeper::Housekeeper;
 use super::open::{Opened, open};
-use super::{CacheLease, Draft, Layer, LayerMeta, Location, Space, StoreError, layout};
+use super::{
+    CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout,
+};
 use crate::StepId;
 
 /// An open store. Clones are the same store; it is closed with the last of them, of its layers and of its drafts.
@@ -23,6 +25,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) housekeeper: Housekeeper,
+    caches: CacheTable,
 }
 
 /// How to open a store.
@@ -54,15 +57,25 @@ impl Store {
     ///
     /// # Errors
     /// Not root; a wrong filesystem; a directory of something else; another process has it open.
-    pub async fn open(location: &Location, _options: StoreOptions) -> Result<Self, StoreError> {
+    pub async fn open(location: &Location, options: StoreOptions) -> Result<Self, StoreError> {
         let location = location.clone();
         blocking(move || {
             let Opened { core, synced } = open(&location)?;
             let root = core.layout.root().to_owned();
             let housekeeper = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
+            let caches = CacheTable::open(
+                &root,
+                core.backend.clone(),
+                options.cache_quota,
+                core.clone(),
+            )?;
             Ok(Self {
-                inner: Arc::new(Inner { core, housekeeper }),
+                inner: Arc::new(Inner {
+                    caches,
+                    housekeeper,
+                    core,
+                }),
             })
         })
         .await
@@ -93,16 +106,22 @@ impl Store {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn cache(&self, _name: &BStr, _owner: (u32, u32)) -> Result<CacheLease, StoreError> {
-        todo!()
+    pub async fn cache(&self, name: &BStr, owner: (u32, u32)) -> Result<CacheLease, StoreError> {
+        self.inner.caches.acquire(name, owner).await
     }
 
     /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn remove_cache(&self, _name: &BStr) -> Result<(), StoreError> {
-        todo!()
+    pub async fn remove_cache(&self, name: &BStr) -> Result<(), StoreError> {
+        self.inner.caches.remove(name).await
+    }
+
+    /// All caches, in the order of their names.
+    #[must_use]
+    pub fn caches(&self) -> Vec<CacheInfo> {
+        self.inner.caches.list()
     }
 
     /// Makes sure that what was kept until now survives a crash of the machine. This happens by itself within half a minute of each
@@ -112,7 +131,8 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        self.inner.housekeeper.sync().await
+        self.inner.housekeeper.sync().await?;
+        self.inner.caches.sync().await
     }
 
     /// How many layers there are.

@@ -60,7 +60,7 @@ impl Lock {
                     }
                     std::thread::sleep(PAUSE);
                 }
-                Err(error) => return Err(StoreError::io("lock", path)(error)),
+                Err(error) => return Err(StoreError::io("lock", path)(error.into())),
             }
         }
         let told = file

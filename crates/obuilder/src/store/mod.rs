@@ -15,7 +15,9 @@
 //! A [`Layer`] in somebody's hands is *pinned*: neither it nor what it is built on can be removed meanwhile.
 
 mod backend;
+mod btrfs;
 mod cache;
+mod check;
 mod copy_tree;
 mod core;
 mod draft;
@@ -32,19 +34,27 @@ mod meta;
 mod mounts;
 mod open;
 mod overlayfs;
+mod program;
 mod prune;
-mod remove;
+mod removal;
+mod rsync;
 mod space;
 mod tree;
+mod whole_tree;
+mod xfs;
 
 pub use backend::Backend;
-pub use cache::CacheLease;
+pub use btrfs::Btrfs;
+pub use cache::{CacheInfo, CacheLease, CacheTable};
+pub use check::{Problem, check_closed};
 pub use draft::Draft;
 pub use error::StoreError;
 pub use handle::{LayerInfo, Store, StoreOptions};
 pub use layer::Layer;
-pub use location::{Kind, Location, RsyncMode};
+pub use location::{Kind, Location, LocationError, RsyncMode};
 pub use meta::LayerMeta;
 pub use overlayfs::Overlayfs;
 pub use prune::{PruneRequest, Pruned};
+pub use rsync::Rsync;
 pub use space::Space;
+pub use xfs::Xfs;

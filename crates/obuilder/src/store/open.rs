@@ -16,6 +16,7 @@ use super::index::Index;
 use super::layout::{self, Layout};
 use super::lock::Lock;
 use super::meta::{Facts, Loaded, boot_id};
+use super::removal::{nothing_special, remove_tree};
 use super::{Backend, Location, StoreError, mounts};
 use crate::StepId;
 
@@ -80,7 +81,7 @@ pub(super) fn claim(location: &Location) -> Result<Claimed, StoreError> {
             location.root.display()
         )));
     }
-    let backend = backend_for(location.kind)?;
+    let backend = backend_for(location.kind);
     make_dir(&location.root)?;
     let root = fs::canonicalize(&location.root).map_err(StoreError::io("find", &location.root))?;
     let layout = Layout::new(root);
@@ -113,7 +114,7 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 fn remove_probes(layout: &Layout) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            super::remove::remove_tree(&path).map_err(StoreError::io("remove", &path))?;
+            remove_tree(&path, &nothing_special)?;
         }
     }
     Ok(())
@@ -205,7 +206,7 @@ fn mend_links(layout: &Layout, index: &Index) -> Result<(), StoreError> {
         if target.is_some() && target == wanted.get(&name).cloned() {
             right.insert(name);
         } else {
-            super::remove::remove_tree(&path).map_err(StoreError::io("remove", &path))?;
+            remove_tree(&path, &nothing_special)?;
         }
     }
     for (name, target) in wanted {

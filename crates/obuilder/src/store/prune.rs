@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::handle::blocking;
 use super::index::Kept;
-use super::{Space, Store, StoreError};
+use super::space::space_of;
+use super::{Store, StoreError};
 use crate::StepId;
 
 /// What to prune.
@@ -87,6 +88,10 @@ impl Store {
                 layers += 1;
             }
         }
+        if layers > 0 {
+            let core = core.clone();
+            blocking(move || core.backend.settle(core.layout.root())).await?;
+        }
         Ok(Pruned {
             layers,
             bytes: free(core).await?.saturating_sub(before),
@@ -115,5 +120,5 @@ async fn remove(core: &Arc<Core>, id: StepId) -> Result<Result<(), Kept>, StoreE
 
 async fn free(core: &Arc<Core>) -> Result<u64, StoreError> {
     let core = core.clone();
-    blocking(move || Ok(Space::of_filesystem(core.layout.root())?.free)).await
+    blocking(move || Ok(space_of(core.layout.root())?.free)).await
 }

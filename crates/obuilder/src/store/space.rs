@@ -1,5 +1,6 @@
 //! Room on the store's filesystem.
 
+use std::io;
 use std::path::Path;
 
 use super::StoreError;
@@ -21,22 +22,23 @@ impl Space {
     pub fn free_percent(&self) -> f64 {
         percent(self.free, self.total)
     }
+}
 
-    /// What the filesystem of `path` tells.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(super) fn of_filesystem(path: &Path) -> Result<Self, StoreError> {
-        let about =
-            rustix::fs::statvfs(path).map_err(StoreError::io("ask for the space of", path))?;
-        let used = about.f_blocks.saturating_sub(about.f_bfree);
-        let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
-        Ok(Self {
-            total: bytes(used.saturating_add(about.f_bavail)),
-            free: bytes(about.f_bavail),
-            free_inodes_percent: percent(about.f_favail, about.f_files),
-        })
-    }
+/// What the filesystem of `path` tells.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn space_of(path: &Path) -> Result<Space, StoreError> {
+    let about = rustix::fs::statvfs(path)
+        .map_err(io::Error::from)
+        .map_err(StoreError::io("ask for the free space of", path))?;
+    let used = about.f_blocks.saturating_sub(about.f_bfree);
+    let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+    Ok(Space {
+        total: bytes(used.saturating_add(about.f_bavail)),
+        free: bytes(about.f_bavail),
+        free_inodes_percent: percent(about.f_favail, about.f_files),
+    })
 }
 
 #[expect(
@@ -63,9 +65,9 @@ mod tests {
 
     #[test]
     fn a_filesystem_tells_its_space() {
-        let space = Space::of_filesystem(Path::new("/")).unwrap();
+        let space = space_of(Path::new("/")).unwrap();
         assert!(space.total > 0 && space.free <= space.total);
         assert!((0.0..=100.0).contains(&space.free_percent()));
-        assert!(Space::of_filesystem(Path::new("/no/such")).is_err());
+        assert!(space_of(Path::new("/no/such")).is_err());
     }
 }

@@ -14,6 +14,8 @@ pub(super) const MAX_CONFIG: u64 = 4 << 20;
 /// The types of manifests that are understood, for the header `Accept`.
 pub(super) const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Why a manifest of the first kind that Docker had is refused.
+pub(super) const SCHEMA_1: &str = "it has Docker's old schema 1, which says too little to be checked; push the image again with a newer tool";
 /// The longest list of what there is in an error.
 const MAX_LISTED: usize = 20;
 
@@ -113,14 +115,16 @@ impl Descriptor {
     }
 }
 
+/// Whether an answer of this type is a manifest of the first kind that Docker had. Its digest is not that of its bytes.
+pub(super) fn is_schema_1(content_type: &str) -> bool {
+    content_type.starts_with("application/vnd.docker.distribution.manifest.v1")
+}
+
 /// Reads a manifest or list. The error is part of a sentence: "the manifest is refused: ...".
 pub(super) fn document(bytes: &[u8], content_type: &str) -> Result<Document, String> {
     let raw: Raw = json(bytes)?;
-    let named = raw.media_type.as_deref().unwrap_or(content_type);
-    if raw.schema_version == Some(1)
-        || named.starts_with("application/vnd.docker.distribution.manifest.v1")
-    {
-        return Err("it has Docker's old schema 1, which says too little to be checked; push the image again with a newer tool".to_owned());
+    if raw.schema_version == Some(1) || is_schema_1(content_type) {
+        return Err(SCHEMA_1.to_owned());
     }
     if raw.schema_version.is_some_and(|version| version != 2) {
         return Err("its schema version is not known".to_owned());

@@ -297,6 +297,12 @@ impl RegistrySource {
                 .map(ToOwned::to_owned)
         };
         let content_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        if documents::is_schema_1(&content_type) {
+            return Err(Trouble::Request(format!(
+                "the manifest at {name} is refused: {}",
+                documents::SCHEMA_1
+            )));
+        }
         let promised = header(CONTENT_DIGEST).and_then(|text| text.parse().ok());
         let bytes = transport.body(response, most, name).await?;
         let digest = Digest::of(&bytes);
