@@ -2,6 +2,8 @@
 
 #[path = "store_conformance/caches.rs"]
 mod caches;
+#[path = "store_conformance/figures.rs"]
+mod figures;
 #[path = "support/filesystem.rs"]
 mod filesystem;
 #[path = "store_conformance/full_disk.rs"]
