@@ -1,5 +1,13 @@
 //! What every kind of store must do, on the filesystem it is for. Each property is one function; each kind of store has a test of each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends where something is wrong; measurements are printed"
+)]
+
 #[path = "store_conformance/caches.rs"]
 mod caches;
 #[path = "store_conformance/figures.rs"]
