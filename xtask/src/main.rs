@@ -11,6 +11,7 @@
 mod bench;
 mod codegen;
 mod demo;
+mod fuzz;
 mod needs;
 mod shell;
 mod surroundings;
@@ -36,6 +37,8 @@ enum Chore {
     Test(test::Options),
     /// Measures release builds and fails where a figure is not below its threshold.
     Bench(bench::Options),
+    /// Feeds random bytes to what reads and writes OBuilder specs, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
+    Fuzz(fuzz::Options),
     /// Compiles schema/*.capnp into the committed schema/schema.cgr. Needs the `capnp` program.
     Codegen {
         /// Change nothing; fail if what is committed is not what the schema gives.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
             Chore::Demo => demo::run(),
             Chore::Test(options) => test::run(&options),
             Chore::Bench(options) => bench::run(&options),
+            Chore::Fuzz(options) => fuzz::run(&options),
             Chore::Codegen { check } => codegen::run(check),
         });
     match outcome {

@@ -11,6 +11,15 @@ use crate::error::SpecError;
 use crate::sexp::{Sexp, atom};
 use crate::{CopySource, Op, Run, Spec};
 
+/// How deep stages may be nested within stages, so that whoever walks them can recurse.
+pub const MAX_STAGE_DEPTH: usize = 100;
+
+/// What is said beyond that.
+pub(crate) const TOO_DEEP: &str = "builds are nested too deep";
+
+/// The most bytes of a name that an error quotes.
+const MAX_NAME: usize = 100;
+
 /// The most stages that an error suggests.
 const MAX_SUGGESTIONS: usize = 10;
 
@@ -18,7 +27,7 @@ impl Spec {
     /// Checks what the types do not: that stages are copied from only where they are in scope and have names of their own,
     /// that variables have names without `=`, that targets of caches and secrets are absolute, that no byte is NUL.
     ///
-    /// [`Spec::parse`] has done so. It recurses once for each level of stages.
+    /// It also checks that stages are nested no deeper than [`MAX_STAGE_DEPTH`]. [`Spec::parse`] has done all that.
     ///
     /// # Errors
     /// The first fault that it finds, without a position.
@@ -28,7 +37,7 @@ impl Spec {
     }
 
     pub(crate) fn find_fault(&self) -> Option<Fault> {
-        Scope::default().check(self).err()
+        Scope::default().check(self, 0).err()
     }
 }
 
@@ -88,7 +97,11 @@ impl Fault {
 struct Scope<'a>(BTreeMap<&'a BStr, usize>);
 
 impl<'a> Scope<'a> {
-    fn check(&mut self, spec: &'a Spec) -> Result<(), Fault> {
+    fn check(&mut self, spec: &'a Spec, level: usize) -> Result<(), Fault> {
+        if level > MAX_STAGE_DEPTH {
+            return Err(Fault::new(TOO_DEEP.to_owned())
+                .hint(&format!("at most {MAX_STAGE_DEPTH} levels can be built")));
+        }
         let mut own = BTreeSet::new();
         for (index, (name, stage)) in spec.stages.iter().enumerate() {
             if !own.insert(name.as_bstr()) {
@@ -98,7 +111,8 @@ impl<'a> Scope<'a> {
                     .within(index));
             }
             no_nul(&Sexp::atom(name.clone())).map_err(|fault| fault.within(index))?;
-            self.check(stage).map_err(|fault| fault.within(index))?;
+            self.check(stage, level + 1)
+                .map_err(|fault| fault.within(index))?;
             *self.0.entry(name.as_bstr()).or_default() += 1;
         }
         let from = spec.stages.len();
@@ -164,9 +178,11 @@ impl<'a> Scope<'a> {
 
 /// A name in quotes, bounded.
 fn quoted(name: impl AsRef<[u8]>) -> String {
-    let name = name.as_ref();
-    let shown = name.get(..crate::error::MAX_QUOTE).unwrap_or(name);
-    atom::quoted(shown).to_string()
+    let text = atom::quoted(name.as_ref());
+    match text.get(..MAX_NAME) {
+        Some(start) if text.len() > MAX_NAME => format!("{}\u{2026}\"", start.as_bstr()),
+        _ => text.to_string(),
+    }
 }
 
 fn no_nul(sexp: &Sexp) -> Result<(), Fault> {

@@ -12,6 +12,8 @@ mod check;
 mod dockerfile;
 mod error;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod model;
 mod parse;
@@ -19,6 +21,7 @@ mod pretty;
 mod print;
 mod sexp;
 
+pub use check::MAX_STAGE_DEPTH;
 pub use dockerfile::{DockerfileOptions, Escape};
 pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};

@@ -2,6 +2,7 @@
 
 use bstr::{BString, ByteSlice as _};
 
+use crate::check::{MAX_STAGE_DEPTH, TOO_DEEP};
 use crate::error::SpecError;
 use crate::fields::{Fields, Kind};
 use crate::sexp::{Sexp, Value};
@@ -17,7 +18,7 @@ impl Spec {
     /// If the text is no spec, or one that cannot be built. The error says where and what was expected.
     pub fn parse(text: &[u8]) -> Result<Self, SpecError> {
         let sexp = Sexp::parse(text)?;
-        let spec = spec(&sexp)?;
+        let spec = spec(&sexp, 0)?;
         spec.find_fault()
             .map_or(Ok(spec), |fault| Err(fault.locate(&sexp)))
     }
@@ -27,8 +28,13 @@ fn error(sexp: &Sexp, message: impl Into<String>) -> SpecError {
     SpecError::new(sexp.position(), message)
 }
 
-/// Recurses once for each level of stages, of which the reader bounds the number.
-fn spec(sexp: &Sexp) -> Result<Spec, SpecError> {
+/// Recurses once for each level of stages.
+fn spec(sexp: &Sexp, level: usize) -> Result<Spec, SpecError> {
+    if level > MAX_STAGE_DEPTH {
+        return Err(
+            error(sexp, TOO_DEEP).hint(format!("at most {MAX_STAGE_DEPTH} levels are read"))
+        );
+    }
     let Some(items) = sexp.as_list() else {
         return Err(error(sexp, format!("Invalid spec: {}", sexp.quote())).hint(SPEC));
     };
@@ -39,7 +45,7 @@ fn spec(sexp: &Sexp) -> Result<Spec, SpecError> {
         match item.as_list().ok_or_else(invalid)? {
             [keyword, name, child] if is(keyword, b"build") => {
                 let name = name.as_atom().ok_or_else(invalid)?;
-                stages.push((name.to_owned(), spec(child)?));
+                stages.push((name.to_owned(), spec(child, level + 1)?));
             }
             [keyword, name] if is(keyword, b"from") => {
                 return Ok(Spec {

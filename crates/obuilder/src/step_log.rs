@@ -67,6 +67,16 @@ impl StepLog {
         Ok(Self::new(Some(file), Extent::default()))
     }
 
+    /// An empty log in a file without a name, on the filesystem of the directory `dir`. It is gone with its last user.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub(crate) async fn unnamed(dir: &Path) -> io::Result<Self> {
+        let dir = dir.to_owned();
+        let file = blocking(move || tempfile::tempfile_in(dir)).await?;
+        Ok(Self::new(Some(file), Extent::default()))
+    }
+
     /// The closed log of a finished step; a missing file is an empty log.
     ///
     /// # Errors
@@ -103,6 +113,23 @@ impl StepLog {
         let bytes = bytes.into();
         let writer = Arc::clone(&self.writer);
         blocking(move || writer.append(&bytes)).await
+    }
+
+    /// The last `most` bytes of what there is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) async fn last(&self, most: u32) -> io::Result<Bytes> {
+        let end = self.len();
+        let position = end.saturating_sub(u64::from(most));
+        let wanted = usize::try_from(end - position).unwrap_or(0);
+        match &self.writer.file {
+            Some(file) => {
+                let file = Arc::clone(file);
+                blocking(move || read(&file, position, wanted)).await
+            }
+            None => Ok(Bytes::new()),
+        }
     }
 
     /// How much there is, in bytes.

@@ -183,7 +183,7 @@ impl Finder<'_> {
     ) -> Result<Manifest, CopyError> {
         match kind {
             FileType::RegularFile => {
-                let file = open_file(dir, name, &path)?;
+                let file = open_file(dir, name).map_err(|errno| gone_or(errno, "open", &path))?;
                 let read = self.reader.read(&file, &path, None)?;
                 Ok(Manifest::File {
                     path: path.into(),
@@ -214,18 +214,13 @@ enum Source {
 }
 
 /// Opens the regular file `name` in `dir` for reading. Whatever took its place meanwhile is neither followed nor waited for.
-pub(super) fn open_file(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    path: &[u8],
-) -> Result<OwnedFd, CopyError> {
+pub(super) fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     fs::openat(
         dir,
         name,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|errno| gone_or(errno, "open", path))
 }
 
 /// Where in its source `item` is.

@@ -212,7 +212,8 @@ impl Writer<'_> {
                 executable,
             } => {
                 let (_, source_name) = split(path);
-                let source = open_file(from.as_fd(), source_name, path)?;
+                let source =
+                    open_file(from.as_fd(), source_name).map_err(|errno| gone_or(errno, path))?;
                 let file = replacing(to, path, dir, name, || {
                     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                     fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)
@@ -318,7 +319,7 @@ fn in_the_way(source: &[u8], target: &[u8]) -> CopyError {
 /// The error for something that was there when it was scanned.
 fn gone_or(errno: Errno, path: &[u8]) -> CopyError {
     match errno {
-        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::INVAL => changed(path),
+        Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::INVAL | Errno::NXIO => changed(path),
         _ => failed("read", path, errno),
     }
 }

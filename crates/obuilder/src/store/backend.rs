@@ -4,8 +4,9 @@
 //! once for the same path.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::StoreError;
+use super::{Btrfs, Kind, Overlayfs, Rsync, StoreError, Xfs};
 use crate::Rootfs;
 
 /// A kind of store.
@@ -18,7 +19,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// Makes the directory `work` (which does not exist; its parent does) a writable tree with the content of the layers `chain` (their
     /// `fs` directories, the newest first; empty for an empty tree), mode 0755 at its top if it is new. The answer tells how to see the
-    /// tree: `mount_point`, an empty directory, is for those that must be mounted.
+    /// tree: `mount_point`, an empty directory, is for those that must be mounted. Kinds without a [`Backend::longest_chain`] are given
+    /// the newest layer alone; the others get short symbolic links beside each other.
     ///
     /// # Errors
     /// The disk's; `work` may then be half there.
@@ -64,4 +66,14 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The disk's.
     fn space(&self, root: &Path) -> Result<super::Space, StoreError>;
+}
+
+/// The kind's way of keeping trees.
+pub(super) fn backend_for(kind: Kind) -> Arc<dyn Backend> {
+    match kind {
+        Kind::Overlayfs => Arc::new(Overlayfs),
+        Kind::Btrfs => Arc::new(Btrfs::default()),
+        Kind::Rsync(mode) => Arc::new(Rsync::new(mode)),
+        Kind::Xfs => Arc::new(Xfs::default()),
+    }
 }

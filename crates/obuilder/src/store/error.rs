@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::MountError;
+
 /// A store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -23,6 +25,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether room on the disk would help.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     /// What the disk said when `action` was tried on `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
@@ -32,9 +40,18 @@ impl StoreError {
         }
     }
 
-    /// Whether room on the disk would help.
-    #[must_use]
-    pub fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    /// A task of ours that blocks did not end: the runtime is shutting down, or it panicked.
+    pub(super) fn interrupted(error: &tokio::task::JoinError) -> Self {
+        Self::Refused(format!("the store was interrupted: {error}"))
+    }
+}
+
+impl From<MountError> for StoreError {
+    fn from(error: MountError) -> Self {
+        Self::Io {
+            action: "mount",
+            path: error.at,
+            source: error.source,
+        }
     }
 }

@@ -1,21 +1,31 @@
 //! The store as its users see it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use bstr::{BStr, BString};
+use bstr::BStr;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
-use super::{CacheLease, Location, StoreError};
-use crate::{Rootfs, StepId};
+use super::core::{Core, make_dir};
+use super::housekeeper::Housekeeper;
+use super::open::{Opened, open};
+use super::{
+    CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout,
+};
+use crate::StepId;
 
-/// An open store. Clones are the same store; it is closed with the last of them.
+/// An open store. Clones are the same store; it is closed with the last of them, of its layers and of its drafts.
 #[derive(Clone, Debug)]
 pub struct Store {
-    _inner: Arc<()>,
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What clones share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
+    pub(super) housekeeper: Housekeeper,
+    caches: CacheTable,
 }
 
 /// How to open a store.
@@ -25,58 +35,21 @@ pub struct StoreOptions {
     pub cache_quota: Option<u64>,
 }
 
-/// A kept result, pinned for as long as this (or a clone) exists.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    _inner: Arc<()>,
-}
-
-/// What is known of a layer besides its files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerMeta {
-    /// Of a base image: its environment. Empty for others, which inherit it.
-    pub env: Vec<(BString, BString)>,
-    /// Of a base image: where it came from and what that resolved to, such as `name` and `digest`.
-    pub origin: BTreeMap<String, String>,
-}
-
-/// A layer in the making. Dropping it throws it away.
-#[derive(Debug)]
-pub struct Draft {}
-
-/// What to prune.
-#[derive(Clone, Copy, Debug)]
-pub struct PruneRequest {
-    /// Only what was last used before this.
-    pub before: Timestamp,
-    /// At most so many layers.
-    pub limit: usize,
-}
-
-/// What was pruned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Layers removed.
-    pub layers: usize,
-}
-
-/// Room on the store's filesystem.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Space {
-    /// In bytes.
-    pub total: u64,
-    /// In bytes, for us.
-    pub free: u64,
-    /// Free part of the filesystem's inodes, 0 to 100; 100 where it has no such limit.
-    pub free_inodes_percent: f64,
-}
-
-impl Space {
-    /// The free part, 0 to 100.
-    #[must_use]
-    pub fn free_percent(&self) -> f64 {
-        todo!()
-    }
+/// One layer in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Which.
+    pub id: StepId,
+    /// What it is built on.
+    pub parent: Option<StepId>,
+    /// When it was kept.
+    pub created: Timestamp,
+    /// When it was last asked for.
+    pub used: Timestamp,
+    /// How much its step printed, in bytes; 0 if it had no log.
+    pub log_size: u64,
+    /// What is known of it.
+    pub meta: LayerMeta,
 }
 
 impl Store {
@@ -84,61 +57,117 @@ impl Store {
     ///
     /// # Errors
     /// Not root; a wrong filesystem; a directory of something else; another process has it open.
-    pub async fn open(_location: &Location, _options: StoreOptions) -> Result<Self, StoreError> {
-        todo!()
+    pub async fn open(location: &Location, options: StoreOptions) -> Result<Self, StoreError> {
+        let location = location.clone();
+        blocking(move || {
+            let Opened { core, synced } = open(&location)?;
+            let root = core.layout.root().to_owned();
+            let housekeeper = Housekeeper::start(core.clone(), synced)
+                .map_err(StoreError::io("start a thread for", &root))?;
+            let caches = CacheTable::open(
+                &root,
+                core.backend.clone(),
+                options.cache_quota,
+                core.clone(),
+            )?;
+            Ok(Self {
+                inner: Arc::new(Inner {
+                    caches,
+                    housekeeper,
+                    core,
+                }),
+            })
+        })
+        .await
     }
 
     /// The result `id`, if it is there; it counts as used now.
-    pub async fn layer(&self, _id: StepId) -> Option<Layer> {
-        todo!()
+    pub async fn layer(&self, id: StepId) -> Option<Layer> {
+        let now = Timestamp::now();
+        let facts = self.inner.core.index().pin(id, now)?;
+        self.inner.housekeeper.used(id, now);
+        Some(Layer::of_pinned(self.inner.clone(), facts))
     }
 
     /// Starts the layer `id` above `base`, or an empty one. The caller sees to it that nobody else makes the same one.
     ///
+    /// Into an empty one that is not a [`crate::Rootfs::Overlay`], what is made is kept as it is, but for what overlayfs would take for
+    /// its own marks.
+    ///
     /// # Errors
-    /// The disk's.
-    pub async fn begin(&self, _id: StepId, _base: Option<&Layer>) -> Result<Draft, StoreError> {
-        todo!()
+    /// The disk's. Nothing is left then, and the layer can be started again at once.
+    pub async fn begin(&self, id: StepId, base: Option<&Layer>) -> Result<Draft, StoreError> {
+        let store = self.inner.clone();
+        let base = base.cloned();
+        blocking(move || Draft::begin(store, id, base)).await
     }
 
     /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid), mode 0755...
     ///
     /// # Errors
     /// The disk's.
-    pub async fn cache(&self, _name: &BStr, _owner: (u32, u32)) -> Result<CacheLease, StoreError> {
-        todo!()
+    pub async fn cache(&self, name: &BStr, owner: (u32, u32)) -> Result<CacheLease, StoreError> {
+        self.inner.caches.acquire(name, owner).await
     }
 
     /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn remove_cache(&self, _name: &BStr) -> Result<(), StoreError> {
-        todo!()
+    pub async fn remove_cache(&self, name: &BStr) -> Result<(), StoreError> {
+        self.inner.caches.remove(name).await
     }
 
-    /// Removes the layer and all above it, children first; calls `each` before each. Refuses if one of them is in use.
-    ///
-    /// # Errors
-    /// In use, or the disk's.
-    pub async fn delete(
-        &self,
-        _id: StepId,
-        _each: impl FnMut(StepId) + Send,
-    ) -> Result<(), StoreError> {
-        todo!()
+    /// All caches, in the order of their names.
+    #[must_use]
+    pub fn caches(&self) -> Vec<CacheInfo> {
+        self.inner.caches.list()
     }
 
-    /// Removes unpinned layers that nothing is built on, the least recently used first.
+    /// Makes sure that what was kept until now survives a crash of the machine. This happens by itself within half a minute of each
+    /// [`Draft::commit`], so that it never delays a step: a program that ends earlier calls this first. A crash of the process alone
+    /// loses nothing.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn prune(
-        &self,
-        _request: PruneRequest,
-        _cancel: &CancellationToken,
-    ) -> Result<Pruned, StoreError> {
-        todo!()
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        self.inner.housekeeper.sync().await?;
+        self.inner.caches.sync().await
+    }
+
+    /// How many layers there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.inner.core.index().len()
+    }
+
+    /// All layers, in the order in which they were made.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub async fn list(&self) -> Result<Vec<LayerInfo>, StoreError> {
+        let core = self.inner.core.clone();
+        blocking(move || {
+            let mut entries = core
+                .index()
+                .iter()
+                .map(|entry| (entry.facts.clone(), entry.used))
+                .collect::<Vec<_>>();
+            entries.sort_by_key(|(facts, _)| facts.seq);
+            Ok(entries
+                .into_iter()
+                .map(|(facts, used)| LayerInfo {
+                    id: facts.id,
+                    parent: facts.parent,
+                    created: facts.created,
+                    used,
+                    log_size: std::fs::metadata(core.layout.layer(facts.id).join(layout::LOG))
+                        .map_or(0, |about| about.len()),
+                    meta: facts.meta.clone(),
+                })
+                .collect())
+        })
+        .await
     }
 
     /// Room on the disk.
@@ -146,70 +175,31 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn space(&self) -> Result<Space, StoreError> {
-        todo!()
+        let core = self.inner.core.clone();
+        blocking(move || core.backend.space(core.layout.root())).await
     }
 
-    /// `ROOT/state/NAME`, for others to keep things in; created on demand.
+    /// `ROOT/state/NAME`, for others to keep things in; created on demand. What is in there stays when the store is opened.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn state_dir(&self, _name: &str) -> Result<std::path::PathBuf, StoreError> {
-        todo!()
+    /// The disk's; a name that is not that of one directory.
+    pub fn state_dir(&self, name: &str) -> Result<PathBuf, StoreError> {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+            return Err(StoreError::Refused(format!(
+                "{name:?} is no name for a directory of the store"
+            )));
+        }
+        let path = self.inner.core.layout.state().join(name);
+        make_dir(&path)?;
+        Ok(path)
     }
 }
 
-impl Layer {
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> StepId {
-        todo!()
-    }
-
-    /// What is known of it.
-    #[must_use]
-    pub fn meta(&self) -> &LayerMeta {
-        todo!()
-    }
-
-    /// The environment of the base image it is built on.
-    #[must_use]
-    pub fn base_env(&self) -> &[(BString, BString)] {
-        todo!()
-    }
-
-    /// Its whole tree, to be read. What is given keeps the layer pinned through `self` only: keep the layer while it is used.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn view(&self) -> Result<Rootfs, StoreError> {
-        todo!()
-    }
-
-    /// Its log's file.
-    #[must_use]
-    pub fn log_path(&self) -> &Path {
-        todo!()
-    }
-}
-
-impl Draft {
-    /// The tree to be changed.
-    #[must_use]
-    pub fn rootfs(&self) -> &Rootfs {
-        todo!()
-    }
-
-    /// Where the log's file is to be created.
-    #[must_use]
-    pub fn log_path(&self) -> &Path {
-        todo!()
-    }
-
-    /// Keeps it. From here on it is in the store, pinned by the answer.
-    ///
-    /// # Errors
-    /// The disk's; it is thrown away.
-    pub async fn commit(self, _meta: LayerMeta) -> Result<Layer, StoreError> {
-        todo!()
-    }
+/// Runs what blocks where it may.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
 }

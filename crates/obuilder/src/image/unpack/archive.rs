@@ -18,21 +18,21 @@ const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// What one entry says.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) path: BString,
-    pub(super) kind: Kind,
+pub(crate) struct Entry {
+    pub(crate) path: BString,
+    pub(crate) kind: Kind,
     /// Permissions, set-id bits and the sticky bit.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) modified: Time,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Time,
     /// Extended attributes.
-    pub(super) xattrs: Vec<(BString, BString)>,
+    pub(crate) xattrs: Vec<(BString, BString)>,
 }
 
 /// What an entry makes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Its content is to be read before the next entry is asked for, or is skipped.
     File,
     Directory,
@@ -46,12 +46,14 @@ pub(super) enum Kind {
 }
 
 /// A tar being read.
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     reader: R,
     /// Content of the current entry that was not read yet.
     left: u64,
     /// What follows it up to the next block.
     padding: u64,
+    /// How much of the tar was read.
+    position: u64,
 }
 
 #[derive(Default)]
@@ -73,16 +75,22 @@ struct Pax {
 }
 
 impl<R: BufRead> Archive<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self {
             reader,
             left: 0,
             padding: 0,
+            position: 0,
         }
     }
 
+    /// Where in the tar the content of the current entry goes on, and how much of it is left.
+    pub(crate) fn rest(&self) -> std::ops::Range<u64> {
+        self.position..self.position.saturating_add(self.left)
+    }
+
     /// The next entry; `None` at the end mark, or where the tar ends without one.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_rest()?;
@@ -119,7 +127,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// More of the current entry's content; empty at its end. [`Archive::consume`] says how much of it was used.
-    pub(super) fn fill(&mut self) -> Result<&[u8], UnpackError> {
+    pub(crate) fn fill(&mut self) -> Result<&[u8], UnpackError> {
         if self.left == 0 {
             return Ok(&[]);
         }
@@ -131,9 +139,10 @@ impl<R: BufRead> Archive<R> {
         Ok(piece.get(..here).unwrap_or_default())
     }
 
-    pub(super) fn consume(&mut self, amount: usize) {
+    pub(crate) fn consume(&mut self, amount: usize) {
         self.reader.consume(amount);
         self.left = self.left.saturating_sub(amount as u64);
+        self.position += amount as u64;
     }
 
     fn content(&mut self, size: u64) -> Result<(), UnpackError> {
@@ -145,15 +154,19 @@ impl<R: BufRead> Archive<R> {
         Ok(())
     }
 
+    /// What is missing of the last block's padding is missed by nobody; some programs do not write it.
     fn skip_rest(&mut self) -> Result<(), UnpackError> {
-        self.left = self
-            .left
-            .checked_add(self.padding)
-            .ok_or_else(|| UnpackError::Damaged("an entry is larger than can be".to_owned()))?;
-        self.padding = 0;
         while self.left > 0 {
             let here = self.fill()?.len();
             self.consume(here);
+        }
+        self.left = std::mem::take(&mut self.padding);
+        while self.left > 0 {
+            let here = self.reader.fill_buf().map_err(UnpackError::Read)?.len();
+            if here == 0 {
+                self.left = 0;
+            }
+            self.consume(usize::try_from(self.left).map_or(here, |left| left.min(here)));
         }
         Ok(())
     }
@@ -171,6 +184,7 @@ impl<R: BufRead> Archive<R> {
                 Err(error) => return Err(UnpackError::Read(error)),
             }
         }
+        self.position += BLOCK;
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }

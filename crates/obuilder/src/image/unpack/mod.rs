@@ -24,7 +24,8 @@ pub use apply::{Unpacked, unpack_layer};
 pub use error::UnpackError;
 pub use limits::{Expected, Unpack, UnpackLimits};
 
-pub(crate) use attributes::travels;
+pub(crate) use archive::{Archive, Kind};
+pub(crate) use attributes::{by_descriptor, travels};
 pub(crate) use error::hex;
 pub(crate) use stream::{Compression, decompress, detect};
 pub(crate) use tree::{IN_TREE, Tree};

@@ -35,9 +35,9 @@ pub(super) fn number(field: &[u8]) -> Result<i64, UnpackError> {
 
 /// A time in seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Time {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
+pub(crate) struct Time {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 /// A time of a PAX record: decimal seconds, perhaps negative, perhaps with a fraction.

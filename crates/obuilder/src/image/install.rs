@@ -1,0 +1,377 @@
+//! Brings the layers of an image into a store.
+//!
+//! The id of each layer is made of what the tars up to it are, so images share what they have in common, and an interrupted install goes on
+//! where it was. While one layer is unpacked, the next ones are fetched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::blob::BlobReader;
+use super::under_way::{Claim, Lead, UnderWay, Waiting};
+use super::unpack::hex;
+use super::{
+    BaseImage, Blob, Expected, FetchError, ImageSource, LayerDescriptor, Unpack, UnpackError,
+    UnpackLimits, unpack_layer,
+};
+use crate::store::{Layer, LayerMeta, Store, StoreError};
+use crate::{StepId, StepLog};
+
+/// How many blobs may be fetched at once, or wait to be unpacked.
+const AHEAD: usize = 3;
+/// More layers no builder makes; Docker's limit is 127.
+const MOST_LAYERS: usize = 1000;
+/// Begins what ids of such layers are made of, so that they never are those of steps.
+const DOMAIN: &[u8] = b"ocluster image layer 1\0";
+
+/// Installs images. One of them serves a process: two installs that want the same layer then make it once.
+#[derive(Clone, Debug, Default)]
+pub struct Installer {
+    under_way: UnderWay,
+    limits: UnpackLimits,
+}
+
+/// One of an image's layers.
+struct Wanted<'a> {
+    id: StepId,
+    descriptor: &'a LayerDescriptor,
+    /// Counted from 1.
+    number: usize,
+    of: usize,
+}
+
+/// How a layer gets into the store.
+enum Way {
+    There(Layer),
+    Make(Lead, Blob),
+    Wait(Waiting),
+}
+
+impl Installer {
+    /// One with bounds of the caller's for each layer.
+    #[must_use]
+    pub fn new(limits: UnpackLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// Makes `store` hold the image of `source`. Layers that are there are used as they are; when `cancel` fires, it returns soon, and
+    /// those that are whole by then stay.
+    ///
+    /// # Errors
+    /// The source's or the store's; an image that is not what it says or asks for what no image may.
+    pub async fn install(
+        &self,
+        source: &dyn ImageSource,
+        store: &Store,
+        log: &StepLog,
+        cancel: &CancellationToken,
+    ) -> Result<BaseImage, FetchError> {
+        let manifest = source.manifest(cancel).await?;
+        let of = manifest.layers.len();
+        if of > MOST_LAYERS {
+            return Err(FetchError::Request(format!(
+                "the image has {of} layers, more than {MOST_LAYERS}"
+            )));
+        }
+        let wanted: Vec<_> = chain(&manifest.layers)
+            .zip(&manifest.layers)
+            .zip(1..)
+            .map(|((id, descriptor), number)| Wanted {
+                id,
+                descriptor,
+                number,
+                of,
+            })
+            .collect();
+        let mut top = None;
+        let mut missing = wanted.as_slice();
+        while let Some((last, below)) = missing.split_last() {
+            top = store.layer(last.id).await;
+            if top.is_some() {
+                break;
+            }
+            missing = below;
+        }
+        // What is missing is above what is there.
+        let missing = wanted.get(missing.len()..).unwrap_or_default();
+        // Whatever ends this ends the threads that unpack.
+        let stop = cancel.child_token();
+        let _guard = stop.clone().drop_guard();
+        let work = Work {
+            installer: self,
+            source,
+            store,
+            log,
+            cancel: &stop,
+        };
+        let top = work.all(missing, top).await?;
+        Ok(BaseImage {
+            top,
+            env: manifest.env,
+            digest: manifest.digest,
+        })
+    }
+}
+
+/// One install.
+struct Work<'a> {
+    installer: &'a Installer,
+    source: &'a dyn ImageSource,
+    store: &'a Store,
+    log: &'a StepLog,
+    cancel: &'a CancellationToken,
+}
+
+impl Work<'_> {
+    async fn all(
+        &self,
+        missing: &[Wanted<'_>],
+        mut base: Option<Layer>,
+    ) -> Result<Option<Layer>, FetchError> {
+        let (send, mut ways) = mpsc::unbounded_channel();
+        // One is unpacked while the others come. Nothing may wait but for this, or those under way would stand still.
+        let room = Arc::new(Semaphore::new(AHEAD + 1));
+        let to_come: Vec<_> = missing
+            .iter()
+            .map(|wanted| self.way_with_room(wanted, room.clone()).boxed())
+            .collect();
+        let ahead = async {
+            let mut found = futures::stream::iter(to_come).buffered(AHEAD);
+            while let Some(way) = found.next().await {
+                if send.send(way).is_err() {
+                    break;
+                }
+            }
+        };
+        let in_order = async {
+            for wanted in missing {
+                let (way, _room) = match ways.recv().await {
+                    Some(way) => way?,
+                    None => return Err(FetchError::Cancelled),
+                };
+                base = Some(self.put(wanted, way, base.take()).await?);
+            }
+            Ok(base)
+        };
+        // Layers are unpacked to the end or to an error, never dropped halfway: a thread is at work in the tree.
+        let mut in_order = std::pin::pin!(in_order);
+        tokio::select! {
+            biased;
+            done = &mut in_order => done,
+            () = ahead => in_order.await,
+        }
+    }
+
+    /// A blob keeps its room until it is unpacked; what is no blob needs none.
+    async fn way_with_room(
+        &self,
+        wanted: &Wanted<'_>,
+        room: Arc<Semaphore>,
+    ) -> Result<(Way, Option<OwnedSemaphorePermit>), FetchError> {
+        let room = room.acquire_owned().await;
+        let way = self.way(wanted).await?;
+        let room = room.ok().filter(|_| matches!(way, Way::Make(..)));
+        Ok((way, room))
+    }
+
+    async fn way(&self, wanted: &Wanted<'_>) -> Result<Way, FetchError> {
+        if self.cancel.is_cancelled() {
+            return Err(FetchError::Cancelled);
+        }
+        let lead = match self.installer.under_way.claim(wanted.id) {
+            Claim::Theirs(waiting) => return Ok(Way::Wait(waiting)),
+            Claim::Ours(lead) => lead,
+        };
+        if let Some(layer) = self.store.layer(wanted.id).await {
+            return Ok(Way::There(layer));
+        }
+        let blob = self
+            .source
+            .blob(wanted.descriptor, self.log, self.cancel)
+            .await?;
+        Ok(Way::Make(lead, blob))
+    }
+
+    async fn put(
+        &self,
+        wanted: &Wanted<'_>,
+        mut way: Way,
+        base: Option<Layer>,
+    ) -> Result<Layer, FetchError> {
+        loop {
+            match way {
+                Way::There(layer) => return Ok(layer),
+                Way::Make(_lead, blob) => return self.make(wanted, blob, base.as_ref()).await,
+                Way::Wait(waiting) => {
+                    tokio::select! {
+                        biased;
+                        () = self.cancel.cancelled() => return Err(FetchError::Cancelled),
+                        () = waiting.over() => {}
+                    }
+                }
+            }
+            way = self.way(wanted).await?;
+        }
+    }
+
+    async fn make(
+        &self,
+        wanted: &Wanted<'_>,
+        blob: Blob,
+        base: Option<&Layer>,
+    ) -> Result<Layer, FetchError> {
+        let LayerDescriptor {
+            digest, diff_id, ..
+        } = *wanted.descriptor;
+        let length = blob.range.end.saturating_sub(blob.range.start);
+        let line = format!(
+            "layer {}/{} sha256:{}: {}\n",
+            wanted.number,
+            wanted.of,
+            hex(&digest).get(..12).unwrap_or_default(),
+            amount(length)
+        );
+        // A log that cannot be written is told by whoever owns it.
+        let _ = self.log.write(line.into_bytes()).await;
+        let draft = self.store.begin(wanted.id, base).await?;
+        let how = Unpack {
+            expected: Expected {
+                // An uncompressed layer has one digest under two names.
+                digest: (!blob.verified && diff_id != Some(digest)).then_some(digest),
+                diff_id,
+            },
+            limits: self.installer.limits,
+            whiteouts: true,
+        };
+        let cancel = self.cancel.clone();
+        let root = draft.rootfs().path().to_owned();
+        let unpacked = draft
+            .rootfs()
+            .with(move |root| unpack_layer(root, BlobReader::from(blob), &how, &cancel))
+            .await
+            .map_err(StoreError::from)?;
+        let unpacked = unpacked.map_err(|error| match error {
+            UnpackError::Cancelled => FetchError::Cancelled,
+            UnpackError::Io {
+                action,
+                path,
+                source,
+            } => FetchError::Store(StoreError::Io {
+                action,
+                path: root.join(&*path.to_string()),
+                source,
+            }),
+            UnpackError::Digest { .. } | UnpackError::Read(_) => {
+                FetchError::Source(wanted.blame(&error))
+            }
+            UnpackError::Damaged(_) | UnpackError::Refused(_) => {
+                FetchError::Request(wanted.blame(&error))
+            }
+        })?;
+        let origin = [
+            ("kind", "image layer".to_owned()),
+            ("digest", format!("sha256:{}", hex(&digest))),
+            ("diff_id", format!("sha256:{}", hex(&unpacked.diff_id))),
+        ];
+        let meta = LayerMeta {
+            env: Vec::new(),
+            origin: origin
+                .map(|(key, value)| (key.to_owned(), value))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
+        };
+        Ok(draft.commit(meta).await?)
+    }
+}
+
+impl Wanted<'_> {
+    fn blame(&self, error: &UnpackError) -> String {
+        format!(
+            "layer {} of {} (sha256:{}): {error}",
+            self.number,
+            self.of,
+            hex(&self.descriptor.digest)
+        )
+    }
+}
+
+/// The ids of an image's layers: each a hash of the one below and of what its own tar is.
+fn chain(layers: &[LayerDescriptor]) -> impl Iterator<Item = StepId> {
+    layers
+        .iter()
+        .scan(None, |below: &mut Option<StepId>, layer| {
+            let mut hash = Sha256::new();
+            hash.update(DOMAIN);
+            if let Some(below) = below {
+                hash.update(below.as_bytes());
+            }
+            match layer.diff_id {
+                Some(diff_id) => {
+                    hash.update(b"diff");
+                    hash.update(diff_id);
+                }
+                None => {
+                    hash.update(b"blob");
+                    hash.update(layer.digest);
+                }
+            }
+            let id = StepId::from_bytes(hash.finalize().into());
+            *below = Some(id);
+            Some(id)
+        })
+}
+
+/// So many bytes, as people say it.
+pub(super) fn amount(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes / 100 % 10),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+        }
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(digest: u8, diff_id: Option<u8>) -> LayerDescriptor {
+        LayerDescriptor {
+            digest: [digest; 32],
+            size: None,
+            diff_id: diff_id.map(|byte| [byte; 32]),
+        }
+    }
+
+    #[test]
+    fn layers_are_the_same_if_all_tars_below_are() {
+        let ids = |layers: &[LayerDescriptor]| chain(layers).collect::<Vec<_>>();
+        let one = ids(&[layer(1, Some(10)), layer(2, Some(20))]);
+        // Compressed in another way, it is still the same tar.
+        let two = ids(&[layer(7, Some(10)), layer(8, Some(30))]);
+        assert_eq!(one[0], two[0]);
+        assert_ne!(one[1], two[1]);
+        let reversed = ids(&[layer(2, Some(20)), layer(1, Some(10))]);
+        assert!(!one.contains(&reversed[0]) && !one.contains(&reversed[1]));
+        // A digest is no diff id.
+        assert_ne!(ids(&[layer(10, None)])[0], one[0]);
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        let shown = [0, 999, 1_000, 1_999_999, 200_000_000, 64 << 30].map(amount);
+        assert_eq!(
+            shown,
+            ["0 B", "999 B", "1.0 kB", "1.9 MB", "200.0 MB", "68.7 GB"]
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! A step that was checked: everything in it can be told to an OCI runtime. It must never repeat a value of the environment in an error.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bstr::{BStr, ByteSlice};
+use zeroize::Zeroizing;
+
+use super::{Limits, Network, SandboxError, Step};
+use crate::Rootfs;
+
+/// What a runtime is asked to do.
+pub(super) struct Request {
+    pub(super) rootfs: Rootfs,
+    /// Where the tree is seen.
+    pub(super) root: String,
+    pub(super) argv: Vec<String>,
+    pub(super) cwd: String,
+    /// `NAME=VALUE`.
+    pub(super) env: Vec<String>,
+    pub(super) user: (u32, u32),
+    pub(super) network: Network,
+    pub(super) caches: Vec<Cache>,
+    /// Values and where they go.
+    pub(super) secrets: Vec<(Zeroizing<Vec<u8>>, String)>,
+    pub(super) limits: Limits,
+}
+
+/// A cache and where it goes.
+pub(super) struct Cache {
+    pub(super) tree: Rootfs,
+    /// Where the tree is seen.
+    pub(super) source: String,
+    pub(super) target: String,
+}
+
+impl Request {
+    /// Checks `step`, and lowers its limits to those of `machine`.
+    pub(super) fn new(step: Step, machine: &Limits) -> Result<Self, SandboxError> {
+        if step.argv.is_empty() {
+            return Err(SandboxError::Request(
+                "there is no command to run: the shell and the command are empty".to_owned(),
+            ));
+        }
+        let argv = (1..)
+            .zip(&step.argv)
+            .map(|(n, word)| text(word.as_bstr(), || format!("word {n} of the command")))
+            .collect::<Result<_, _>>()?;
+        let env = step
+            .env
+            .iter()
+            .map(|(name, value)| {
+                let name = text(name.as_bstr(), || {
+                    format!("the name of the variable {name:?}")
+                })?;
+                let value = text(value.as_bstr(), || {
+                    format!("the value of the variable {name}")
+                })?;
+                Ok(format!("{name}={value}"))
+            })
+            .collect::<Result<_, SandboxError>>()?;
+        let cwd = place(step.cwd.as_bstr(), "the working directory")?;
+        let caches = step
+            .caches
+            .into_iter()
+            .map(|cache| {
+                let target = below_root(cache.target.as_bstr(), "the target of a cache")?;
+                Ok(Cache {
+                    source: machine_path(cache.tree.path())?,
+                    tree: cache.tree,
+                    target,
+                })
+            })
+            .collect::<Result<_, SandboxError>>()?;
+        let secrets = step
+            .secrets
+            .into_iter()
+            .map(|secret| {
+                let target = below_root(secret.target.as_bstr(), "the target of a secret")?;
+                Ok((secret.value, target))
+            })
+            .collect::<Result<_, SandboxError>>()?;
+        Ok(Self {
+            root: machine_path(step.rootfs.path())?,
+            rootfs: step.rootfs,
+            argv,
+            cwd,
+            env,
+            user: step.user,
+            network: step.network,
+            caches,
+            secrets,
+            limits: lower(&step.limits, machine)?,
+        })
+    }
+}
+
+/// `bytes` as a runtime's configuration can say them, which is JSON and so UTF-8.
+fn text(bytes: &BStr, what: impl Fn() -> String) -> Result<String, SandboxError> {
+    if bytes.contains(&0) {
+        return Err(SandboxError::Request(format!(
+            "{} has a NUL byte in it, which no program can be given",
+            what()
+        )));
+    }
+    bytes.to_str().map(str::to_owned).map_err(|_| {
+        SandboxError::Request(format!(
+            "{} is not UTF-8, and a container runtime can be told nothing else",
+            what()
+        ))
+    })
+}
+
+/// A path of the machine's, as a runtime's configuration can say it.
+pub(super) fn machine_path(path: &Path) -> Result<String, SandboxError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| SandboxError::Machine {
+            message: format!(
+                "a container runtime can be told UTF-8 only, and {} is not; give the store a directory of another name",
+                path.display()
+            ),
+            full_disk: false,
+        })
+}
+
+fn place(path: &BStr, what: &str) -> Result<String, SandboxError> {
+    let path = text(path, || what.to_owned())?;
+    if !path.starts_with('/') {
+        return Err(SandboxError::Request(format!(
+            "{what} is {path:?}, which is not absolute"
+        )));
+    }
+    Ok(path)
+}
+
+/// Like [`place`], for what is mounted: not over everything.
+fn below_root(path: &BStr, what: &str) -> Result<String, SandboxError> {
+    let path = place(path, what)?;
+    let mut depth = 0_usize;
+    for part in path.split('/') {
+        match part {
+            "" | "." => (),
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+    }
+    if depth == 0 {
+        return Err(SandboxError::Request(format!(
+            "{what} is {path:?}, which is the whole tree"
+        )));
+    }
+    Ok(path)
+}
+
+/// The lower one of each two limits.
+fn lower(step: &Limits, machine: &Limits) -> Result<Limits, SandboxError> {
+    let limits = Limits {
+        memory: least(step.memory, machine.memory),
+        cpus: match (step.cpus, machine.cpus) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        },
+        pids: least(step.pids, machine.pids),
+        time: least::<Duration>(step.time, machine.time),
+        output: least(step.output, machine.output),
+    };
+    check(&limits).map_err(SandboxError::Request)?;
+    Ok(limits)
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Whether `limits` make sense; if not, why.
+pub(super) fn check(limits: &Limits) -> Result<(), String> {
+    // The kernel's period is 100 ms, and it accepts no share of it below 1 ms.
+    if let Some(cpus) = limits.cpus
+        && !(cpus.is_finite() && (0.01..=1_000_000.0).contains(&cpus))
+    {
+        return Err(format!(
+            "a limit of {cpus} CPUs makes no sense; the least is 0.01"
+        ));
+    }
+    if limits.pids == Some(0) {
+        return Err("a limit of no processes leaves none for the step".to_owned());
+    }
+    for (limit, what) in [(limits.memory, "memory"), (limits.pids, "processes")] {
+        if limit.is_some_and(|limit| i64::try_from(limit).is_err()) {
+            return Err(format!(
+                "the limit of {what} is beyond what any machine has"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Step {
+        Step {
+            rootfs: Rootfs::Plain("/nowhere".into()),
+            argv: vec!["true".into()],
+            cwd: "/".into(),
+            env: vec![],
+            user: (0, 0),
+            network: Network::None,
+            caches: vec![],
+            secrets: vec![],
+            limits: Limits::default(),
+        }
+    }
+
+    fn refused(step: Step) -> String {
+        match Request::new(step, &Limits::default()) {
+            Err(SandboxError::Request(why)) => why,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn a_plain_step_is_accepted() {
+        assert!(Request::new(step(), &Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn what_a_runtime_cannot_be_told_is_refused_with_its_place() {
+        let mut nul = step();
+        nul.argv.push(b"a\0b"[..].into());
+        assert_eq!(
+            refused(nul),
+            "word 2 of the command has a NUL byte in it, which no program can be given"
+        );
+        let mut latin = step();
+        latin.env.push(("A".into(), b"gar\xe7on"[..].into()));
+        let why = refused(latin);
+        assert!(
+            why.starts_with("the value of the variable A is not UTF-8"),
+            "{why}"
+        );
+        assert!(!why.contains("gar"), "{why}");
+        let mut none = step();
+        none.argv.clear();
+        assert!(refused(none).starts_with("there is no command"));
+        let mut relative = step();
+        relative.cwd = "src".into();
+        assert_eq!(
+            refused(relative),
+            "the working directory is \"src\", which is not absolute"
+        );
+    }
+
+    #[test]
+    fn nothing_is_mounted_over_the_whole_tree() {
+        for target in ["/", "//", "/./", "/..", "/a/.."] {
+            let mut step = step();
+            step.secrets.push(super::super::SecretFile {
+                value: Zeroizing::new(vec![]),
+                target: target.into(),
+            });
+            let why = refused(step);
+            assert!(why.ends_with("which is the whole tree"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_lower_limit_holds() {
+        let mut step = step();
+        step.limits = Limits {
+            memory: Some(10),
+            cpus: Some(4.0),
+            pids: None,
+            time: Some(Duration::from_secs(9)),
+            output: None,
+        };
+        let machine = Limits {
+            memory: Some(20),
+            cpus: Some(2.0),
+            pids: Some(7),
+            time: None,
+            output: None,
+        };
+        let limits = Request::new(step, &machine)
+            .map(|request| request.limits)
+            .unwrap();
+        assert_eq!(
+            limits,
+            Limits {
+                memory: Some(10),
+                cpus: Some(2.0),
+                pids: Some(7),
+                time: Some(Duration::from_secs(9)),
+                output: None,
+            }
+        );
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_refused() {
+        for cpus in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
+            let mut step = step();
+            step.limits.cpus = Some(cpus);
+            assert!(refused(step).contains("makes no sense"));
+        }
+        let mut step = step();
+        step.limits.memory = Some(u64::MAX);
+        assert!(refused(step).contains("memory"));
+    }
+}

@@ -1,0 +1,25 @@
+//! Caches: directories that steps change and that outlive them.
+//!
+//! Each user gets a private clone of the current version. Whoever releases first makes theirs the next version; the others' changes are
+//! thrown away, since nobody could merge them.
+//!
+//! ```text
+//! ROOT/caches/c-NAME/version.json     the current version: its trees, the newest first, and when it was used
+//! ROOT/caches/c-NAME/GENERATION-*     the trees: one, or on overlayfs what each release changed
+//! ROOT/tmp/cache-*                    clones in use
+//! ```
+//!
+//! `version.json` is replaced by one rename, so a version is there or not; whatever it does not name is removed when the store is
+//! opened.
+
+mod flatten;
+mod lease;
+mod name;
+mod place;
+mod record;
+mod size;
+mod table;
+mod tree;
+
+pub use lease::CacheLease;
+pub use table::{CacheInfo, CacheTable};

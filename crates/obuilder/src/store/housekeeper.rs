@@ -1,0 +1,163 @@
+//! The store's own thread: it removes what was thrown away, remembers what was used, and now and then brings new layers to the disk,
+//! so that nobody has to wait for any of that.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::meta::touch;
+use super::{StoreError, format, layout, tree};
+use crate::StepId;
+
+/// How long new layers may be lost to a crash of the machine.
+const SYNC: Duration = Duration::from_secs(30);
+
+/// Sends work to the thread, which ends with the last of its senders, when it has done everything.
+#[derive(Clone, Debug)]
+pub(super) struct Housekeeper {
+    sender: Sender<Chore>,
+}
+
+enum Chore {
+    /// Remove a directory below `tmp/`.
+    Remove(PathBuf, Option<oneshot::Sender<()>>),
+    /// A layer was used.
+    Used(StepId, Timestamp),
+    /// A layer was kept.
+    Kept,
+    /// Bring everything to the disk.
+    Sync(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Housekeeper {
+    /// Starts the thread. All layers with numbers below `synced` are on the disk.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(super) fn start(core: Arc<Core>, synced: u64) -> std::io::Result<Self> {
+        let (sender, chores) = channel();
+        let work = Work { core, synced };
+        std::thread::Builder::new()
+            .name("obuilder-store".into())
+            .spawn(move || work.run(&chores))?;
+        Ok(Self { sender })
+    }
+
+    /// Has a directory below `tmp/` removed. The answer comes when it is.
+    pub(super) fn remove(&self, path: PathBuf) -> oneshot::Receiver<()> {
+        let (done, wait) = oneshot::channel();
+        self.send(Chore::Remove(path, Some(done)));
+        wait
+    }
+
+    /// As [`Housekeeper::remove`], for those who do not wait.
+    pub(super) fn remove_later(&self, path: PathBuf) {
+        self.send(Chore::Remove(path, None));
+    }
+
+    /// Has it remembered when a layer was used.
+    pub(super) fn used(&self, id: StepId, when: Timestamp) {
+        self.send(Chore::Used(id, when));
+    }
+
+    /// Says that there is something new to be brought to the disk.
+    pub(super) fn kept(&self) {
+        self.send(Chore::Kept);
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) async fn sync(&self) -> Result<(), StoreError> {
+        let (done, wait) = oneshot::channel();
+        self.send(Chore::Sync(done));
+        wait.await.unwrap_or_else(|_| {
+            Err(StoreError::Refused(
+                "the store's own thread is gone".to_owned(),
+            ))
+        })
+    }
+
+    fn send(&self, chore: Chore) {
+        // The thread lives as long as there is somebody who can send.
+        let _ = self.sender.send(chore);
+    }
+}
+
+struct Work {
+    core: Arc<Core>,
+    /// All layers with smaller numbers are on the disk.
+    synced: u64,
+}
+
+impl Work {
+    fn run(mut self, chores: &Receiver<Chore>) {
+        let mut due = self.is_dirty().then(|| Instant::now() + SYNC);
+        loop {
+            let chore = match due {
+                None => chores.recv().map_err(RecvTimeoutError::from),
+                Some(due) => chores.recv_timeout(due.saturating_duration_since(Instant::now())),
+            };
+            match chore {
+                Ok(Chore::Remove(path, done)) => {
+                    if let Err(error) = self.core.backend.remove(&path) {
+                        tracing::warn!(%error, "something thrown away stays until the store is opened again");
+                    }
+                    if let Some(done) = done {
+                        let _ = done.send(());
+                    }
+                }
+                Ok(Chore::Used(id, when)) => {
+                    let meta = self.core.layout.layer(id).join(layout::META);
+                    if let Err(error) = touch(&meta, when) {
+                        tracing::debug!(layer = %id, %error, "a layer's use is not remembered");
+                    }
+                }
+                Ok(Chore::Kept) => {
+                    due = due.or_else(|| Some(Instant::now() + SYNC));
+                    continue;
+                }
+                Ok(Chore::Sync(done)) => {
+                    let result = self.sync();
+                    if result.is_ok() {
+                        due = None;
+                    }
+                    let _ = done.send(result);
+                }
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                due = None;
+                if let Err(error) = self.sync() {
+                    tracing::warn!(%error, "new layers may not survive a crash of the machine");
+                    due = Some(Instant::now() + SYNC);
+                }
+            }
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.core.index().settled_below() > self.synced
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let settled = self.core.index().settled_below();
+        if settled <= self.synced {
+            return Ok(());
+        }
+        let root = self.core.layout.root();
+        tree::sync_filesystem(root).map_err(StoreError::io("sync", root))?;
+        let path = self.core.layout.synced();
+        format::replace(&path, format!("{settled}\n").as_bytes())
+            .map_err(StoreError::io("write", &path))?;
+        self.synced = settled;
+        Ok(())
+    }
+}
