@@ -9,6 +9,7 @@ use super::format::Found;
 use super::handle::blocking;
 use super::layout::{self, Layout};
 use super::meta::Facts;
+use super::mount_points::is_mount_point;
 use super::open::{Claimed, claim, list};
 use super::{Location, Store, StoreError, mounts};
 use crate::StepId;
@@ -258,7 +259,7 @@ impl<'a> Check<'a> {
             .map(|facts| layout::link_name(facts.seq))
             .collect::<BTreeSet<_>>();
         for (name, path) in list(&self.layout.mounts())? {
-            if !names.contains(&name) {
+            if !names.contains(&name) && !is_mount_point(&name) {
                 self.say(path, "is the mount point of nothing");
             } else if !is_dir(&path) || !list(&path)?.is_empty() {
                 self.say(path, "is not an empty directory");

@@ -12,6 +12,7 @@ use super::index::{Entry, Index, Kept};
 use super::layout::{self, Layout};
 use super::lock::Lock;
 use super::meta::Facts;
+use super::mount_points::MountPoints;
 use super::{Backend, StoreError};
 use crate::{Rootfs, StepId};
 
@@ -22,6 +23,8 @@ pub(super) struct Core {
     pub(super) backend: Arc<dyn Backend>,
     /// This run of the machine.
     pub(super) boot: String,
+    /// For drafts.
+    pub(super) mount_points: Arc<MountPoints>,
     /// Held for a moment only.
     index: Mutex<Index>,
     /// Held while a layer's directory and its place in the index change together. Only threads that may block take it.
@@ -41,6 +44,7 @@ impl Core {
         lock: Lock,
     ) -> Self {
         Self {
+            mount_points: MountPoints::new(layout.mounts()),
             layout,
             backend,
             boot,

@@ -58,7 +58,9 @@ impl Drop for Other {
 }
 
 fn say(word: &str) {
-    writeln!(std::io::stderr(), "{word}").unwrap();
+    std::io::stderr()
+        .write_all(format!("{word}\n").as_bytes())
+        .unwrap();
 }
 
 #[tokio::test]

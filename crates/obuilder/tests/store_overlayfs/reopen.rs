@@ -45,7 +45,7 @@ async fn a_step_that_was_under_way_is_gone() {
         .with(|tree| write(tree, "half", "x"))
         .await
         .unwrap();
-    until("only the step is left", || home.names("tmp").len() == 1).await;
+    until("only the step is left", || home.names("tmp").len() == 2).await;
     // What is there now is what is there when the process is killed.
     let debris = home.names("tmp");
     let copy = home.root().with_file_name("copy");
@@ -70,9 +70,9 @@ fn copy_all(from: &std::path::Path, to: &std::path::Path) {
 async fn a_layer_that_was_complete_but_not_in_its_place_is_gone() {
     let home = Home::new();
     drop(family(&home).await);
-    let stage = home.root().join("tmp/half.0123");
-    fs::create_dir_all(stage.join("work/w/work")).unwrap();
-    copy_all(&home.layer_dir(3), &stage.join("layer"));
+    let stage = home.root().join("tmp/half-0123");
+    fs::create_dir_all(stage.with_extension("work").join("w/work")).unwrap();
+    copy_all(&home.layer_dir(3), &stage);
     // Its short name was made already.
     symlink(format!("../layers/{}/fs", id(9)), home.root().join("l/9")).unwrap();
     reopened(&home, &[1, 2, 3, 4]).await;
@@ -83,7 +83,7 @@ async fn a_layer_that_was_being_removed_is_gone() {
     let home = Home::new();
     drop(family(&home).await);
     // It left its place, and some of its files are gone. Its short name is still there.
-    let gone = home.root().join("tmp/gone.0123");
+    let gone = home.root().join("tmp/gone-0123");
     fs::rename(home.layer_dir(3), &gone).unwrap();
     fs::remove_file(gone.join("meta.json")).unwrap();
     fs::create_dir(home.root().join("mnt/2")).unwrap();

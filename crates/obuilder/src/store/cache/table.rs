@@ -448,10 +448,16 @@ impl Entry {
     }
 
     /// Makes `trees` the version. Only for those who hold [`Entry::one_at_a_time`].
-    pub(super) fn publish(&self, generation: u64, trees: Vec<Arc<Tree>>) -> Result<(), StoreError> {
-        self.write(generation, &trees)?;
+    pub(super) fn publish(
+        &self,
+        generation: u64,
+        trees: Vec<Arc<Tree>>,
+        boot: &str,
+    ) -> Result<(), StoreError> {
+        self.write(generation, &trees, boot, false)?;
         let mut state = self.state();
         state.generation = generation;
+        state.on_disk = false;
         let old = std::mem::replace(&mut state.trees, trees);
         for tree in &old {
             tree.keep(false);
