@@ -64,13 +64,7 @@ impl BaseImage {
             fs::copy(file, place)?;
         }
         let archive = scratch.path().join("root.tar");
-        run(Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .arg("-cf")
-            .arg(&archive)
-            .arg("."))?
-        .success()?;
+        pack(&root, &archive)?;
         let archive = archive
             .to_str()
             .context("a temporary directory whose name is not UTF-8")?;
@@ -121,6 +115,25 @@ impl BaseImage {
             engine.docker(&words)?;
         }
     }
+}
+
+/// Writes the same tree as a tar archive: an image for builds without an engine, by the name `rootfs:` and the file's path.
+///
+/// # Errors
+///
+/// When busybox is not installed, or the disk refuses.
+pub fn base_archive(archive: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let root = scratch.path().join("root");
+    make_root(&root)?;
+    pack(&root, archive)
+}
+
+fn pack(root: &Path, archive: &Path) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(root).arg("-cf").arg(archive).arg(".");
+    run(&mut tar)?.success()?;
+    Ok(())
 }
 
 fn make_root(root: &Path) -> Result<()> {

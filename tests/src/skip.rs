@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::thread;
 
-/// Names of real parts to do without, separated by commas: `docker`, `netns`, `registry`, `dockerd`, `prometheus`, `pycapnp`,
-/// `systemd`.
+/// Names of real parts to do without, separated by commas: `docker`, `netns`, `registry`, `dockerd`, `obuilder`, `prometheus`,
+/// `pycapnp`, `systemd`.
 pub const SKIP_VARIABLE: &str = "OCLUSTER_TESTS_SKIP";
 
 /// The file to which every story that is left out adds a line.

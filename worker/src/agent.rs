@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host, PruneScope};
-use crate::executor::Executors;
+use crate::executor::{Executors, OBuilderConfig, OBuilderExecutor};
 use crate::git_child::GIT_CHILD;
 use crate::health::{self, HEALTH_CHECK_PERIOD, Watched};
 use crate::metrics::{Collector, Metrics, Sources};
@@ -52,6 +52,8 @@ pub struct Config {
     pub weights: Weights,
     /// What it can do.
     pub executors: Executors,
+    /// How OBuilder builds are done, if they are. It becomes [`Executors::obuilder`] when the worker starts.
+    pub obuilder: Option<OBuilderConfig>,
     /// When to prune the Docker engine of [`Executors::docker`], if ever.
     pub disk_limit: Option<DiskLimit>,
     /// What a prune may remove.
@@ -86,6 +88,7 @@ impl Config {
             capacity: 1,
             state_dir: state_dir.into(),
             executors: Executors::default(),
+            obuilder: None,
             disk_limit: None,
             prune_scope: PruneScope::default(),
             prune_retry: PRUNE_RETRY,
@@ -138,7 +141,7 @@ pub(crate) struct Agent {
 ///
 /// # Errors
 /// Only if it cannot start, or the capability is not a pool's. Whatever else the scheduler or the network does, the worker tries again.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
     // A self-update ends the worker as well, and nobody else.
     let shutdown = shutdown.child_token();
     let state_dir = {
@@ -164,6 +167,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    if let Some(obuilder) = config.obuilder.take() {
+        let open = OBuilderExecutor::open(obuilder, config.metrics.clone());
+        let opened = pool.spawn(open).await??;
+        config.executors.obuilder = Some(Arc::new(opened));
+    }
     if let Some(docker) = config.executors.docker.clone() {
         pool.spawn(async move { docker.remove_leftover_names().await });
     }

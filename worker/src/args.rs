@@ -6,6 +6,7 @@ mod elsewhere;
 mod git;
 mod health;
 mod metrics;
+mod obuilder;
 mod push;
 mod update;
 mod weights;
@@ -23,6 +24,7 @@ use self::elsewhere::ElsewhereArgs;
 use self::git::GitArgs;
 use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
+use self::obuilder::OBuilderArgs;
 use self::push::PushArgs;
 use self::update::UpdateArgs;
 use self::weights::WeightArgs;
@@ -77,6 +79,9 @@ pub struct Args {
     push: PushArgs,
 
     #[command(flatten)]
+    obuilder: OBuilderArgs,
+
+    #[command(flatten)]
     metrics: MetricsArgs,
 
     #[command(flatten)]
@@ -102,6 +107,7 @@ impl Args {
     /// What is wrong with them, for the one who typed them.
     pub fn check(&self) -> Result<(), String> {
         self.elsewhere.refuse()?;
+        self.obuilder.check()?;
         self.weights.fit(self.capacity)
     }
 
@@ -132,6 +138,7 @@ impl Args {
                 test_kind: self.allow_test_jobs,
                 ..Executors::default()
             },
+            obuilder: self.obuilder.into_config()?,
             disk_limit: self.disk.limit(),
             prune_scope: self.disk.scope(),
             prune_retry: PRUNE_RETRY,

@@ -174,6 +174,48 @@ const CAPNP: Need = Need {
     part: None,
     present: || find_program("capnp").is_some(),
 };
+const RUNC: Need = Need {
+    what: "runc",
+    purpose: "to run the steps of OBuilder builds",
+    package: "runc",
+    part: Some("obuilder"),
+    present: || find_program("runc").is_some(),
+};
+const RSYNC: Need = Need {
+    what: "rsync",
+    purpose: "for OBuilder stores on any filesystem",
+    package: "rsync",
+    part: Some("obuilder"),
+    present: || find_program("rsync").is_some(),
+};
+const MKFS_BTRFS: Need = Need {
+    what: "mkfs.btrfs",
+    purpose: "for OBuilder stores on btrfs",
+    package: "btrfs-progs",
+    part: Some("obuilder"),
+    present: || find_program("mkfs.btrfs").is_some(),
+};
+const MKFS_XFS: Need = Need {
+    what: "mkfs.xfs",
+    purpose: "for OBuilder stores on xfs",
+    package: "xfsprogs",
+    part: Some("obuilder"),
+    present: || find_program("mkfs.xfs").is_some(),
+};
+const SKOPEO: Need = Need {
+    what: "skopeo",
+    purpose: "to make and inspect images without an engine",
+    package: "skopeo",
+    part: Some("obuilder"),
+    present: || find_program("skopeo").is_some(),
+};
+const UMOCI: Need = Need {
+    what: "umoci",
+    purpose: "to make and unpack images without an engine",
+    package: "umoci",
+    part: Some("obuilder"),
+    present: || find_program("umoci").is_some(),
+};
 
 /// What the demo needs.
 pub(crate) fn for_demo() -> Vec<Need> {
@@ -186,6 +228,7 @@ pub(crate) fn for_demo() -> Vec<Need> {
         DOCKER,
         ENGINE,
         IPTABLES,
+        RUNC,
     ]
 }
 
@@ -205,6 +248,11 @@ pub(crate) fn for_tests() -> Vec<Need> {
         NODE_EXPORTER,
         COMPOSE,
         SYSTEMD,
+        RSYNC,
+        MKFS_BTRFS,
+        MKFS_XFS,
+        SKOPEO,
+        UMOCI,
     ]);
     needs
 }
@@ -246,7 +294,7 @@ pub(crate) fn provide(needs: &[Need], skip: &[String]) -> Result<()> {
             );
         }
     }
-    let privileged: Vec<&str> = ["netns", "dockerd"]
+    let privileged: Vec<&str> = ["netns", "dockerd", "obuilder"]
         .into_iter()
         .filter(|part| wanted.iter().any(|need| need.part == Some(part)))
         .collect();
@@ -256,7 +304,7 @@ pub(crate) fn provide(needs: &[Need], skip: &[String]) -> Result<()> {
             .map(|part| format!("--skip {part}"))
             .collect();
         bail!(
-            "some tests need root, for networks and engines of their own: run as root, or with {}",
+            "some tests need root, for networks, engines and stores of their own: run as root, or with {}",
             flags.join(" ")
         );
     }

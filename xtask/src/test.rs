@@ -17,10 +17,11 @@ use crate::needs;
 use crate::surroundings::Surroundings;
 
 /// The real parts that can be left out.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "docker",
     "dockerd",
     "netns",
+    "obuilder",
     "prometheus",
     "pycapnp",
     "registry",
@@ -29,8 +30,8 @@ const PARTS: [&str; 7] = [
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, prometheus, pycapnp,
-    /// registry, or systemd. Said loudly.
+    /// Leave out the tests that need a real part: docker, dockerd (engines that a test kills), netns, obuilder (runc,
+    /// filesystems of its own, image tools), prometheus, pycapnp, registry, or systemd. Said loudly.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     skip: Vec<String>,
     /// Run only the tests whose names contain this.

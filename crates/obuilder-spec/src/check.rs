@@ -17,6 +17,9 @@ pub const MAX_STAGE_DEPTH: usize = 100;
 /// What is said beyond that.
 pub(crate) const TOO_DEEP: &str = "builds are nested too deep";
 
+/// The most bytes of a name that an error quotes.
+const MAX_NAME: usize = 100;
+
 /// The most stages that an error suggests.
 const MAX_SUGGESTIONS: usize = 10;
 
@@ -175,9 +178,11 @@ impl<'a> Scope<'a> {
 
 /// A name in quotes, bounded.
 fn quoted(name: impl AsRef<[u8]>) -> String {
-    let name = name.as_ref();
-    let shown = name.get(..crate::error::MAX_QUOTE).unwrap_or(name);
-    atom::quoted(shown).to_string()
+    let text = atom::quoted(name.as_ref());
+    match text.get(..MAX_NAME) {
+        Some(start) if text.len() > MAX_NAME => format!("{}\u{2026}\"", start.as_bstr()),
+        _ => text.to_string(),
+    }
 }
 
 fn no_nul(sexp: &Sexp) -> Result<(), Fault> {

@@ -168,8 +168,85 @@ fn write_atom(boxes: &mut Boxes, bytes: &[u8]) {
             boxes.text("\\").newline().text("\\n");
         }
         let mut escaped = BString::default();
-        atom::escape_into(line, &mut escaped);
+        atom::escape(line, |piece| escaped.extend_from_slice(piece));
         boxes.text(escaped);
     }
     boxes.text("\"").close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cache, Copy, CopySource, Run, Secret, User};
+
+    /// OBuilder's own test `Sexp` has the same parts.
+    #[test]
+    fn sexp_a_spec_with_everything_is_read_and_printed_both_ways() {
+        let copy = |from, src: &str, exclude: &[&str]| {
+            Op::Copy(Copy {
+                from,
+                src: vec![src.into()],
+                dst: "/dst".into(),
+                exclude: exclude.iter().copied().map(BString::from).collect(),
+            })
+        };
+        let tools = Spec {
+            stages: Vec::new(),
+            from: "base".into(),
+            ops: vec![Op::Run(Run {
+                shell: "make tools".into(),
+                ..Run::default()
+            })],
+        };
+        let spec = Spec {
+            stages: vec![("tools".into(), tools)],
+            from: "base".into(),
+            ops: vec![
+                Op::Comment("A test comment".into()),
+                Op::Workdir("/src".into()),
+                Op::Shell(vec!["/bin/sh".into(), "-c".into()]),
+                Op::Run(Run {
+                    caches: vec![Cache {
+                        id: "a".into(),
+                        target: "/data".into(),
+                        buildkit_options: vec![("sharing".into(), "private".into())],
+                    }],
+                    network: vec!["host".into()],
+                    secrets: vec![Secret {
+                        id: "key".into(),
+                        target: "/run/secrets/key".into(),
+                        buildkit_options: Vec::new(),
+                    }],
+                    shell: "command1 &&\ncommand2".into(),
+                }),
+                copy(CopySource::Context, "a", &[]),
+                copy(CopySource::Context, "b", &[".git", "_build"]),
+                copy(CopySource::Stage("tools".into()), "c", &[]),
+                Op::Env {
+                    name: "DEBUG".into(),
+                    value: "0 1".into(),
+                },
+                Op::User(User::Unix { uid: 1, gid: 2 }),
+                Op::User(User::Named("opam".into())),
+            ],
+        };
+        assert_eq!(spec.check(), Ok(()));
+        assert_eq!(Spec::parse(&spec.to_mach()), Ok(spec.clone()));
+        assert_eq!(Spec::parse(&spec.pretty()), Ok(spec.clone()));
+        insta::assert_snapshot!(format!("{spec}\n{}", spec.pretty()));
+    }
+
+    #[test]
+    fn headings_quote_what_needs_it() {
+        assert_eq!(from_heading(b"busybox"), "(from busybox)");
+        assert_eq!(from_heading(b"a b\n"), "(from \"a b\\n\")");
+        assert_eq!(from_heading(b"a\nb"), "(from  \"a\\\n      \\nb\")");
+        assert_eq!(build_heading(b"dev"), "(build \"dev\" \u{2026})");
+        assert_eq!(
+            build_heading(b"a\"\xc3\xa9\n"),
+            "(build \"a\\\"\\195\\169\\n\" \u{2026})"
+        );
+        let op = Op::Workdir("a".into());
+        assert_eq!(heading("/\u{e9}".as_bytes(), &op), "/\u{e9}: (workdir a)");
+    }
 }

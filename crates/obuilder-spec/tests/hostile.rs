@@ -4,6 +4,7 @@
 
 use std::thread;
 
+use bstr::ByteSlice as _;
 use ocluster_obuilder_spec::{
     DockerfileOptions, MAX_DEPTH, MAX_STAGE_DEPTH, MAX_TEXT, Op, Sexp, Spec,
 };
@@ -51,6 +52,7 @@ fn a_spec_of_a_mebibyte_is_read_and_a_longer_one_is_not() {
 fn a_mebibyte_of_operations_is_read() {
     let spec = Spec::parse(&largest("((from x)", b"(env A B)", ")")).unwrap();
     assert!(spec.ops.len() > 100_000);
+    assert_eq!(spec.pretty().lines().count(), spec.ops.len() + 2);
     let spec = Spec::parse(&largest("((from x)", b"(shell)", ")")).unwrap();
     assert!(spec.ops.iter().all(|op| *op == Op::Shell(Vec::new())));
 }

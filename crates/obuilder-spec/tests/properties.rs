@@ -19,10 +19,7 @@ fn atom() -> impl Strategy<Value = BString> {
 fn sexp() -> impl Strategy<Value = Sexp> {
     atom()
         .prop_map(Sexp::atom)
-        .prop_recursive(5, 40, 6, |inner| {
-            // A strategy's values are cloned by some combinators, which s-expressions cannot be; these are built at once.
-            vec(inner, 0..6).prop_map(Sexp::list)
-        })
+        .prop_recursive(5, 40, 6, |inner| vec(inner, 0..6).prop_map(Sexp::list))
 }
 
 /// An atom that a program can be given.

@@ -1,6 +1,7 @@
 //! The OBuilder engine: builds of step after step, each in a sandbox, each kept for the next build that asks for the same.
 //!
 //! ```text
+//! engine     all of what follows, put together
 //! build/     evaluates a spec: ids, sharing of identical steps, stages, logs, cancelling
 //!   copy/      what `copy` takes (manifests) and how it is written into a layer
 //!   sandbox/   runs one command in a root filesystem: runc, limits, secrets, users
@@ -17,6 +18,7 @@
 
 pub mod build;
 pub mod copy;
+mod engine;
 pub mod export;
 pub mod image;
 mod rootfs;
@@ -24,6 +26,7 @@ pub mod sandbox;
 mod step_log;
 pub mod store;
 
+pub use engine::{Engine, EngineConfig, EngineError, ImagesConfig, RemoteImages};
 pub use ocluster_obuilder_spec as spec;
 pub use ocluster_obuilder_spec::StepId;
 pub use rootfs::{MountError, Overlay, PreparedMount, Rootfs, Upper, unshare_mounts};

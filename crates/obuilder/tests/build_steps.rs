@@ -355,8 +355,9 @@ async fn delete_takes_what_is_built_on_it_along() {
     let a = "((from base) (run (shell \"echo A\")))";
     let ab = "((from base) (run (shell \"echo A\")) (run (shell \"echo B\")))";
     let a = bench.start(a).done().await.0.id;
-    let (b, first) = bench.start(ab).done().await;
-    let b = b.id;
+    let (result, first) = bench.start(ab).done().await;
+    let b = result.id;
+    drop(result);
     let mut removed = Vec::new();
     bench.store.delete(a, |id| removed.push(id)).await.unwrap();
     assert_eq!(removed, [b, a]);
@@ -398,7 +399,7 @@ async fn secrets_simple() {
     );
     call.exit(0);
     let (result, log) = build.done().await;
-    let heading = "/: (run (secrets (test (target /run/secrets/test))\n                 (test2 (target /run/secrets/test2)))\n        (shell A))\n";
+    let heading = "/: (run (secrets (test (target /run/secrets/test)) (test2 (target /run/secrets/test2)))\n        (shell A))\n";
     assert!(log.contains(heading), "{log}");
     assert!(!log.contains("top secret"), "{log}");
     // The values count, ...
@@ -532,7 +533,7 @@ async fn caches_are_given_to_the_step_and_keep_what_even_a_failed_one_left() {
     let mut bench = Bench::new().await;
     let spec = |command: &str| {
         format!(
-            "((from base) (user (uid 1000) (gid 1001)) (run (cache (a (target /cache/a)) (b (target cache-b))) (shell {command})))"
+            "((from base) (user (uid 1000) (gid 1001)) (run (cache (a (target /cache/a)) (b (target /cache-b))) (shell {command})))"
         )
     };
     let build = bench.start(&spec("A"));
@@ -733,6 +734,86 @@ async fn a_full_disk_is_met_with_pruning_and_one_more_attempt() {
         "{error}"
     );
     bench.expect_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_only_talks_of_a_full_disk_is_not_tried_again() {
+    let mut bench = Bench::new().await;
+    let build = bench.start(A);
+    let call = bench.expect("A").await;
+    call.print("cp: No space left on device\n").await;
+    call.exit(1);
+    let (error, log) = build.failed().await;
+    assert!(
+        text(&error).ends_with("failed with exit status 1"),
+        "{error}"
+    );
+    assert!(!log.contains("the disk is full"), "{log}");
+    bench.expect_nothing();
+}
+
+/// On a filesystem of 32 MiB, which only the threads of this test see, and which is gone with them.
+#[test]
+fn a_step_that_fills_the_disk_gets_the_room_of_old_results() {
+    let story = async {
+        let mut bench = Bench::at(small_disk(), BuilderOptions::default()).await;
+        let megabytes = "x".repeat(18 << 20);
+        let old = bench.start(A);
+        let call = bench.expect("A").await;
+        call.write("old", &megabytes).await;
+        call.exit(0);
+        old.done().await;
+        let build = bench.start("((from base) (run (shell B)))");
+        let first = bench.expect("B").await;
+        let text = megabytes.clone();
+        let put = move |root: &std::path::Path| {
+            let written = std::fs::write(root.join("new"), text);
+            // As compilers do; otherwise there would be no room for its last words either.
+            std::fs::remove_file(root.join("new")).unwrap();
+            written
+        };
+        let error = first.step.rootfs.with(put).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        first
+            .print("sh: write error: No space left on device\n")
+            .await;
+        first.exit(2);
+        let second = bench.expect("B").await;
+        second.write("new", &megabytes).await;
+        second.exit(0);
+        let (result, log) = build.done().await;
+        assert!(
+            log.contains("No space left on device\n;the disk is full: removed 1 old results, trying the step again\n;---> saved"),
+            "{log}"
+        );
+        let kept = bench.read(&result.layer, "new").await.unwrap();
+        assert_eq!(kept.len(), megabytes.len());
+    };
+    let test = std::thread::spawn(move || {
+        ocluster_obuilder::unshare_mounts().expect("these tests need root");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(story);
+    });
+    if let Err(panic) = test.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn small_disk() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    rustix::mount::mount(
+        "tmpfs",
+        dir.path(),
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        c"size=32m,mode=0755",
+    )
+    .unwrap();
+    dir
 }
 
 #[tokio::test(flavor = "multi_thread")]

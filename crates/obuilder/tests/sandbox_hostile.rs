@@ -45,7 +45,12 @@ async fn an_image_whose_system_directories_are_links_fails_by_itself() {
         fs::create_dir(&outside).unwrap();
         symlink(&outside, bench.rootfs().join(place)).unwrap();
         let outcome = bench.sh("true").await;
-        assert_eq!(outcome.ended(), Ended::Exited(1), "{place}: {}", outcome.text());
+        assert_eq!(
+            outcome.ended(),
+            Ended::Exited(1),
+            "{place}: {}",
+            outcome.text()
+        );
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         bench.nothing_left();
         bench.close();

@@ -6,10 +6,16 @@ mod caches;
 mod filesystem;
 #[path = "store_conformance/full_disk.rs"]
 mod full_disk;
+#[path = "store_conformance/killed.rs"]
+mod killed;
 #[path = "store_conformance/lab.rs"]
 mod lab;
 #[path = "store_conformance/layers.rs"]
 mod layers;
+#[path = "store_conformance/stores.rs"]
+mod stores;
+#[path = "store_conformance/subvolumes.rs"]
+mod subvolumes;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -49,6 +55,16 @@ macro_rules! conformance {
                 a_cache_larger_than_the_quota_is_reset_and_used_ones_stay
                 many_releases_leave_few_trees
                 concurrent_users_never_see_half_a_version
+                what_a_crash_of_the_machine_may_have_cut_is_dropped
+            );
+            crate::conformance!(@ stores:
+                layers_are_found_as_they_were_kept
+                layers_are_deleted_and_pruned_until_nothing_is_left
+                caches_outlive_their_store_and_keep_it_open
+                a_store_on_the_wrong_filesystem_is_refused
+            );
+            crate::conformance!(@ killed:
+                a_store_is_whole_after_its_process_was_killed
             );
         }
     };
@@ -63,6 +79,7 @@ macro_rules! conformance {
 }
 pub(crate) use conformance;
 
+conformance!(overlayfs, Case::OVERLAYFS);
 conformance!(btrfs, Case::BTRFS);
 conformance!(rsync_copy, Case::RSYNC_COPY);
 conformance!(rsync_hardlink, Case::RSYNC_HARDLINK);

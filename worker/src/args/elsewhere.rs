@@ -4,25 +4,12 @@
 use clap::Args;
 
 /// Why a flag cannot be used.
-const OBUILDER: &str = "OBuilder jobs are not offered yet";
 const QEMU: &str = "QEMU is not offered";
 const MACOS: &str = "it is for macOS";
 
 /// What is not offered here.
 #[derive(Debug, Args)]
 pub(super) struct ElsewhereArgs {
-    #[arg(long, hide = true, value_name = "STORE")]
-    obuilder_store: Option<String>,
-    #[arg(long, hide = true, value_name = "MODE")]
-    rsync_mode: Option<String>,
-    #[arg(long, hide = true, value_name = "PCT")]
-    obuilder_prune_threshold: Option<String>,
-    #[arg(long, hide = true, value_name = "N")]
-    obuilder_prune_limit: Option<String>,
-    #[arg(long, hide = true, value_name = "SECONDS")]
-    obuilder_healthcheck: Option<String>,
-    #[arg(long, hide = true)]
-    fast_sync: bool,
     #[arg(long, hide = true, value_name = "N")]
     qemu_cpus: Option<String>,
     #[arg(long, hide = true, value_name = "GB")]
@@ -46,24 +33,6 @@ impl ElsewhereArgs {
     /// Which one, why, and what to do.
     pub(super) fn refuse(&self) -> Result<(), String> {
         let given = [
-            ("obuilder-store", self.obuilder_store.is_some(), OBUILDER),
-            ("rsync-mode", self.rsync_mode.is_some(), OBUILDER),
-            (
-                "obuilder-prune-threshold",
-                self.obuilder_prune_threshold.is_some(),
-                OBUILDER,
-            ),
-            (
-                "obuilder-prune-limit",
-                self.obuilder_prune_limit.is_some(),
-                OBUILDER,
-            ),
-            (
-                "obuilder-healthcheck",
-                self.obuilder_healthcheck.is_some(),
-                OBUILDER,
-            ),
-            ("fast-sync", self.fast_sync, OBUILDER),
             ("qemu-cpus", self.qemu_cpus.is_some(), QEMU),
             ("qemu-memory", self.qemu_memory.is_some(), QEMU),
             ("qemu-guest-os", self.qemu_guest_os.is_some(), QEMU),

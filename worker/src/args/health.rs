@@ -23,7 +23,8 @@ impl HealthArgs {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, &'static str> {
+/// Reads a time between two health checks.
+pub(super) fn seconds(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
         Ok(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(seconds),
         _ => Err(

@@ -118,7 +118,7 @@ pub enum Cause {
     Request,
     /// The server of the job's repository is away, or failed.
     Source,
-    /// The registry to push to is away, or failed.
+    /// The registry to push to, or to fetch base images from, is away, or failed.
     Registry,
     /// Something the job needs from the worker failed before the build began.
     Setup,

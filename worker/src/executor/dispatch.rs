@@ -11,6 +11,7 @@ use ocluster_api::{Action, JobSpec, TEST_KIND};
 
 use super::contract::{Executor, Failure, JobContext, Outcome};
 use super::docker::DockerExecutor;
+use super::obuilder::OBuilderExecutor;
 use super::test_kind::TestExecutor;
 
 /// The executors that a worker offers. A fresh one offers nothing.
@@ -18,6 +19,8 @@ use super::test_kind::TestExecutor;
 pub struct Executors {
     /// Runs Docker builds.
     pub docker: Option<Arc<DockerExecutor>>,
+    /// Runs OBuilder builds.
+    pub obuilder: Option<Arc<OBuilderExecutor>>,
     /// Whether the custom kind [`TEST_KIND`] is offered. An executor in [`Executors::custom`] under that name comes before it.
     pub test_kind: bool,
     /// Executors of custom jobs, by kind.
@@ -28,6 +31,7 @@ impl std::fmt::Debug for Executors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Executors")
             .field("docker", &self.docker)
+            .field("obuilder", &self.obuilder)
             .field("test_kind", &self.test_kind)
             .field("custom", &self.custom.keys())
             .finish()
@@ -50,9 +54,12 @@ impl Executors {
                     "This worker is not configured for Docker builds!",
                 )),
             },
-            Action::OBuilder { .. } => Err(Failure::request(
-                "This worker is not configured for use with OBuilder!",
-            )),
+            Action::OBuilder { .. } => match &self.obuilder {
+                Some(obuilder) => Ok(obuilder.as_ref()),
+                None => Err(Failure::request(
+                    "This worker is not configured for use with OBuilder!",
+                )),
+            },
             Action::Custom(job) => match self.custom.get(&job.kind) {
                 Some(executor) => Ok(executor.as_ref()),
                 None if self.test_kind && job.kind == TEST_KIND => Ok(&TestExecutor),
@@ -172,7 +179,7 @@ mod tests {
                 ..Default::default()
             }))),
             test_kind: true,
-            custom: BTreeMap::new(),
+            ..Executors::default()
         }
         .offering("nix", Nix);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! When to look at an engine, and what follows from what is seen.
+//! When to look at what jobs need, and what follows from what is seen.
 //!
-//! A healthy engine is looked at once in a period. One that is not is looked at again soon, then less and less often, so that the
-//! worker is back within a minute of its engine. Every look has a limit, and is abandoned when the future is dropped.
+//! A healthy engine or store is looked at once in a period. One that is not is looked at again soon, then less and less often, so that
+//! the worker is back within a minute of it. Every look has a limit, and is abandoned when the future is dropped.
 
 use std::time::Duration;
 
@@ -10,11 +10,9 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{Checked, Metrics};
 use crate::trouble::Trouble;
 
-/// How long an engine may take to show that it is well. One that takes longer keeps jobs waiting just as long.
-const LIMIT: Duration = Duration::from_secs(30);
 /// How soon a failed look is repeated.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// How long the wait between two looks gets at most while the engine is unwell.
@@ -26,15 +24,19 @@ pub(crate) trait Patient {
     async fn examine(&self) -> Result<(), String>;
 }
 
-/// Looks after one engine.
+/// Looks after one of them.
 pub(crate) struct HealthCheck<P> {
     pub(crate) patient: P,
+    /// What it is.
+    pub(crate) checked: Checked,
     /// How often to look while nothing is wrong.
     pub(crate) period: Duration,
-    /// Whether an engine that has never answered is none of the worker's business.
+    /// How long it may take to show that it is well. One that takes longer keeps jobs waiting just as long.
+    pub(crate) limit: Duration,
+    /// Whether one that has never answered is none of the worker's business.
     pub(crate) may_never_come: bool,
     pub(crate) metrics: Metrics,
-    /// Tells when jobs fail because of the engine, and is told when that has come to an end.
+    /// Tells when jobs fail because of the engine, and is told when such failures have come to an end.
     pub(crate) trouble: Trouble,
     pub(crate) told: watch::Sender<Health>,
 }
@@ -49,7 +51,9 @@ impl<P: Patient> HealthCheck<P> {
             let found = self.look().await;
             ever_well |= found.is_ok();
             let missed = ever_well || !self.may_never_come;
-            self.trouble.engine_is_missed(missed);
+            if self.checked == Checked::Engine {
+                self.trouble.engine_is_missed(missed);
+            }
             let health = match found {
                 Err(reason) if missed => Health::Bad(reason),
                 Err(reason) => {
@@ -59,7 +63,8 @@ impl<P: Patient> HealthCheck<P> {
                 Ok(()) => Health::Good,
             };
             let good = health == Health::Good;
-            self.metrics.health_checked(started.elapsed(), good);
+            self.metrics
+                .health_checked(self.checked, started.elapsed(), good);
             self.tell(health);
             let wait = if good {
                 retry = FIRST_RETRY;
@@ -71,24 +76,28 @@ impl<P: Patient> HealthCheck<P> {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.trouble.engine_failure() => {}
+                () = self.trouble.engine_failure(), if self.checked == Checked::Engine => {}
             }
         }
     }
 
     async fn look(&self) -> Result<(), String> {
-        match timeout(LIMIT, self.patient.examine()).await {
+        match timeout(self.limit, self.patient.examine()).await {
             Ok(found) => found,
             Err(_) => Err(format!(
-                "the Docker engine does not answer within {} s",
-                LIMIT.as_secs()
+                "the {} does not answer within {} s",
+                self.checked,
+                self.limit.as_secs()
             )),
         }
     }
 
     fn say_once_that_it_is_not_missed(&self, reason: &str) {
         if *self.told.borrow() == Health::Unknown {
-            warn!("There is no Docker engine ({reason}). Taking jobs, as some need none");
+            warn!(
+                "There is no {} ({reason}). Taking jobs, as some need none",
+                self.checked
+            );
         }
     }
 
@@ -99,7 +108,7 @@ impl<P: Patient> HealthCheck<P> {
             (_, Health::Bad(reason)) => warn!("Not taking jobs: {reason}"),
             (Health::Bad(_), _) => {
                 self.trouble.is_over();
-                info!("The Docker engine is well again. Taking jobs");
+                info!("The {} is well again. Taking jobs", self.checked);
             }
             _ => {}
         }

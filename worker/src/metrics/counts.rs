@@ -1,5 +1,6 @@
 //! What this worker counts about itself. Counting is an atomic addition: it never waits and never fails.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +23,33 @@ struct Counts {
     pushes: Span,
     prunes: Span,
     last_health_check_ns: AtomicU64,
-    unhealthy: AtomicBool,
+    unhealthy: [AtomicBool; Checked::COUNT],
+    store_hits: AtomicU64,
+    store_misses: AtomicU64,
+    /// Hundredths of a percent, and one more; 0 before it is known.
+    store_space: AtomicU64,
+}
+
+/// What a health check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The Docker engine.
+    Engine,
+    /// The OBuilder store, and all that a build in it needs.
+    Store,
+}
+
+impl Checked {
+    const COUNT: usize = 2;
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Engine => "Docker engine",
+            Self::Store => "OBuilder store",
+        })
+    }
 }
 
 /// How often something took how long.
@@ -137,10 +164,29 @@ impl Metrics {
     }
 
     /// A health check took this long, and said so.
-    pub fn health_checked(&self, took: Duration, healthy: bool) {
+    pub fn health_checked(&self, checked: Checked, took: Duration, healthy: bool) {
         let last = &self.0.last_health_check_ns;
         last.store(nanoseconds(took), Ordering::Relaxed);
-        self.0.unhealthy.store(!healthy, Ordering::Relaxed);
+        if let Some(unhealthy) = self.0.unhealthy.get(checked as usize) {
+            unhealthy.store(!healthy, Ordering::Relaxed);
+        }
+    }
+
+    /// So many steps of OBuilder builds were found in the store since the worker's start, and so many were not.
+    pub fn store_used(&self, hits: u64, misses: u64) {
+        self.0.store_hits.store(hits, Ordering::Relaxed);
+        self.0.store_misses.store(misses, Ordering::Relaxed);
+    }
+
+    /// This part of the OBuilder store's disk is free, 0 to 100.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the number is between 1 and 10001"
+    )]
+    pub fn store_space(&self, free_percent: f64) {
+        let hundredths = (free_percent.clamp(0.0, 100.0) * 100.0).round() as u64;
+        self.0.store_space.store(hundredths + 1, Ordering::Relaxed);
     }
 
     pub(super) fn jobs_accepted(&self) -> u64 {
@@ -172,8 +218,25 @@ impl Metrics {
         seconds(self.0.last_health_check_ns.load(Ordering::Relaxed))
     }
 
+    /// Whether anything is.
     pub(super) fn is_unhealthy(&self) -> bool {
-        self.0.unhealthy.load(Ordering::Relaxed)
+        let unhealthy = &self.0.unhealthy;
+        unhealthy.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Steps found in the OBuilder store, and steps not found there.
+    pub(super) fn store_uses(&self) -> (u64, u64) {
+        (
+            self.0.store_hits.load(Ordering::Relaxed),
+            self.0.store_misses.load(Ordering::Relaxed),
+        )
+    }
+
+    /// The free part of the OBuilder store's disk, 0 to 100, if there is one.
+    #[expect(clippy::cast_precision_loss, reason = "it is 10000 at most")]
+    pub(crate) fn store_space_free(&self) -> Option<f64> {
+        let stored = self.0.store_space.load(Ordering::Relaxed);
+        Some(stored.checked_sub(1)? as f64 / 100.0)
     }
 }
 
@@ -230,10 +293,10 @@ mod tests {
     #[test]
     fn a_health_check_replaces_the_one_before() {
         let metrics = Metrics::default();
-        metrics.health_checked(Duration::from_millis(1500), false);
+        metrics.health_checked(Checked::Engine, Duration::from_millis(1500), false);
         assert!(metrics.is_unhealthy());
         assert_eq!(metrics.last_health_check(), 1.5);
-        metrics.health_checked(Duration::from_millis(250), true);
+        metrics.health_checked(Checked::Engine, Duration::from_millis(250), true);
         assert!(!metrics.is_unhealthy());
         assert_eq!(metrics.last_health_check(), 0.25);
     }

@@ -11,7 +11,7 @@ mod sources;
 
 pub(crate) use collector::Collector;
 pub(crate) use counts::JobEnd;
-pub use counts::Metrics;
+pub use counts::{Checked, Metrics};
 pub use exporter_url::{ExporterUrl, ExporterUrlError};
 pub(crate) use service::{additional_metric, metrics};
 pub use sources::{AdditionalMetric, AdditionalMetricError, DuplicateName, Sources};

@@ -60,19 +60,25 @@ pub(super) fn render(
         "Number of unhealthy workers",
         f64::from(u8::from(metrics.is_unhealthy())),
     )?;
-    // OCluster's workers show these from their start. Without an OBuilder store they stay at 0. How much of it is free is left out
-    // then: 0 would mean that it is full.
-    for (name, help) in [
-        (
-            "ocluster_worker_cache_hits",
-            "Number of OBuilder cache hits",
-        ),
-        (
-            "ocluster_worker_cache_misses",
-            "Number of OBuilder cache misses",
-        ),
-    ] {
-        page.plain_gauge(name, help, 0.0)?;
+    // OCluster's workers show these two from their start. Without a store they stay at 0.
+    let (hits, misses) = metrics.store_uses();
+    page.plain_gauge(
+        "ocluster_worker_cache_hits",
+        "Number of OBuilder cache hits",
+        hits as f64,
+    )?;
+    page.plain_gauge(
+        "ocluster_worker_cache_misses",
+        "Number of OBuilder cache misses",
+        misses as f64,
+    )?;
+    // How much of the store is free is left out without one: 0 would mean that it is full.
+    if let Some(percent) = metrics.store_space_free() {
+        page.plain_gauge(
+            "ocluster_worker_obuilder_space_free",
+            "OBuilder percentage of space free",
+            percent,
+        )?;
     }
     page.program(net, logged)?;
     page.render()
@@ -82,7 +88,7 @@ pub(super) fn render(
 mod tests {
     use std::time::Duration;
 
-    use super::super::counts::JobEnd;
+    use super::super::counts::{Checked, JobEnd};
     use super::*;
 
     #[test]
@@ -92,7 +98,10 @@ mod tests {
         let _running = metrics.job_started(2);
         metrics.pushed(Duration::from_millis(2500));
         metrics.pruned(Duration::from_secs(3));
-        metrics.health_checked(Duration::from_millis(500), false);
+        metrics.health_checked(Checked::Engine, Duration::from_millis(500), false);
+        metrics.health_checked(Checked::Store, Duration::from_millis(500), true);
+        metrics.store_used(7, 5);
+        metrics.store_space(41.5);
         let page = render(&metrics, &Stats::new(), &LogCounts::new()).unwrap();
         // The time that a test job took is the only thing that varies.
         let shown: Vec<&str> = page

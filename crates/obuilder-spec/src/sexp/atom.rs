@@ -2,17 +2,15 @@
 //!
 //! Byte for byte OBuilder's (sexplib's) rules: ids depend on them, so they must never change.
 
-use bstr::{BString, ByteSlice as _};
+use bstr::BString;
 
 /// Whether the reader would take these bytes for anything else than this one atom if they stood there without quotes.
 pub(crate) fn needs_quotes(atom: &[u8]) -> bool {
     let special = |&byte: &u8| {
         byte <= b' ' || byte >= 0x7f || matches!(byte, b'"' | b'(' | b')' | b';' | b'\\')
     };
-    atom.is_empty()
-        || atom.iter().any(special)
-        || atom.contains_str("#|")
-        || atom.contains_str("|#")
+    let comment = |pair: &[u8]| matches!(pair, b"#|" | b"|#");
+    atom.is_empty() || atom.iter().any(special) || atom.windows(2).any(comment)
 }
 
 /// The atom as it is written on one line: as it is, or quoted.
@@ -27,22 +25,25 @@ pub(crate) fn one_line(atom: &[u8]) -> BString {
 /// The atom in quotes, whether it needs them or not. This is OCaml's `%S`, too.
 pub(crate) fn quoted(atom: &[u8]) -> BString {
     let mut out = BString::from("\"");
-    escape_into(atom, &mut out);
+    escape(atom, |piece| out.extend_from_slice(piece));
     out.push(b'"');
     out
 }
 
-/// Appends what stands between the quotes.
-pub(crate) fn escape_into(atom: &[u8], out: &mut BString) {
+/// Gives what stands between the quotes, in pieces.
+pub(crate) fn escape(atom: &[u8], mut put: impl FnMut(&[u8])) {
     for &byte in atom {
         match byte {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend_from_slice(format!("\\{byte:03}").as_bytes()),
+            b'\n' => put(b"\\n"),
+            b'\t' => put(b"\\t"),
+            b'\r' => put(b"\\r"),
+            0x08 => put(b"\\b"),
+            b'"' | b'\\' => put(&[b'\\', byte]),
+            b' '..=b'~' => put(&[byte]),
+            _ => {
+                let digit = |value: u8| b'0' + value % 10;
+                put(&[b'\\', digit(byte / 100), digit(byte / 10), digit(byte)]);
+            }
         }
     }
 }

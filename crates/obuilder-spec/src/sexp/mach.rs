@@ -57,7 +57,9 @@ impl<S: Sink> Mach<S> {
     pub(crate) fn atom(&mut self, bytes: &[u8]) -> &mut Self {
         if atom::needs_quotes(bytes) {
             self.after_bare_atom = false;
-            self.sink.put(&atom::quoted(bytes));
+            self.sink.put(b"\"");
+            atom::escape(bytes, |piece| self.sink.put(piece));
+            self.sink.put(b"\"");
         } else {
             if self.after_bare_atom {
                 self.sink.put(b" ");
@@ -82,7 +84,7 @@ impl<S: Sink> Mach<S> {
         self.close().close()
     }
 
-    /// What was written, or its state.
+    /// What was written, or its hash so far.
     pub(crate) fn finish(self) -> S {
         self.sink
     }

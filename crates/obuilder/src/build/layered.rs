@@ -49,7 +49,13 @@ impl<C: Change> Work for Layered<C> {
                 .apply(engine, &draft, &self.base, &log, cancel)
                 .await;
             log.close();
-            done?;
+            if let Err(fault) = done {
+                if fault.full_disk {
+                    // The next attempt needs the room of this one.
+                    draft.discard().await;
+                }
+                return Err(fault);
+            }
             Ok(draft.commit(LayerMeta::default()).await?)
         }
         .boxed()

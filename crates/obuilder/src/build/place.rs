@@ -1,6 +1,6 @@
 //! Where in a spec a stage is: what the operations so far have set for those to come.
 
-use bstr::{BStr, BString};
+use bstr::BString;
 use ocluster_obuilder_spec::User;
 
 /// What later operations of a stage go by.
@@ -43,16 +43,6 @@ impl Place {
     }
 }
 
-/// The place of a mount, from the top of the tree whatever the working directory: OBuilder's behaviour.
-pub(super) fn absolute(target: &BStr) -> BString {
-    if target.starts_with(b"/") {
-        return target.to_owned();
-    }
-    let mut absolute = BString::from("/");
-    absolute.extend_from_slice(target);
-    absolute
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,11 +75,5 @@ mod tests {
         place.set(&"C".into(), &"4".into());
         let env: Vec<String> = place.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(env, ["C=4", "B=3", "A=1"]);
-    }
-
-    #[test]
-    fn mounts_go_from_the_top() {
-        assert_eq!(absolute("cache".into()), "/cache");
-        assert_eq!(absolute("/cache".into()), "/cache");
     }
 }

@@ -10,7 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::engine::Engine;
 use super::fault::Fault;
 use super::layered::Change;
-use super::place::{Place, absolute};
+use super::place::Place;
 use super::{BuildError, Secrets, room, words};
 use crate::sandbox::{self, CacheMount, Ended, Network, SecretFile, Step};
 use crate::store::{CacheLease, Draft, Layer};
@@ -138,7 +138,7 @@ impl Command {
                 .zip(&self.caches)
                 .map(|(lease, cache)| CacheMount {
                     tree: lease.rootfs().clone(),
-                    target: absolute(cache.target.as_bstr()),
+                    target: cache.target.clone(),
                 })
                 .collect(),
             secrets: self
@@ -146,7 +146,7 @@ impl Command {
                 .iter()
                 .map(|(value, target)| SecretFile {
                     value: value.clone(),
-                    target: absolute(target.as_bstr()),
+                    target: target.clone(),
                 })
                 .collect(),
             limits: engine.options.limits,

@@ -5,10 +5,9 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::BuildError;
@@ -46,7 +45,10 @@ struct Slot {
 struct Step {
     cancel: CancellationToken,
     feed: Feed,
-    outcome: watch::Receiver<Option<Outcome>>,
+    /// There when the step is over; missing then if its task died.
+    outcome: OnceLock<Outcome>,
+    /// Fires when the step is over, and its task holds nothing of it any more.
+    over: CancellationToken,
 }
 
 /// A user's part in a step. Dropping it is leaving.
@@ -66,7 +68,7 @@ pub(super) enum Entry {
 }
 
 /// A step that is being cancelled.
-pub(super) struct Leaving(watch::Receiver<Option<Outcome>>);
+pub(super) struct Leaving(CancellationToken);
 
 impl Steps {
     /// Joins the step `id`, or starts it: then `work` runs in a task of its own, is to stop soon when its token fires, and says with
@@ -82,17 +84,17 @@ impl Steps {
         let mut table = self.lock();
         if let Some(slot) = table.get_mut(&id) {
             if slot.users == 0 {
-                return Entry::Cancelling(Leaving(slot.step.outcome.clone()));
+                return Entry::Cancelling(Leaving(slot.step.over.clone()));
             }
             slot.users += 1;
             return Entry::Joined(self.share(id, Arc::clone(&slot.step)));
         }
         let (publisher, feed) = feed();
-        let (sender, outcome) = watch::channel(None);
         let step = Arc::new(Step {
             cancel: CancellationToken::new(),
             feed,
-            outcome,
+            outcome: OnceLock::new(),
+            over: CancellationToken::new(),
         });
         let slot = Slot {
             users: 1,
@@ -103,7 +105,8 @@ impl Steps {
         let end = TaskEnd {
             id,
             steps: self.clone(),
-            sender,
+            over: step.over.clone(),
+            step: Some(Arc::clone(&step)),
         };
         let work = work(publisher, step.cancel.clone());
         tokio::spawn(async move {
@@ -138,13 +141,11 @@ impl Share {
         self.step.feed.clone()
     }
 
-    /// How the step ends; waits for it.
+    /// How the step ends; waits for it, and until its task holds nothing of it any more: a result that its users drop is free then.
     pub(super) async fn outcome(&self) -> Outcome {
-        let mut outcome = self.step.outcome.clone();
-        match outcome.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(outcome)) => outcome.clone(),
-            Ok(None) | Err(_) => Err(died()),
-        }
+        self.step.over.cancelled().await;
+        let outcome = self.step.outcome.get().cloned();
+        outcome.unwrap_or_else(|| Err(died()))
     }
 }
 
@@ -169,37 +170,34 @@ impl Drop for Share {
 
 impl Leaving {
     /// Waits until the step is over.
-    pub(super) async fn over(mut self) {
-        // An error says that its task is gone, so it is over too.
-        let _ = self.0.wait_for(Option::is_some).await.is_ok();
+    pub(super) async fn over(self) {
+        self.0.cancelled().await;
     }
 }
 
-/// The task's part: takes the step out of the table, and then tells how it ended, however the task ends.
+/// The task's part. When it goes, whether the task ended or was thrown away, the step leaves the table and is over.
 struct TaskEnd {
     id: StepId,
     steps: Steps,
-    sender: watch::Sender<Option<Outcome>>,
+    step: Option<Arc<Step>>,
+    over: CancellationToken,
 }
 
 impl TaskEnd {
     fn publish(self, outcome: Outcome) {
-        self.leave();
-        self.sender.send_replace(Some(outcome));
-    }
-
-    fn leave(&self) {
-        self.steps.lock().remove(&self.id);
+        if let Some(step) = &self.step {
+            // It was empty, since there is one task for each step.
+            let _ = step.outcome.set(outcome).is_ok();
+        }
     }
 }
 
 impl Drop for TaskEnd {
     fn drop(&mut self) {
-        // A task that is thrown away comes here without an outcome. (One that published has left, and perhaps another is in its
-        // place.)
-        if self.sender.borrow().is_none() {
-            self.leave();
-        }
+        let slot = self.steps.lock().remove(&self.id);
+        // In this order, so that nothing is held by us when users come to know.
+        drop((slot, self.step.take()));
+        self.over.cancel();
     }
 }
 
@@ -303,7 +301,7 @@ mod tests {
     async fn leaving_a_step_that_is_over_does_not_touch_its_successor() {
         let steps = Steps::default();
         let old = joined(steps.enter(ID, |_, _| async { fails("old") }));
-        let _ = within(old.outcome()).await;
+        let _ = within(old.outcome()).await.is_ok();
         let new = joined(steps.enter(ID, |_, cancel| async move {
             cancel.cancelled().await;
             Err(BuildError::Cancelled)

@@ -93,8 +93,9 @@ impl Evaluator<'_> {
         let halt = &self.build.halt;
         let result = tokio::select! {
             biased;
-            () = halt.cancelled() => Err(BuildError::Cancelled),
+            // First, since what is known already counts whatever else happened meanwhile.
             result = self.stage() => result,
+            () = halt.cancelled() => Err(BuildError::Cancelled),
         };
         let end = match result {
             Ok(made) => {

@@ -10,9 +10,9 @@ use bstr::{BStr, ByteSlice as _};
 use super::registry::Digest;
 
 /// The registry of names that name none.
-const DOCKER_HUB: &str = "docker.io";
+pub(super) const DOCKER_HUB: &str = "docker.io";
 /// Another name of the same.
-const OLD_DOCKER_HUB: &str = "index.docker.io";
+pub(super) const OLD_DOCKER_HUB: &str = "index.docker.io";
 /// The tag of names with neither tag nor digest.
 const DEFAULT_TAG: &str = "latest";
 /// The longest repository name that registries take, its host included, in bytes.
@@ -353,7 +353,7 @@ mod tests {
             assert!(fault.starts_with(&format!("{name:?} is not")), "{fault}");
         }
         assert!(fault(&"a".repeat(64)).contains("id of an image"));
-        assert!(fault(&"x/".repeat(130).trim_end_matches('/').to_owned()).contains("255"));
+        assert!(fault("x/".repeat(130).trim_end_matches('/')).contains("255"));
         assert!(fault(&format!("a:{}", "b".repeat(129))).contains("128"));
         let bytes = Reference::parse(b"a\xff".into()).expect_err("bytes");
         assert!(bytes.to_string().contains("UTF-8"));

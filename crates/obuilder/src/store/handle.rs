@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::core::{Core, make_dir};
 use super::housekeeper::Housekeeper;
 use super::open::{Opened, open};
-use super::{CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout};
+use super::{
+    CacheInfo, CacheLease, CacheTable, Draft, Layer, LayerMeta, Location, Space, StoreError, layout,
+};
 use crate::StepId;
 
 /// An open store. Clones are the same store; it is closed with the last of them, of its layers and of its drafts.
@@ -62,7 +64,12 @@ impl Store {
             let root = core.layout.root().to_owned();
             let housekeeper = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
-            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
+            let caches = CacheTable::open(
+                &root,
+                core.backend.clone(),
+                options.cache_quota,
+                core.clone(),
+            )?;
             Ok(Self {
                 inner: Arc::new(Inner {
                     caches,
@@ -124,7 +131,8 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        self.inner.housekeeper.sync().await
+        self.inner.housekeeper.sync().await?;
+        self.inner.caches.sync().await
     }
 
     /// How many layers there are.

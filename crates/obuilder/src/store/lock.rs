@@ -1,7 +1,7 @@
 //! One process at a time has a store open. The kernel lets go of the lock when that process ends, however it ends.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ impl Lock {
                     }
                     std::thread::sleep(PAUSE);
                 }
-                Err(error) => return Err(StoreError::io("lock", path)(io::Error::from(error))),
+                Err(error) => return Err(StoreError::io("lock", path)(error.into())),
             }
         }
         let told = file

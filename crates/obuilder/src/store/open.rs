@@ -40,7 +40,7 @@ pub(super) fn open(location: &Location) -> Result<Opened, StoreError> {
     } = claim(location)?;
     mounts::detach_below(layout.root())
         .map_err(StoreError::io("unmount what is in", layout.root()))?;
-    remove_probes(&layout)?;
+    remove_probes(&layout, &*backend)?;
     backend.probe(layout.root())?;
     for dir in layout.directories() {
         make_own_dir(&dir)?;
@@ -111,10 +111,10 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes what a killed process tried the filesystem with.
-fn remove_probes(layout: &Layout) -> Result<(), StoreError> {
+fn remove_probes(layout: &Layout, backend: &dyn Backend) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            remove_tree(&path, &nothing_special)?;
+            backend.remove(&path)?;
         }
     }
     Ok(())

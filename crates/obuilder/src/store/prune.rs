@@ -88,6 +88,10 @@ impl Store {
                 layers += 1;
             }
         }
+        if layers > 0 {
+            let core = core.clone();
+            blocking(move || core.backend.settle(core.layout.root())).await?;
+        }
         Ok(Pruned {
             layers,
             bytes: free(core).await?.saturating_sub(before),

@@ -104,7 +104,12 @@ impl Walk<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
+        let dir = match openat(parent, name, DIRECTORY, Mode::empty()) {
+            Ok(dir) => dir,
+            // Somebody else removes the same.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         loop {
             let removed = self.empty(dir.as_fd(), top.unwrap_or(dir.as_fd()), depth)?;
             match unlinkat(parent, name, AtFlags::REMOVEDIR) {

@@ -55,11 +55,11 @@ impl Backend for Rsync {
             (RsyncMode::Copy, _) | (_, None) => seal_by_rename(work, sealed),
             (RsyncMode::Hardlink, Some(base)) => {
                 make_directory(sealed)?;
-                copy(work, sealed, ["--checksum".into(), TO_THE_NANOSECOND.into(), link_to(base)])
+                copy(work, sealed, ["--checksum".into(), link_to(base)])
             }
             (RsyncMode::HardlinkUnsafe, Some(base)) => {
                 make_directory(sealed)?;
-                copy(work, sealed, [TO_THE_NANOSECOND.into(), link_to(base)])
+                copy(work, sealed, [link_to(base)])
             }
         }
     }
@@ -90,9 +90,6 @@ impl Rsync {
     }
 }
 
-/// Otherwise rsync takes files for the same whose times differ by less than a second: many a step takes no longer.
-const TO_THE_NANOSECOND: &str = "--modify-window=-1";
-
 fn link_to(base: &Path) -> OsString {
     let mut option = OsString::from("--link-dest=");
     option.push(base);
@@ -104,6 +101,8 @@ fn link_to(base: &Path) -> OsString {
 fn copy<const N: usize>(from: &Path, to: &Path, more: [OsString; N]) -> Result<(), StoreError> {
     let contents = |path: &Path| path.join("").into_os_string();
     let fixed = [
+        // Otherwise rsync takes times for the same that differ by less than a second: many a step takes no longer.
+        "--modify-window=-1",
         "--archive",
         "--hard-links",
         "--acls",

@@ -22,7 +22,6 @@ impl Space {
     pub fn free_percent(&self) -> f64 {
         percent(self.free, self.total)
     }
-
 }
 
 /// What the filesystem of `path` tells.

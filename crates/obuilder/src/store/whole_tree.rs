@@ -23,9 +23,9 @@ pub(super) fn make_directory(at: &Path) -> Result<(), StoreError> {
 pub(super) fn seal_by_rename(work: &Path, sealed: &Path) -> Result<(), StoreError> {
     // An empty directory would be replaced.
     if sealed.symlink_metadata().is_ok() {
-        return Err(StoreError::io("create", sealed)(
-            io::Error::from(io::ErrorKind::AlreadyExists),
-        ));
+        return Err(StoreError::io("create", sealed)(io::Error::from(
+            io::ErrorKind::AlreadyExists,
+        )));
     }
     std::fs::rename(work, sealed).map_err(StoreError::io("move a finished tree to", sealed))
 }

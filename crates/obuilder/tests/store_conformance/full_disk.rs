@@ -1,7 +1,7 @@
 //! A disk that fills up, for every store. Each on a filesystem of its own.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ocluster_obuilder::store::StoreError;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -22,12 +22,13 @@ pub(crate) fn a_full_disk_is_told_apart_and_is_no_end(shared: &Lab) {
     });
     let before = lab.describe(&base);
 
+    let (work, mount_point) = lab.work("above");
     let filler = lab.root.join("filler");
     fill(&filler, lab);
-    let error = lab_error(lab, &base);
+    let error = failure(lab, &base, &work, &mount_point);
     assert!(error.is_full_disk(), "{error}");
     // On a disk that is still as full.
-    lab.backend.remove(&lab.root.join("tmp/above")).unwrap();
+    lab.backend.remove(&work).unwrap();
     assert_eq!(lab.names("layers"), ["base"]);
     assert_eq!(lab.describe(&base), before);
 
@@ -57,9 +58,8 @@ pub(crate) fn a_full_disk_is_told_apart_and_is_no_end(shared: &Lab) {
 }
 
 /// Makes a layer above `base` for which there is no room; answers what the store, or else the step, met.
-fn lab_error(lab: &Lab, base: &[std::path::PathBuf]) -> StoreError {
-    let (work, mount_point) = lab.work("above");
-    let rootfs = match lab.backend.create(base, &work, &mount_point) {
+fn failure(lab: &Lab, base: &[PathBuf], work: &Path, mount_point: &Path) -> StoreError {
+    let rootfs = match lab.backend.create(base, work, mount_point) {
         Ok(rootfs) => rootfs,
         Err(error) => return error,
     };

@@ -19,7 +19,12 @@ pub(crate) fn describe(tree: &Path) -> Vec<String> {
     // Names that other trees have for a file are none of this one's business.
     for names in groups.values().filter(|names| names.len() > 1) {
         for line in names {
-            let _ = write!(lines[*line], " linked {} times from {}", names.len(), names[0]);
+            let _ = write!(
+                lines[*line],
+                " linked {} times from {}",
+                names.len(),
+                names[0]
+            );
         }
     }
     lines

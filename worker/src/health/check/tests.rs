@@ -53,7 +53,9 @@ fn story(state: State, may_never_come: bool) -> Story {
     let trouble = Trouble::default();
     let check = HealthCheck {
         patient: engine.clone(),
+        checked: Checked::Engine,
         period: PERIOD,
+        limit: Duration::from_secs(30),
         may_never_come,
         metrics: Metrics::default(),
         trouble: trouble.clone(),

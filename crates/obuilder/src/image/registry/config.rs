@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::Platform;
-use crate::image::reference::is_host;
+use crate::image::reference::{DOCKER_HUB, OLD_DOCKER_HUB, is_host};
 
 /// How images are pulled. Programs fill it in; nothing in it is a secret.
 #[derive(Clone, Debug)]
@@ -136,7 +136,10 @@ impl FromStr for Mirrors {
             return Err(MirrorError::Registry(registry.to_owned()));
         }
         Ok(Self {
-            registry: registry.to_owned(),
+            registry: match registry {
+                OLD_DOCKER_HUB => DOCKER_HUB.to_owned(),
+                other => other.to_owned(),
+            },
             urls: urls.split(',').map(str::parse).collect::<Result<_, _>>()?,
         })
     }

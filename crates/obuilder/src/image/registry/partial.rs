@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -78,6 +79,8 @@ impl Partial {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                // It may be a part of an image that is not for everybody.
+                .mode(0o600)
                 .open(&path)
         };
         let file = open().or_else(|error| {

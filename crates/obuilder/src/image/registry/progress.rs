@@ -96,3 +96,77 @@ impl fmt::Display for Bytes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+    use tokio::time::sleep;
+
+    use super::{Bytes, State, follow};
+    use crate::StepLog;
+    use crate::image::registry::Digest;
+    use crate::image::registry::trouble::Trouble;
+
+    /// What is told of a download that `happens`.
+    async fn told(happens: impl AsyncFnOnce(&watch::Sender<State>)) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let log = StepLog::create(&path).await.expect("a log");
+        let (sender, state) = watch::channel(State::default());
+        let happening = async {
+            happens(&sender).await;
+            drop(sender);
+        };
+        let following = follow(state, Digest::of(b""), Some(100 << 20), &log);
+        let ((), _) = tokio::join!(happening, following);
+        let text = std::fs::read_to_string(path).expect("a log");
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_download_is_told_of_every_few_seconds() {
+        let told = told(async |state| {
+            for done in 0..120 {
+                state.send_modify(|state| state.done = done << 20);
+                sleep(Duration::from_millis(100)).await;
+            }
+            state.send_modify(|state| state.outcome = Some(Ok(())));
+        })
+        .await;
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("layer e3b0c44298fc: "), "{told:?}");
+        assert!(told[0].ends_with(" of 100.0 MiB"), "{told:?}");
+        assert_eq!(told[2], "layer e3b0c44298fc: 100.0 MiB downloaded");
+    }
+
+    #[tokio::test]
+    async fn remarks_are_told_at_once_and_not_without_end() {
+        let told = told(async |state| {
+            for _ in 0..1000 {
+                state.send_modify(|state| state.note("cut".into()));
+            }
+            state.send_modify(|state| state.outcome = Some(Err(Trouble::Cancelled)));
+        })
+        .await;
+        assert_eq!(told, vec!["layer e3b0c44298fc: cut"; super::MAX_NOTES]);
+    }
+
+    #[tokio::test]
+    async fn a_download_that_vanishes_is_waited_for_no_longer() {
+        assert!(told(async |_| ()).await.is_empty());
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (9_999, "9999 bytes"),
+            (10_240, "10.0 KiB"),
+            (1 << 30, "1024.0 MiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+    }
+}

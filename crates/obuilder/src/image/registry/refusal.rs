@@ -27,7 +27,7 @@ pub(super) fn checked(
     }
     let host = host_of(response.url());
     // What a mirror or a redirect's target says is told as theirs.
-    let who = if endpoint.name.ends_with(&host) {
+    let who = if endpoint.name.contains(&host) {
         endpoint.name.clone()
     } else {
         format!("{} (at {host})", endpoint.name)

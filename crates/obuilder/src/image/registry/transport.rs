@@ -10,7 +10,7 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::RegistryConfig;
@@ -28,6 +28,8 @@ const MAX_REDIRECTS: usize = 6;
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
 /// How few bytes within the time for stalls are no progress.
 pub(super) const LEAST_PROGRESS: u64 = 16 << 10;
+/// The longest time for stalls that makes sense.
+const LONGEST_STALL: Duration = Duration::from_secs(24 * 3600);
 /// Who we are to token endpoints and in registries' logs.
 const CLIENT_ID: &str = "ocluster-obuilder";
 /// How long a header for basic authentication is used before the login is read again, in seconds.
@@ -37,6 +39,8 @@ const BASIC_LIFE: u64 = 60;
 #[derive(Debug)]
 pub(super) struct Transport {
     client: Client,
+    /// For loopback addresses, which a proxy of the environment could not reach.
+    direct: Client,
     tokens: Tokens,
     pub(super) config: RegistryConfig,
 }
@@ -60,11 +64,19 @@ impl Transport {
     pub(super) fn new(config: RegistryConfig) -> Result<Self, FetchError> {
         // The process may have chosen one before; any will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("ocluster-obuilder/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .connect_timeout(config.limits.connect)
-            .referer(false);
+        let limit = config.limits.connect;
+        let builder = |certificates: &[Certificate]| {
+            let builder = Client::builder()
+                .user_agent(concat!("ocluster-obuilder/", env!("CARGO_PKG_VERSION")))
+                .redirect(Policy::none())
+                .connect_timeout(limit)
+                .referer(false);
+            certificates
+                .iter()
+                .cloned()
+                .fold(builder, ClientBuilder::add_root_certificate)
+        };
+        let mut certificates = Vec::new();
         for file in &config.ca_certificates {
             let refused = |why: String| {
                 FetchError::Request(format!(
@@ -73,23 +85,22 @@ impl Transport {
                 ))
             };
             let text = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&text)
+            let listed = Certificate::from_pem_bundle(&text)
                 .map_err(|_| refused("it is not PEM".to_owned()))?;
-            if certificates.is_empty() {
+            if listed.is_empty() {
                 return Err(refused("there is no certificate in it".to_owned()));
             }
-            for certificate in certificates {
-                builder = builder.add_root_certificate(certificate);
-            }
+            certificates.extend(listed);
         }
-        let client = builder.build().map_err(|error| {
-            FetchError::Source(format!(
-                "cannot speak with registries: {}",
-                Trouble::of_http("them", &error).why()
-            ))
-        })?;
+        let build = |builder: ClientBuilder| {
+            builder.build().map_err(|error| {
+                let why = Trouble::of_http("them", &error).why();
+                FetchError::Source(format!("cannot speak with registries: {why}"))
+            })
+        };
         Ok(Self {
-            client,
+            direct: build(builder(&certificates).no_proxy())?,
+            client: build(builder(&certificates))?,
             tokens: Tokens::default(),
             config,
         })
@@ -125,9 +136,12 @@ impl Transport {
         if let Some(scheme) = endpoint.scheme() {
             return Ok(scheme);
         }
-        let url = endpoint.url("https", None)?;
+        let url = &endpoint.url("https", None)?;
         let found = endpoint.found.get_or_init(|| async {
-            match self.within(self.client.get(url), &endpoint.name).await {
+            match self
+                .within(self.client(url).get(url.clone()), &endpoint.name)
+                .await
+            {
                 // A certificate that we do not trust is TLS, and not to be answered by doing without.
                 Err((_, Some(error))) if error.is_connect() && !is_about_certificate(&error) => {
                     "http"
@@ -149,7 +163,7 @@ impl Transport {
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&at);
             let mut request = self
-                .client
+                .client(&at)
                 .request(question.method.clone(), at.clone())
                 .header(ACCEPT, question.accept)
                 .header(ACCEPT_ENCODING, "identity");
@@ -273,7 +287,7 @@ impl Transport {
                 .unwrap_or_default(),
             );
             return self
-                .client
+                .client(&realm)
                 .post(realm)
                 .header(
                     reqwest::header::CONTENT_TYPE,
@@ -289,7 +303,7 @@ impl Transport {
             query.append_pair("scope", scope);
             query.append_pair("client_id", CLIENT_ID);
         }
-        let request = self.client.get(realm);
+        let request = self.client(&realm).get(realm);
         match login {
             Some(Login::Password { user, password }) => {
                 let mut header = HeaderValue::from_str(&credentials::basic(user, password)).ok();
@@ -302,6 +316,14 @@ impl Transport {
                 }
             }
             _ => request,
+        }
+    }
+
+    fn client(&self, url: &Url) -> &Client {
+        if is_loopback(&host_of(url)) {
+            &self.direct
+        } else {
+            &self.client
         }
     }
 
@@ -364,6 +386,7 @@ pub(super) struct StallWatch {
 
 impl StallWatch {
     pub(super) fn new(limit: Duration) -> Self {
+        let limit = limit.min(LONGEST_STALL);
         Self {
             limit,
             deadline: Instant::now() + limit,

@@ -66,6 +66,8 @@ impl Btrfs {
         let _request = self.one_at_a_time();
         match subvolume::destroy(parent, name) {
             Ok(()) => Ok(true),
+            // Somebody else removes the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) if error.raw_os_error() == Some(Errno::NOTEMPTY.raw_os_error()) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 subvolume::set_read_only(openat(parent, name, flags, Mode::empty())?, false)?;

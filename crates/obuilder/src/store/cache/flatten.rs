@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::lease::writable_top;
 use super::place::{Place, nonce};
 use super::table::{Entry, Shared};
 use super::tree::Tree;
-use crate::store::{StoreError, program};
+use crate::store::StoreError;
+use crate::store::copy_tree::copy_tree;
 
 /// The most layers that a cache has for long.
 const FEW: usize = 16;
@@ -25,26 +25,11 @@ pub(super) async fn flatten(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<
     if layers.len() <= FEW {
         return Ok(());
     }
-    let backend = Arc::clone(&shared.chores.backend);
     let place = Place::new(&shared.tmp, &shared.chores)?;
     let chain: Vec<PathBuf> = layers.iter().map(|tree| tree.path().into()).collect();
-    let whole = backend.view(&chain, &place.mount_point());
-    let copy = backend.create(&[], &place.work(), &place.second_mount_point()?)?;
-    let to = writable_top(&copy);
-    whole
-        .with(move |from| {
-            let arguments = [
-                "--archive".as_ref(),
-                "--reflink=auto".as_ref(),
-                "--no-target-directory".as_ref(),
-                "--".as_ref(),
-                from.as_os_str(),
-                to.as_os_str(),
-            ];
-            program::run("cp", arguments, "copy a cache to", &to)
-        })
-        .await
-        .map_err(|error| StoreError::Refused(error.to_string()))??;
+    let whole = shared.chores.backend.view(&chain, &place.mount_point());
+    let copy = place.work();
+    whole.with(move |from| copy_tree(from, &copy)).await??;
     let (shared, entry) = (Arc::clone(shared), Arc::clone(entry));
     let chores = Arc::clone(&shared.chores);
     let replaced = chores.block(move || {
@@ -61,17 +46,15 @@ pub(super) async fn flatten(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<
             entry.dir.join(format!("{generation}-flat-{}", nonce())),
             &shared.chores,
         );
-        shared
-            .chores
-            .backend
-            .seal(&place.work(), None, flat.path())?;
+        let work = place.work();
+        std::fs::rename(&work, flat.path()).map_err(StoreError::io("rename", &work))?;
         let trees = newer.iter().cloned().chain([flat]).collect();
         // The content is the same, so that it is no new version.
-        entry.publish(generation, trees)
+        entry.publish(generation, trees, &shared.boot)?;
+        shared.sync_later();
+        Ok(())
     });
-    replaced.await.unwrap_or_else(|error| {
-        Err(StoreError::Refused(format!(
-            "the layers were not replaced: {error}"
-        )))
-    })
+    replaced
+        .await
+        .unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
 }

@@ -35,13 +35,6 @@ impl Place {
     pub(super) fn mount_point(&self) -> PathBuf {
         self.path.join("at")
     }
-
-    /// One more thing to mount on.
-    pub(super) fn second_mount_point(&self) -> Result<PathBuf, StoreError> {
-        let path = self.path.join("at-2");
-        make_directory(&path)?;
-        Ok(path)
-    }
 }
 
 impl Drop for Place {

@@ -1,15 +1,15 @@
-//! Stores on filesystems whose files can share their blocks (reflinks), such as xfs: each layer a whole tree, whose copies cost time
-//! per file, and no space until they are changed. The program cp makes the copies.
+//! The store's operations where files can share their blocks.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::program;
-use super::removal::{nothing_special, remove_tree};
-use super::space::space_of;
-use super::whole_tree::{make_directory, need_root, seal_by_rename};
-use super::{Backend, Space, StoreError};
+use super::unused_blocks;
 use crate::Rootfs;
+use crate::store::removal::{nothing_special, remove_tree};
+use crate::store::space::space_of;
+use crate::store::whole_tree::{make_directory, need_root, seal_by_rename};
+use crate::store::{Backend, Space, StoreError, program};
 
 /// Copies that share blocks.
 #[derive(Debug, Default)]
@@ -57,6 +57,12 @@ impl Backend for Xfs {
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
         remove_tree(tree, &nothing_special)
+    }
+
+    fn settle(&self, root: &Path) -> Result<(), StoreError> {
+        File::open(root)
+            .and_then(|dir| Ok(unused_blocks::give_back(dir)?))
+            .map_err(StoreError::io("wait for the free space of", root))
     }
 
     fn space(&self, root: &Path) -> Result<Space, StoreError> {

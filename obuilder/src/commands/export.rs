@@ -1,0 +1,51 @@
+//! `obuilder export`.
+
+use std::io::{self, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use bstr::BStr;
+use ocluster_cli::{Failure, output};
+use ocluster_obuilder::export::{self, Destination, OciExport};
+use tokio_util::sync::CancellationToken;
+
+use super::{failed, open};
+use crate::args::Export;
+
+pub(super) async fn run(args: Export, cancel: &CancellationToken) -> Result<(), Failure> {
+    let store = open(&args.store).await?;
+    let Some(layer) = store.layer(args.id).await else {
+        return Err(Failure::failed(format!(
+            "there is no result {} in the store: see \"obuilder ls\"",
+            args.id
+        )));
+    };
+    if let Some(path) = &args.path {
+        let path = BStr::new(path.as_os_str().as_bytes());
+        let to = destination(args.to.as_deref())?;
+        return export::export_path(&layer, path, to, cancel)
+            .await
+            .map_err(failed);
+    }
+    if let Some(directory) = args.oci {
+        let to = OciExport {
+            directory,
+            tag: args.tag,
+            ..OciExport::default()
+        };
+        let digest = export::export_oci(&layer, to, cancel).await;
+        output::line(digest.map_err(failed)?)?;
+    }
+    Ok(())
+}
+
+/// A directory, or a tar on standard output.
+fn destination(to: Option<&Path>) -> Result<Destination, Failure> {
+    match to {
+        Some(directory) => Ok(Destination::Directory(directory.to_owned())),
+        None if io::stdout().is_terminal() => Err(Failure::failed(
+            "a tar is nothing to read on a terminal: redirect it to a file, or say --to DIRECTORY",
+        )),
+        None => Ok(Destination::Tar(Box::new(io::stdout()))),
+    }
+}
