@@ -8,8 +8,10 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use support::{run, run_all, shell, workshop};
 
@@ -150,15 +152,18 @@ fn who_is_not_root_is_told_so() {
     needs_obuilder!("who_is_not_root_is_told_so");
     let shell = workshop();
     fs::create_dir(shell.directory().join("store")).unwrap();
-    let mut open = fs::metadata(shell.directory()).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut open, 0o755);
-    fs::set_permissions(shell.directory(), open).unwrap();
+    fs::set_permissions(shell.directory(), Permissions::from_mode(0o755)).unwrap();
+    // A copy that everybody may run, wherever the tree is. Another process copies it: ours might hand its open file to a program that
+    // another test starts at this moment.
+    let program = shell.directory().join("obuilder");
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_obuilder"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     for args in ["build -f hello.spec --store=STORE .", "ls --store=STORE"] {
-        // A copy that everybody may run, wherever the tree is.
-        let program = shell.directory().join("obuilder");
-        fs::copy(env!("CARGO_BIN_EXE_obuilder"), &program).unwrap();
         let line = support::line(&shell, args);
-        let output = std::process::Command::new(&program)
+        let output = Command::new(&program)
             .args(line.split(' '))
             .current_dir(shell.directory())
             .uid(65_534)

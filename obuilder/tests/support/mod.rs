@@ -236,8 +236,10 @@ fn masked(shell: &Shell, text: &str) -> String {
                 known.push(word.to_owned());
                 known.len() - 1
             });
-            // As wide as it was, so that tables stay tables.
-            result.push_str(&format!("{:<64}", format!("ID-{}", number + 1)));
+            let name = format!("ID-{}", number + 1);
+            // In the first column as wide as it was, so that tables stay tables.
+            let width = if result.ends_with('\n') { 64 } else { 0 };
+            result.push_str(&format!("{name:<width$}"));
         } else if result.ends_with("(pid ") {
             result.push_str("PID");
         } else if result.ends_with("sha256:") && word.len() == 12 {
