@@ -30,6 +30,10 @@ pub struct ObuilderArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     at_once: u32,
 
+    /// How often the stress job is done, in turns with the bare runtime.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: u32,
+
     /// Number of pairs of single steps, ours and the bare runtime's.
     #[arg(long, value_name = "N", default_value_t = 40)]
     pairs: u32,
@@ -48,6 +52,7 @@ pub struct ObuilderArgs {
 pub(super) struct Numbers {
     pub(super) builds: u32,
     pub(super) at_once: u32,
+    pub(super) rounds: u32,
     pub(super) pairs: u32,
     pub(super) pulls: u32,
 }
@@ -88,6 +93,7 @@ impl ObuilderArgs {
         let numbers = Numbers {
             builds: self.builds,
             at_once: self.at_once.max(1),
+            rounds: self.rounds.max(1),
             pairs: self.pairs.max(1),
             pulls: self.pulls.max(1),
         };
@@ -115,12 +121,16 @@ impl ObuilderArgs {
         measured: &mut Obuilder,
     ) -> anyhow::Result<()> {
         let figures = &mut measured.figures;
+        // Some things differ little between stores, and their limits are for this kind.
+        let all = lab.kind() == Kind::Overlayfs;
+        if all {
+            // First: memory that was used before would be used again, unseen.
+            figures.push(steps::output(lab).await?);
+        }
         figures.push(steps::stress(lab, numbers).await?);
         figures.push(steps::overhead(lab, numbers).await?);
-        // What follows differs little between stores, and its limits are for this kind.
-        if lab.kind() == Kind::Overlayfs {
+        if all {
             figures.push(steps::cached(lab).await?);
-            figures.push(steps::output(lab).await?);
             if !self.no_pull {
                 figures.push(pull::pull(lab, numbers).await?);
             }

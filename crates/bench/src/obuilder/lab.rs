@@ -168,7 +168,7 @@ fn make_image(root: &Path) -> anyhow::Result<()> {
     fs::copy(busybox, root.join("bin/busybox"))
         .with_context(|| format!("cannot copy {}: install busybox-static", busybox.display()))?;
     fs::set_permissions(root.join("bin/busybox"), fs::Permissions::from_mode(0o755))?;
-    for applet in ["sh", "echo", "true", "cat", "dd", "env"] {
+    for applet in ["sh", "echo", "true", "cat", "head", "env"] {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     Ok(())
