@@ -10,12 +10,13 @@ use crate::dockerfile::{Dockerfile, unique};
 use crate::process::Process;
 use crate::story::Story;
 
-/// A Docker build that somebody wants.
+/// A Docker or OBuilder build that somebody wants.
 #[derive(Clone, Debug, Default)]
 pub struct Submission {
     pool: String,
     hint: String,
     dockerfile: Option<String>,
+    spec: Option<String>,
     source: Vec<String>,
     flags: Vec<String>,
 }
@@ -33,6 +34,16 @@ impl Submission {
         Self {
             pool: "linux".to_owned(),
             dockerfile: Some(dockerfile.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// An OBuilder build of what may or may not be a spec.
+    #[must_use]
+    pub fn of_spec(spec: &str) -> Self {
+        Self {
+            pool: "linux".to_owned(),
+            spec: Some(spec.to_owned()),
             ..Self::default()
         }
     }
@@ -71,7 +82,7 @@ impl Submission {
         self
     }
 
-    /// With another flag of `submit-docker`.
+    /// With another flag of `submit-docker` or `submit-obuilder`.
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -155,7 +166,11 @@ impl<'a> Client<'a> {
 
     fn command(&self, submission: &Submission) -> Result<Command> {
         let mut command = self.story.programs.command("ocluster-client");
-        command.arg("submit-docker").arg("--connect").arg(&self.cap);
+        let kind = match &submission.spec {
+            Some(_) => "submit-obuilder",
+            None => "submit-docker",
+        };
+        command.arg(kind).arg("--connect").arg(&self.cap);
         command.arg(format!("--pool={}", submission.pool));
         if !submission.hint.is_empty() {
             command.arg(format!("--cache-hint={}", submission.hint));
@@ -163,6 +178,10 @@ impl<'a> Client<'a> {
         if let Some(text) = &submission.dockerfile {
             let path = self.story.scratch.write(&unique("Dockerfile"), text)?;
             command.arg(format!("--local-dockerfile={}", path.display()));
+        }
+        if let Some(text) = &submission.spec {
+            let path = self.story.scratch.write(&unique("spec"), text)?;
+            command.arg(format!("--local-file={}", path.display()));
         }
         command.args(&submission.flags).args(&submission.source);
         Ok(command)

@@ -367,7 +367,10 @@ impl Demo<'_> {
     fn stop(&mut self, workers: [&mut Process; 3], scheduler: &mut Process) -> Result<()> {
         self.shell
             .say("The end: everything stops when it is asked to.");
-        for (name, process) in ["worker-1", "worker-2", "worker-3"].into_iter().zip(workers) {
+        for (name, process) in ["worker-1", "worker-2", "worker-3"]
+            .into_iter()
+            .zip(workers)
+        {
             println!("$ kill {}  # {name}", process.pid());
             process.terminate(STOP_LIMIT)?;
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::git::{Git, GitArgs};
 use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
+use crate::obuilder::{Obuilder, ObuilderArgs};
 use crate::overhead::{Overhead, OverheadArgs};
 use crate::stress::{self, Plan, Stress};
 
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Time of a build context from git, compared with git's own clone and checkout. Needs git; no cluster takes part.
     Git(GitArgs),
+    /// Time and memory of OBuilder builds, compared with a bare container runtime, skopeo and umoci. Needs root; no cluster takes part.
+    Obuilder(ObuilderArgs),
     /// Time of Docker builds through the cluster, compared with the same builds through the engine's API. CAP is a client's. Needs
     /// git and the worker's engine.
     Overhead(OverheadArgs),
@@ -209,6 +212,18 @@ impl Args {
                     },
                     describe_git,
                 )
+            }
+            Command::Obuilder(args) => {
+                let figures = args.measure().await?;
+                let passed = figures.is_good();
+                let report = Report {
+                    figures,
+                    threshold: None,
+                    passed,
+                };
+                print(self.output, report, |figures: &Obuilder, _: Option<f64>| {
+                    figures.to_string()
+                })
             }
             Command::Overhead(args) => {
                 let (figures, threshold) = (args.measure().await?, args.threshold());

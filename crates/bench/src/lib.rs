@@ -3,8 +3,8 @@
 //!
 //! [`idle`] says what a connected worker costs when nothing happens, [`latency`] how long a job takes that does nothing, [`stress`]
 //! what happens when a day's work is submitted at once, [`overhead`] what a Docker build costs more through the cluster than without,
-//! [`mod@git`] what a build context from git costs more than git itself. What else is to be measured gets a file of its own here.
-//! Nothing here knows a scheduler from the inside, and no program is started but git and the worker's git child.
+//! [`mod@git`] what a build context from git costs more than git itself, [`obuilder`] what OBuilder builds cost more than the containers
+//! they are made of. What else is to be measured gets a file of its own here. Nothing here knows a scheduler from the inside.
 
 #![cfg_attr(
     test,
@@ -21,6 +21,7 @@ pub mod git;
 pub mod idle;
 pub mod latency;
 pub mod memory;
+pub mod obuilder;
 pub mod overhead;
 pub mod pairs;
 pub mod served;

@@ -303,6 +303,15 @@ async fn worker_to_be_killed() {
     let _ = sandbox.run(step, &log, &CancellationToken::new()).await;
 }
 
+/// Removes what the worker left, however the test ends.
+struct Scrub<'a>(&'a Path);
+
+impl Drop for Scrub<'_> {
+    fn drop(&mut self) {
+        sandbox_support::scrub(self.0);
+    }
+}
+
 fn victim(dir: &Path) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker_to_be_killed"])
@@ -317,6 +326,7 @@ fn victim(dir: &Path) -> std::process::Child {
 async fn steps_die_with_a_worker_that_is_killed_and_the_next_removes_their_traces() {
     let bench = Bench::new().await;
     let dir = tempfile::tempdir().unwrap();
+    let _scrub = Scrub(dir.path());
     sandbox_support::make_image(&dir.path().join("rootfs"));
     // First when a step runs, then at moments of its start.
     for n in 0..10 {
@@ -362,13 +372,21 @@ async fn groups_and_processes_of_an_earlier_run_are_removed_at_the_start() {
     // As if a step had outlived a worker.
     let group = base.join("obuilder-lost/step");
     fs::create_dir_all(&group).unwrap();
-    let mut lost = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mark = bench.mark();
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut lost = Command::new("sleep")
+        .arg("1000")
+        .env(name, value)
+        .spawn()
+        .unwrap();
     fs::write(group.join("cgroup.procs"), lost.id().to_string()).unwrap();
     fs::write(state.join("private/junk"), "junk").unwrap();
     let dir = bench.path().to_owned();
     let bench = bench.reopen().await;
-    let status = lost.wait().unwrap();
-    assert!(!status.success());
+    wait_for("the lost process to end", || {
+        lost.try_wait().unwrap().is_some()
+    })
+    .await;
     let left = leftovers(&dir);
     assert!(left.is_empty(), "{left:#?}");
     bench.sh("true").await.succeeded();
@@ -408,7 +426,7 @@ async fn a_missing_runtime_is_named_with_what_to_do() {
         assert_eq!(
             message,
             format!(
-                "{runtime} is missing or broken: there is no such program; install it with `apt-get install runc` or your system's like, or name another OCI runtime with --obuilder-runtime"
+                "{runtime} is missing or broken: there is no such program; install it with `apt-get install runc` or your system's like, or name another OCI runtime (--runtime of obuilder, --obuilder-runtime of a worker)"
             )
         );
     }

@@ -1,15 +1,31 @@
 //! What every kind of store must do, on the filesystem it is for. Each property is one function; each kind of store has a test of each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends where something is wrong; measurements are printed"
+)]
+
 #[path = "store_conformance/caches.rs"]
 mod caches;
+#[path = "store_conformance/figures.rs"]
+mod figures;
 #[path = "support/filesystem.rs"]
 mod filesystem;
 #[path = "store_conformance/full_disk.rs"]
 mod full_disk;
+#[path = "store_conformance/killed.rs"]
+mod killed;
 #[path = "store_conformance/lab.rs"]
 mod lab;
 #[path = "store_conformance/layers.rs"]
 mod layers;
+#[path = "store_conformance/stores.rs"]
+mod stores;
+#[path = "store_conformance/subvolumes.rs"]
+mod subvolumes;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -49,6 +65,16 @@ macro_rules! conformance {
                 a_cache_larger_than_the_quota_is_reset_and_used_ones_stay
                 many_releases_leave_few_trees
                 concurrent_users_never_see_half_a_version
+                what_a_crash_of_the_machine_may_have_cut_is_dropped
+            );
+            crate::conformance!(@ stores:
+                layers_are_found_as_they_were_kept
+                layers_are_deleted_and_pruned_until_nothing_is_left
+                caches_outlive_their_store_and_keep_it_open
+                a_store_on_the_wrong_filesystem_is_refused
+            );
+            crate::conformance!(@ killed:
+                a_store_is_whole_after_its_process_was_killed
             );
         }
     };

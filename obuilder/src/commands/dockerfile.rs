@@ -5,7 +5,7 @@ use std::io::Write as _;
 use ocluster_cli::Failure;
 use ocluster_obuilder::spec::{self, DockerfileOptions};
 
-use super::{failed, read_spec};
+use super::read_spec;
 use crate::args::{Dockerfile, Escape};
 
 pub(super) fn run(args: &Dockerfile) -> Result<(), Failure> {

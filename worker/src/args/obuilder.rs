@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ocluster_cli::{parse_duration, parse_size};
-use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages};
 use ocluster_obuilder::build::BuilderOptions;
 use ocluster_obuilder::image::registry::Mirrors;
 use ocluster_obuilder::image::{DockerEngine, LocalImages, PullPolicy};
 use ocluster_obuilder::sandbox::Limits;
 use ocluster_obuilder::store::{Location, RsyncMode, StoreOptions};
+use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages};
 
 use crate::executor::{EngineAddress, OBuilderConfig, PruneRules};
 

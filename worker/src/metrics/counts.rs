@@ -293,10 +293,10 @@ mod tests {
     #[test]
     fn a_health_check_replaces_the_one_before() {
         let metrics = Metrics::default();
-        metrics.health_checked(Duration::from_millis(1500), false);
+        metrics.health_checked(Checked::Engine, Duration::from_millis(1500), false);
         assert!(metrics.is_unhealthy());
         assert_eq!(metrics.last_health_check(), 1.5);
-        metrics.health_checked(Duration::from_millis(250), true);
+        metrics.health_checked(Checked::Engine, Duration::from_millis(250), true);
         assert!(!metrics.is_unhealthy());
         assert_eq!(metrics.last_health_check(), 0.25);
     }

@@ -4,10 +4,11 @@
 //! where it was. While one layer is unpacked, the next ones are fetched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobReader;
@@ -134,23 +135,24 @@ impl Work<'_> {
         missing: &[Wanted<'_>],
         mut base: Option<Layer>,
     ) -> Result<Option<Layer>, FetchError> {
-        let (send, mut ways) = mpsc::channel(1);
-        // Nothing of them runs before its turn.
+        let (send, mut ways) = mpsc::unbounded_channel();
+        // One is unpacked while the others come. Nothing may wait but for this, or those under way would stand still.
+        let room = Arc::new(Semaphore::new(AHEAD + 1));
         let to_come: Vec<_> = missing
             .iter()
-            .map(|wanted| self.way(wanted).boxed())
+            .map(|wanted| self.way_with_room(wanted, room.clone()).boxed())
             .collect();
         let ahead = async {
             let mut found = futures::stream::iter(to_come).buffered(AHEAD);
             while let Some(way) = found.next().await {
-                if send.send(way).await.is_err() {
+                if send.send(way).is_err() {
                     break;
                 }
             }
         };
         let in_order = async {
             for wanted in missing {
-                let way = match ways.recv().await {
+                let (way, _room) = match ways.recv().await {
                     Some(way) => way?,
                     None => return Err(FetchError::Cancelled),
                 };
@@ -165,6 +167,18 @@ impl Work<'_> {
             done = &mut in_order => done,
             () = ahead => in_order.await,
         }
+    }
+
+    /// A blob keeps its room until it is unpacked; what is no blob needs none.
+    async fn way_with_room(
+        &self,
+        wanted: &Wanted<'_>,
+        room: Arc<Semaphore>,
+    ) -> Result<(Way, Option<OwnedSemaphorePermit>), FetchError> {
+        let room = room.acquire_owned().await;
+        let way = self.way(wanted).await?;
+        let room = room.ok().filter(|_| matches!(way, Way::Make(..)));
+        Ok((way, room))
     }
 
     async fn way(&self, wanted: &Wanted<'_>) -> Result<Way, FetchError> {

@@ -12,6 +12,7 @@ use super::index::{Entry, Index, Kept};
 use super::layout::{self, Layout};
 use super::lock::Lock;
 use super::meta::Facts;
+use super::mount_points::MountPoints;
 use super::{Backend, StoreError};
 use crate::{Rootfs, StepId};
 
@@ -22,6 +23,8 @@ pub(super) struct Core {
     pub(super) backend: Arc<dyn Backend>,
     /// This run of the machine.
     pub(super) boot: String,
+    /// For drafts.
+    pub(super) mount_points: Arc<MountPoints>,
     /// Held for a moment only.
     index: Mutex<Index>,
     /// Held while a layer's directory and its place in the index change together. Only threads that may block take it.
@@ -41,6 +44,7 @@ impl Core {
         lock: Lock,
     ) -> Self {
         Self {
+            mount_points: MountPoints::new(layout.mounts()),
             layout,
             backend,
             boot,
@@ -53,6 +57,11 @@ impl Core {
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
+    }
+
+    /// Keeps layers from coming and going until the answer is dropped. Blocks; for threads that may.
+    pub(super) fn hold_still(&self) -> MutexGuard<'_, ()> {
+        lock(&self.moving)
     }
 
     /// How to name the layers that `base`'s tree is made of, the newest first; a copy of the whole tree is made first if there are too
@@ -121,6 +130,7 @@ impl Core {
             // What a layer's number tells about a crash of the machine must hold for this later part of it, too.
             super::tree::sync_filesystem(&stage).map_err(StoreError::io("sync", &stage))?;
             let flat = self.layout.layer(id).join(layout::FLAT);
+            let _moving = self.hold_still();
             fs::rename(&copy, &flat).map_err(StoreError::io("rename", &copy))?;
             let link = self.layout.links().join(layout::flat_link_name(facts.seq));
             make_link(&layout::link_target(id, layout::FLAT), &link)?;
@@ -151,13 +161,12 @@ impl Core {
             .map_err(StoreError::io("write", &meta))?;
         let id = facts.id;
         let link = self.layout.links().join(layout::link_name(facts.seq));
+        let _moving = self.hold_still();
+        if let Some(there) = self.index().pin(id, facts.created) {
+            return Ok(there);
+        }
         if self.backend.longest_chain().is_some() {
             make_link(&layout::link_target(id, layout::FS), &link)?;
-        }
-        let _moving = lock(&self.moving);
-        if let Some(there) = self.index().pin(id, facts.created) {
-            let _ = fs::remove_file(&link);
-            return Ok(there);
         }
         if let Err(error) = fs::rename(made, self.layout.layer(id)) {
             let _ = fs::remove_file(&link);
@@ -172,7 +181,7 @@ impl Core {
 
     /// Takes a layer out of the store, if nobody needs it. What is answered is the directory that its files are in now, to be removed.
     pub(super) fn retire(&self, id: StepId) -> Result<Result<PathBuf, Kept>, StoreError> {
-        let _moving = lock(&self.moving);
+        let _moving = self.hold_still();
         let entry = match self.index().take(id) {
             Ok(entry) => entry,
             Err(kept) => return Ok(Err(kept)),

@@ -7,6 +7,7 @@ use super::core::make_dir;
 use super::handle::Inner;
 use super::housekeeper::Housekeeper;
 use super::meta::Facts;
+use super::mount_points::MountPoint;
 use super::{Layer, LayerMeta, StoreError, layout};
 use crate::{Rootfs, StepId};
 
@@ -20,18 +21,19 @@ pub struct Draft {
     built_on: Option<PathBuf>,
     rootfs: Rootfs,
     log: PathBuf,
-    stage: Stage,
+    /// The layer's directory to be.
+    layer: Stage,
+    /// Where the backend makes the tree.
+    work: Stage,
+    _mount_point: MountPoint,
 }
 
-/// A directory below `tmp/`, removed with this.
+/// A directory below `tmp/`, removed with this if it is still there.
 #[derive(Debug)]
-pub(super) struct Stage {
+struct Stage {
     path: PathBuf,
     housekeeper: Housekeeper,
 }
-
-/// The layer's directory to be, within the stage.
-const LAYER: &str = "layer";
 
 impl Draft {
     /// The tree to be changed.
@@ -59,9 +61,11 @@ impl Draft {
 
     /// Throws it away, as dropping it does, and waits until nothing is left of it.
     pub async fn discard(self) {
-        let path = self.stage.path.clone();
-        // What is left for the drop is gone by then, or nearly.
-        let _ = self.store.housekeeper.remove(path).await;
+        let remove = |stage: &Stage| self.store.housekeeper.remove(stage.path.clone());
+        for removed in [remove(&self.layer), remove(&self.work)] {
+            // If there is nobody who removes, opening the store does.
+            let _ = removed.await;
+        }
     }
 
     /// Makes the room for a layer. Blocks.
@@ -75,30 +79,31 @@ impl Draft {
             Some(base) => core.chain_to_build_on(base.id())?,
             None => Vec::new(),
         };
-        let stage = Stage::new(&store, &id.to_string())?;
-        let layer = stage.path.join(LAYER);
-        let mount_point = stage.path.join("mnt");
-        make_dir(&layer)?;
-        make_dir(&mount_point)?;
+        let mount_point = core.mount_points.take()?;
+        let layer = Stage::new(&store, core.layout.stage(&id.to_string()));
+        let work = Stage::new(&store, layer.path.with_extension("work"));
+        make_dir(&layer.path)?;
         let rootfs = core
             .backend
-            .create(&chain, &stage.path.join("work"), &mount_point)?;
+            .create(&chain, &work.path, mount_point.path())?;
         Ok(Self {
-            log: layer.join(layout::LOG),
+            log: layer.path.join(layout::LOG),
             built_on: chain.into_iter().next(),
             id,
             base,
             rootfs,
-            stage,
+            layer,
+            work,
+            _mount_point: mount_point,
             store,
         })
     }
 
     fn commit_blocking(self, meta: LayerMeta) -> Result<Layer, StoreError> {
         let core = &self.store.core;
-        let layer = self.stage.path.join(LAYER);
+        let layer = &self.layer.path;
         core.backend.seal(
-            &self.stage.path.join("work"),
+            &self.work.path,
             self.built_on.as_deref(),
             &layer.join(layout::FS),
         )?;
@@ -106,7 +111,7 @@ impl Draft {
             Some(base) if meta.env.is_empty() => base.shared_base_env(),
             _ => meta.env.clone().into(),
         };
-        let facts = core.keep(&layer, |seq, created| Facts {
+        let facts = core.keep(layer, |seq, created| Facts {
             id: self.id,
             parent: self.base.as_ref().map(Layer::id),
             seq,
@@ -120,14 +125,11 @@ impl Draft {
 }
 
 impl Stage {
-    /// Makes a new directory for `what`.
-    pub(super) fn new(store: &Inner, what: &str) -> Result<Self, StoreError> {
-        let path = store.core.layout.stage(what);
-        make_dir(&path)?;
-        Ok(Self {
+    fn new(store: &Inner, path: PathBuf) -> Self {
+        Self {
             path,
             housekeeper: store.housekeeper.clone(),
-        })
+        }
     }
 }
 

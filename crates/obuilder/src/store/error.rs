@@ -31,15 +31,12 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
-    /// For `map_err`: what was tried, on what.
-    pub(crate) fn io<E: Into<io::Error>>(
-        action: &'static str,
-        path: &Path,
-    ) -> impl FnOnce(E) -> Self {
+    /// What the disk said when `action` was tried on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             action,
-            path: path.to_owned(),
-            source: source.into(),
+            path: path.into(),
+            source,
         }
     }
 

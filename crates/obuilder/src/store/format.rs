@@ -36,7 +36,7 @@ const NOTHING: [&str; 3] = ["lost+found", "lock", "format.new"];
 
 /// Whether this is the name of something that a filesystem was tried with, by a process that was killed then.
 pub(super) fn is_probe(name: &str) -> bool {
-    name.starts_with(".probe-") || name.starts_with(".tmp")
+    name.starts_with(".probe-")
 }
 
 fn is_empty_dir(path: &Path) -> bool {

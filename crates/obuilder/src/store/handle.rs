@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bstr::BStr;
 use jiff::Timestamp;
@@ -25,7 +26,8 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) housekeeper: Housekeeper,
-    pub(super) caches: CacheTable,
+    thread: JoinHandle<()>,
+    caches: CacheTable,
 }
 
 /// How to open a store.
@@ -62,14 +64,20 @@ impl Store {
         blocking(move || {
             let Opened { core, synced } = open(&location)?;
             let root = core.layout.root().to_owned();
-            let caches = CacheTable::open(&root, core.backend.clone(), options.cache_quota)?;
-            let housekeeper = Housekeeper::start(core.clone(), synced)
+            let (housekeeper, thread) = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
+            let caches = CacheTable::open(
+                &root,
+                core.backend.clone(),
+                options.cache_quota,
+                core.clone(),
+            )?;
             Ok(Self {
                 inner: Arc::new(Inner {
-                    core,
-                    housekeeper,
                     caches,
+                    housekeeper,
+                    thread,
+                    core,
                 }),
             })
         })
@@ -97,7 +105,7 @@ impl Store {
         blocking(move || Draft::begin(store, id, base)).await
     }
 
-    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid); empty, and mode 0755, if there is none yet.
+    /// A clone of the cache `name`, its top directory owned by `owner` (uid, gid), mode 0755...
     ///
     /// # Errors
     /// The disk's.
@@ -105,7 +113,7 @@ impl Store {
         self.inner.caches.acquire(name, owner).await
     }
 
-    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release. A missing one is no error.
+    /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release.
     ///
     /// # Errors
     /// The disk's.
@@ -126,7 +134,34 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        self.inner.housekeeper.sync().await
+        self.inner.housekeeper.sync().await?;
+        self.inner.caches.sync().await
+    }
+
+    /// Closes the store: brings everything to the disk, and, if nobody else has it or anything of it, waits until what was thrown away is
+    /// removed and another process can open it. Dropping it does the same but for the first, and waits for nothing.
+    ///
+    /// # Errors
+    /// The disk's. It is closed all the same.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let synced = self.sync().await;
+        self.inner.caches.settled().await;
+        if let Some(inner) = Arc::into_inner(self.inner) {
+            let Inner {
+                core,
+                housekeeper,
+                thread,
+                caches,
+            } = inner;
+            drop((core, housekeeper, caches));
+            blocking(move || {
+                thread
+                    .join()
+                    .map_err(|_| StoreError::Refused("the store's own thread panicked".to_owned()))
+            })
+            .await?;
+        }
+        synced
     }
 
     /// How many layers there are.

@@ -64,7 +64,7 @@ impl Layout {
         self.root.join("state")
     }
 
-    /// Mount points of trees that are read.
+    /// Mount points of drafts, and of layers that are read.
     pub(super) fn mounts(&self) -> PathBuf {
         self.root.join("mnt")
     }
@@ -89,7 +89,7 @@ impl Layout {
     /// A new place below `tmp/` for `what`; nothing is made.
     pub(super) fn stage(&self, what: &str) -> PathBuf {
         self.tmp()
-            .join(format!("{what}.{:016x}", rand::random::<u64>()))
+            .join(format!("{what}-{:016x}", rand::random::<u64>()))
     }
 }
 

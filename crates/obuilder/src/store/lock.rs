@@ -1,7 +1,7 @@
 //! One process at a time has a store open. The kernel lets go of the lock when that process ends, however it ends.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ pub(super) struct Lock {
 
 /// How long the end of a store in this very process is waited for: it may still be removing files.
 const OWN: Duration = Duration::from_secs(30);
-/// How long it is waited for a process that ends: a child of it may be about to close what it inherited.
-const DYING: Duration = Duration::from_secs(2);
+/// How long another process is waited for: it may be about to end, or a child of one that ended to close what it inherited.
+const OTHER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Lock {
@@ -46,10 +46,7 @@ impl Lock {
                     let holder = holder(&mut file);
                     let patience = match holder {
                         Some(pid) if pid == std::process::id() => OWN,
-                        Some(pid) if Path::new("/proc").join(pid.to_string()).exists() => {
-                            Duration::ZERO
-                        }
-                        _ => DYING,
+                        _ => OTHER,
                     };
                     if started.elapsed() >= patience {
                         let who = holder.map_or_else(String::new, |pid| format!(" (pid {pid})"));
@@ -60,7 +57,7 @@ impl Lock {
                     }
                     std::thread::sleep(PAUSE);
                 }
-                Err(error) => return Err(StoreError::io("lock", path)(io::Error::from(error))),
+                Err(error) => return Err(StoreError::io("lock", path)(error.into())),
             }
         }
         let told = file

@@ -82,7 +82,9 @@ impl Facts {
         };
         let mut bytes = serde_json::to_vec(&saved)?;
         bytes.push(b'\n');
-        File::create_new(path)?.write_all(&bytes)
+        let mut file = File::create_new(path)?;
+        file.write_all(&bytes)?;
+        file.set_modified(self.created.into())
     }
 
     /// Reads the file of the layer `id`. One that is half there, or another's, is an error.

@@ -16,7 +16,7 @@ use super::index::Index;
 use super::layout::{self, Layout};
 use super::lock::Lock;
 use super::meta::{Facts, Loaded, boot_id};
-use super::remove::remove_tree;
+use super::removal::{nothing_special, remove_tree};
 use super::{Backend, Location, StoreError, mounts};
 use crate::StepId;
 
@@ -40,7 +40,7 @@ pub(super) fn open(location: &Location) -> Result<Opened, StoreError> {
     } = claim(location)?;
     mounts::detach_below(layout.root())
         .map_err(StoreError::io("unmount what is in", layout.root()))?;
-    remove_probes(&layout)?;
+    remove_probes(&layout, &*backend)?;
     backend.probe(layout.root())?;
     for dir in layout.directories() {
         make_own_dir(&dir)?;
@@ -77,7 +77,7 @@ pub(super) struct Claimed {
 pub(super) fn claim(location: &Location) -> Result<Claimed, StoreError> {
     if !rustix::process::geteuid().is_root() {
         return Err(StoreError::Refused(format!(
-            "cannot open the store {}: layers keep owners and are mounted, which only root can do; run this as root",
+            "layers in {} keep owners and are mounted, which only root can do; run this as root",
             location.root.display()
         )));
     }
@@ -111,10 +111,10 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes what a killed process tried the filesystem with.
-fn remove_probes(layout: &Layout) -> Result<(), StoreError> {
+fn remove_probes(layout: &Layout, backend: &dyn Backend) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            remove_tree(&path).map_err(StoreError::io("remove", &path))?;
+            backend.remove(&path)?;
         }
     }
     Ok(())
@@ -206,7 +206,7 @@ fn mend_links(layout: &Layout, index: &Index) -> Result<(), StoreError> {
         if target.is_some() && target == wanted.get(&name).cloned() {
             right.insert(name);
         } else {
-            remove_tree(&path).map_err(StoreError::io("remove", &path))?;
+            remove_tree(&path, &nothing_special)?;
         }
     }
     for (name, target) in wanted {

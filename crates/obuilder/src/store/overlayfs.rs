@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use super::remove::remove_tree;
+use super::removal::{nothing_special, remove_tree};
 use super::space::space_of;
 use super::tree::{OVERLAY_XATTRS, purge_overlay_marks};
 use super::{Backend, Space, StoreError};
@@ -100,7 +100,7 @@ impl Backend for Overlayfs {
     }
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
-        remove_tree(tree).map_err(StoreError::io("remove", tree))
+        remove_tree(tree, &nothing_special)
     }
 
     fn space(&self, root: &Path) -> Result<Space, StoreError> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::program;
-use super::remove::remove_tree;
+use super::removal::{nothing_special, remove_tree};
 use super::space::space_of;
 use super::whole_tree::{make_directory, need_root, seal_by_rename};
 use super::{Backend, RsyncMode, Space, StoreError};
@@ -32,7 +32,7 @@ impl Backend for Rsync {
         need_root(root)?;
         let probe = root.join(format!(".probe-{:016x}", rand::random::<u64>()));
         let tried = self.try_all(&probe);
-        remove_tree(&probe).map_err(StoreError::io("remove", &probe))?;
+        remove_tree(&probe, &nothing_special)?;
         tried
     }
 
@@ -69,7 +69,7 @@ impl Backend for Rsync {
     }
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
-        remove_tree(tree).map_err(StoreError::io("remove", tree))
+        remove_tree(tree, &nothing_special)
     }
 
     fn space(&self, root: &Path) -> Result<Space, StoreError> {

@@ -195,6 +195,38 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.sandbox = None;
+        scrub(self.path());
+    }
+}
+
+/// Ends and removes what a test that failed has left of the sandbox of the bench in `dir`.
+pub(crate) fn scrub(dir: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = leftovers(dir);
+        for trace in &left {
+            if let Some(process) = trace.strip_prefix("process ") {
+                let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+                if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            } else if let Some(group) = trace.strip_prefix("empty group ") {
+                for inner in files(group.as_ref()).iter().rev() {
+                    let _ = fs::remove_dir(inner);
+                }
+                let _ = fs::remove_dir(group);
+            }
+        }
+        if left.iter().all(|trace| trace.starts_with("file ")) || Instant::now() > deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A word for the environment of the processes of the bench in `dir`.
 pub(crate) fn mark(dir: &Path) -> String {
     format!("OBUILDER_TEST_MARK={}", dir.display())

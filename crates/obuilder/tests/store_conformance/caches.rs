@@ -433,3 +433,28 @@ fn count_one_up(tree: &Path) {
         fs::write(tree.join(name), (count + 1).to_string()).unwrap();
     }
 }
+
+pub(crate) fn what_a_crash_of_the_machine_may_have_cut_is_dropped(lab: &Lab) {
+    let caches = lab.caches(None);
+    put(lab, &caches, "synced", "file", "v1");
+    lab.runtime.block_on(caches.sync()).unwrap();
+    put(lab, &caches, "new", "file", "v1");
+    settle(lab, &caches);
+    drop(caches);
+    // As they look after the machine was started again.
+    for name in ["synced", "new"] {
+        let version = lab.root.join(format!("caches/c-{name}/version.json"));
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let text = fs::read_to_string(&version).unwrap();
+        assert!(text.contains(boot.trim()), "{text}");
+        fs::write(&version, text.replace(boot.trim(), "another")).unwrap();
+    }
+    let caches = lab.caches(None);
+    assert_eq!(names(&caches), ["synced"]);
+    assert_eq!(get(lab, &caches, "synced", "file").unwrap(), "v1");
+    put(lab, &caches, "synced", "file", "v2");
+    settle(lab, &caches);
+    drop(caches);
+    // In the same run of the machine, what is new is as good.
+    assert_eq!(get(lab, &lab.caches(None), "synced", "file").unwrap(), "v2");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ocluster_obuilder::Rootfs;
 use ocluster_obuilder::store::{
-    Backend, Btrfs, CacheTable, Overlayfs, Rsync, RsyncMode, StoreError, Xfs,
+    Backend, Btrfs, CacheTable, Kind, Overlayfs, Rsync, RsyncMode, StoreError, Xfs,
 };
 use tokio::runtime::Runtime;
 
@@ -19,6 +19,7 @@ pub(crate) struct Case {
     pub(crate) wrong: Option<(Filesystem, &'static str)>,
     /// Whether files that differ in content only are taken for the same.
     pub(crate) trusts_times: bool,
+    pub(crate) kind: Kind,
     pub(crate) backend: fn() -> Arc<dyn Backend>,
 }
 
@@ -30,26 +31,31 @@ impl Case {
             "or another kind of store, such as rsync:",
         )),
         trusts_times: false,
+        kind: Kind::Overlayfs,
         backend: || Arc::new(Overlayfs),
     };
     pub(crate) const BTRFS: Self = Self {
         filesystem: Filesystem::Btrfs,
         wrong: Some((Filesystem::Ext4, "mount one there, or use overlayfs:")),
         trusts_times: false,
+        kind: Kind::Btrfs,
         backend: || Arc::new(Btrfs::default()),
     };
     pub(crate) const RSYNC_COPY: Self = Self {
         filesystem: Filesystem::Ext4,
         wrong: None,
         trusts_times: false,
+        kind: Kind::Rsync(RsyncMode::Copy),
         backend: || Arc::new(Rsync::new(RsyncMode::Copy)),
     };
     pub(crate) const RSYNC_HARDLINK: Self = Self {
+        kind: Kind::Rsync(RsyncMode::Hardlink),
         backend: || Arc::new(Rsync::new(RsyncMode::Hardlink)),
         ..Self::RSYNC_COPY
     };
     pub(crate) const RSYNC_HARDLINK_UNSAFE: Self = Self {
         trusts_times: true,
+        kind: Kind::Rsync(RsyncMode::HardlinkUnsafe),
         backend: || Arc::new(Rsync::new(RsyncMode::HardlinkUnsafe)),
         ..Self::RSYNC_COPY
     };
@@ -57,6 +63,7 @@ impl Case {
         filesystem: Filesystem::Xfs,
         wrong: Some((Filesystem::Ext4, "mkfs.xfs -m reflink=1")),
         trusts_times: false,
+        kind: Kind::Xfs,
         backend: || Arc::new(Xfs::default()),
     };
 
@@ -166,7 +173,8 @@ impl Lab {
             self.backend.remove(&left.unwrap().path()).unwrap();
         }
         let _within = self.runtime.enter();
-        CacheTable::open(&self.root, Arc::clone(&self.backend), quota).unwrap()
+        let backend = Arc::clone(&self.backend);
+        CacheTable::open(&self.root, backend, quota, Arc::new(())).unwrap()
     }
 
     /// The names in a directory of the store, sorted.

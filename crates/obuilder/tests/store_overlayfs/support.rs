@@ -44,6 +44,17 @@ impl Home {
         self.try_open().await.unwrap()
     }
 
+    /// A store elsewhere in the same temporary directory.
+    pub(crate) async fn open_at(&self, root: &Path) -> Store {
+        let location = Location {
+            kind: Kind::Overlayfs,
+            root: root.to_owned(),
+        };
+        Store::open(&location, StoreOptions::default())
+            .await
+            .unwrap()
+    }
+
     /// Names in a directory of the store.
     pub(crate) fn names(&self, dir: &str) -> Vec<String> {
         let mut names = std::fs::read_dir(self.root().join(dir))

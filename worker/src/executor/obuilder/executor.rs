@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ocluster_api::Action;
 use ocluster_obuilder::build::{BuildContext, BuildError, Secrets};
 use ocluster_obuilder::spec::Spec;
 use ocluster_obuilder::store::PruneRequest;
 use ocluster_obuilder::{Engine, EngineConfig};
-use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
@@ -98,7 +98,8 @@ impl OBuilderExecutor {
         };
         let built = self.engine.builder().build(&spec, context).await;
         let stats = self.engine.builder().stats();
-        self.metrics.store_used(stats.cache_hits, stats.cache_misses);
+        self.metrics
+            .store_used(stats.cache_hits, stats.cache_misses);
         let built = built.map_err(outcome)?;
         Ok(built.id.to_string())
     }

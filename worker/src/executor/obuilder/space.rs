@@ -123,9 +123,7 @@ impl<S: Storage> Care<'_, S> {
                 started.elapsed().as_secs_f64()
             );
             if removed == 0 {
-                warn!(
-                    "OBuilder partition: {free:.0}% free, and everything in the store is in use"
-                );
+                warn!("OBuilder partition: {free:.0}% free, and everything in the store is in use");
                 return Ok(());
             }
         }

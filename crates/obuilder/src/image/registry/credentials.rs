@@ -70,6 +70,18 @@ enum FileError {
 /// The login for a registry, if there is one: `host` is as in names of images, `docker.io` for Docker's own. What is broken is told in our
 /// own log.
 pub(super) async fn login(file: Option<&Path>, host: &str) -> Option<Login> {
+    look_up(file, host, |name| {
+        PathBuf::from(format!("docker-credential-{name}"))
+    })
+    .await
+}
+
+/// The same, with helpers where `program` says.
+async fn look_up(
+    file: Option<&Path>,
+    host: &str,
+    program: impl Fn(&str) -> PathBuf,
+) -> Option<Login> {
     let path = file?.to_owned();
     let read = tokio::task::spawn_blocking(move || read(&path));
     let configuration = match read
@@ -95,7 +107,7 @@ pub(super) async fn login(file: Option<&Path>, host: &str) -> Option<Login> {
         .as_ref()
         .filter(|name| !name.is_empty());
     if let Some(name) = named.or(store) {
-        let program = PathBuf::from(format!("docker-credential-{name}"));
+        let program = program(name);
         match helper::get(&program, key, helper::LIMIT).await {
             Ok(Some(login)) => return Some(login),
             Ok(None) => {}
@@ -191,7 +203,8 @@ fn host_of(registry: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Login, login};
+    use super::super::helper::tests::helper;
+    use super::{Login, login, look_up};
 
     async fn found(json: &str, host: &str) -> Option<(String, String)> {
         let dir = tempfile::tempdir().expect("a directory");
@@ -244,6 +257,30 @@ mod tests {
         let json =
             r#"{"auths": {"a": {"auth": "bWU6eA=="}}, "credsStore": "no-such-helper-anywhere"}"#;
         assert_eq!(found(json, "a").await, pair("me", "x"));
+    }
+
+    #[tokio::test]
+    async fn helpers_go_before_the_file_and_those_of_one_registry_before_the_store() {
+        let (_dir, program) = helper(r#"read -r r; echo "{\"Username\":\"$r\",\"Secret\":\"s\"}""#);
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        let json = r#"{"auths": {"a": {"auth": "bWU6eA=="}, "b": {}},
+            "credHelpers": {"a": "one"}, "credsStore": "all"}"#;
+        std::fs::write(&file, json).expect("a file");
+        for (host, asked, told) in [
+            ("a", "one", "a"),
+            ("b", "all", "b"),
+            ("docker.io", "all", "https://index.docker.io/v1/"),
+        ] {
+            let login = look_up(Some(&file), host, |name| {
+                assert_eq!(name, asked);
+                program.clone()
+            });
+            let Some(Login::Password { user, .. }) = login.await else {
+                panic!("no login for {host}");
+            };
+            assert_eq!(user, told);
+        }
     }
 
     #[test]

@@ -104,13 +104,14 @@ async fn run(program: &Path, registry: &str) -> Result<Option<Zeroizing<Vec<u8>>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
     use super::{HelperError, LIMIT, Login, get};
 
-    fn helper(script: &str) -> (tempfile::TempDir, PathBuf) {
+    /// A helper that runs `script`.
+    pub(in crate::image::registry) fn helper(script: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("a directory");
         let program = dir.path().join("helper");
         // Written by another process: a child of another test could inherit our open file, and a program being written does not run.

@@ -54,6 +54,7 @@ pub fn unpack_layer(
             tree,
             limits: how.limits,
             made: Made::default(),
+            touched: Made::default(),
             directories: Vec::new(),
             names: 0,
             refused_xattrs: 0,
@@ -78,8 +79,9 @@ struct Made {
 }
 
 impl Made {
-    fn insert(&mut self, path: &BStr) {
-        self.paths.insert(self.hasher.hash_one(path.as_bytes()));
+    /// Tells whether it is new.
+    fn insert(&mut self, path: &BStr) -> bool {
+        self.paths.insert(self.hasher.hash_one(path.as_bytes()))
     }
 
     fn contains(&self, path: &BStr) -> bool {
@@ -96,6 +98,8 @@ struct Apply<'a> {
     tree: Tree,
     limits: UnpackLimits,
     made: Made,
+    /// Directories that it changes without speaking of them.
+    touched: Made,
     /// Times that directories get at the end, when nothing is made in them any more.
     directories: Vec<(BString, Time)>,
     names: u64,
@@ -125,15 +129,18 @@ impl Apply<'_> {
                 Meaning::Nothing => {}
                 Meaning::Root => self.root(&entry)?,
                 Meaning::Remove(place) => {
+                    self.touch(place.parent())?;
                     let made = &self.made;
                     self.tree.remove(&place, &|path| made.contains(path))?;
                 }
                 Meaning::RemoveAll(path) => {
+                    self.touch(path.as_bstr())?;
                     let made = &self.made;
                     self.tree
                         .clear(path.as_bstr(), &|path| made.contains(path))?;
                 }
                 Meaning::Make(place) => {
+                    self.touch(place.parent())?;
                     self.make(&place, &entry, &mut archive)?;
                     self.made.insert(place.path());
                 }
@@ -151,6 +158,7 @@ impl Apply<'_> {
         }
         self.refused_xattrs += set_on_open(self.tree.root(), entry)
             .map_err(|error| UnpackError::io("change", b"/".as_bstr(), error))?;
+        self.made.insert(BStr::new(b""));
         self.remember(BStr::new(b""), entry.modified)
     }
 
@@ -328,6 +336,24 @@ impl Apply<'_> {
             first
         };
         made.map_err(|error| UnpackError::io("create", place.path(), error))
+    }
+
+    /// A directory that is there keeps its time when something in it changes, unless the layer gives it another: that something was
+    /// unpacked is no change of the image.
+    fn touch(&mut self, path: &BStr) -> Result<(), UnpackError> {
+        if self.made.contains(path) || !self.touched.insert(path) {
+            return Ok(());
+        }
+        let Some(directory) = self.tree.directory(path, Missing::Leave)? else {
+            return Ok(());
+        };
+        let stat =
+            rustix::fs::fstat(directory).map_err(|error| UnpackError::io("read", path, error))?;
+        let modified = Time {
+            seconds: stat.st_mtime,
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+        };
+        self.remember(path, modified)
     }
 
     fn remember(&mut self, path: &BStr, modified: Time) -> Result<(), UnpackError> {

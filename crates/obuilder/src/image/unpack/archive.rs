@@ -154,15 +154,19 @@ impl<R: BufRead> Archive<R> {
         Ok(())
     }
 
+    /// What is missing of the last block's padding is missed by nobody; some programs do not write it.
     fn skip_rest(&mut self) -> Result<(), UnpackError> {
-        self.left = self
-            .left
-            .checked_add(self.padding)
-            .ok_or_else(|| UnpackError::Damaged("an entry is larger than can be".to_owned()))?;
-        self.padding = 0;
         while self.left > 0 {
             let here = self.fill()?.len();
             self.consume(here);
+        }
+        self.left = std::mem::take(&mut self.padding);
+        while self.left > 0 {
+            let here = self.reader.fill_buf().map_err(UnpackError::Read)?.len();
+            if here == 0 {
+                self.left = 0;
+            }
+            self.consume(usize::try_from(self.left).map_or(here, |left| left.min(here)));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use bstr::{BStr, BString, ByteSlice};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::UnpackError;
@@ -111,70 +111,48 @@ impl Tree {
                 .open_directory(b".".as_bstr())
                 .map_err(|error| self.unreachable(path, error))?;
             let mut end = 0;
-            loop {
-                let rest = wanted.get(end..).unwrap_or_default();
-                let Some(start) = rest.find_not_byteset(b"/") else {
-                    return Ok(here);
-                };
-                let name = rest.get(start..).unwrap_or_default();
-                let name = name.split_str("/").next().unwrap_or_default();
-                let before = end;
-                end += start + name.len();
-                let prefix = wanted.get(..end).unwrap_or_default().as_bstr();
-                match self.open_directory(prefix) {
+            while let Some((name, next)) = component(&wanted, end) {
+                let prefix = wanted.get(..next).unwrap_or_default().as_bstr();
+                match self.step(&here, name, prefix) {
                     Ok(found) => here = found,
-                    Err(Errno::NOENT) => {
-                        match rustix::fs::readlinkat(&here, name, Vec::new()) {
-                            Ok(target) => {
-                                links += 1;
-                                if links > LINKS {
-                                    return Err(self.unreachable(path, Errno::LOOP));
-                                }
-                                let mut next = BString::default();
-                                if !target.to_bytes().starts_with(b"/") {
-                                    next.extend_from_slice(
-                                        wanted.get(..before).unwrap_or_default(),
-                                    );
-                                    next.push(b'/');
-                                }
-                                next.extend_from_slice(target.to_bytes());
-                                next.extend_from_slice(wanted.get(end..).unwrap_or_default());
-                                wanted = next;
-                                continue 'again;
+                    Err(Errno::NOENT) => match rustix::fs::readlinkat(&here, name, Vec::new()) {
+                        Ok(target) => {
+                            links += 1;
+                            if links > LINKS {
+                                return Err(self.unreachable(path, Errno::LOOP));
                             }
-                            Err(Errno::NOENT) => {
-                                rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o755))
-                                    .map_err(|error| UnpackError::io("create", path, error))?;
-                                let made = self
-                                    .open_directory(prefix)
-                                    .map_err(|error| self.unreachable(path, error))?;
-                                // The process's mask is not the image's business, nor is a set-group-id directory above.
-                                let name_only = AtFlags::SYMLINK_NOFOLLOW;
-                                rustix::fs::chmodat(
-                                    &here,
-                                    name,
-                                    Mode::from_raw_mode(0o755),
-                                    AtFlags::empty(),
-                                )
-                                .and_then(|()| {
-                                    let root = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
-                                    rustix::fs::chownat(
-                                        &here,
-                                        name,
-                                        Some(root.0),
-                                        Some(root.1),
-                                        name_only,
-                                    )
-                                })
-                                .map_err(|error| UnpackError::io("create", path, error))?;
-                                here = made;
-                            }
-                            Err(error) => return Err(self.unreachable(prefix, error)),
+                            let target = target.to_bytes();
+                            let start = match target.first() {
+                                Some(b'/') => &b""[..],
+                                _ => wanted.get(..end).unwrap_or_default(),
+                            };
+                            let rest = wanted.get(next..).unwrap_or_default();
+                            wanted = bstr::join("/", [start, target, rest]).into();
+                            continue 'again;
                         }
-                    }
+                        Err(Errno::NOENT) => {
+                            here = new_directory(&here, name)
+                                .map_err(|error| UnpackError::io("create", prefix, error))?;
+                        }
+                        Err(error) => return Err(self.unreachable(prefix, error)),
+                    },
                     Err(error) => return Err(self.unreachable(prefix, error)),
                 }
+                end = next;
             }
+            return Ok(here);
+        }
+    }
+
+    /// One component further. A directory is entered at once; only what may be a link is resolved from the top.
+    fn step(&self, here: &OwnedFd, name: &[u8], prefix: &BStr) -> Result<OwnedFd, Errno> {
+        if name == b".." {
+            return self.open_directory(prefix);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(here, name, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => self.open_directory(prefix),
+            found => found,
         }
     }
 
@@ -231,6 +209,26 @@ impl Tree {
         self.forget();
         Ok(())
     }
+}
+
+/// The component of `path` that starts at or after `start`, and where it ends.
+fn component(path: &[u8], start: usize) -> Option<(&[u8], usize)> {
+    let rest = path.get(start..)?;
+    let skipped = rest.find_not_byteset(b"/")?;
+    let rest = rest.get(skipped..)?;
+    let length = rest.find_byte(b'/').unwrap_or(rest.len());
+    Some((rest.get(..length)?, start + skipped + length))
+}
+
+/// Neither the process's mask nor a set-group-id directory above is the image's business.
+fn new_directory(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(directory, name, mode)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    rustix::fs::fchown(&made, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    rustix::fs::fchmod(&made, mode)?;
+    Ok(made)
 }
 
 /// A directory on the way down, and what of it is still to be looked at.

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::subvolume;
 use crate::Rootfs;
 use crate::store::location::BTRFS_MAGIC;
-use crate::store::remove::{empty_and_then, remove_tree_with};
+use crate::store::removal::remove_tree;
 use crate::store::space::space_of;
 use crate::store::whole_tree::{need_root, seal_by_rename};
 use crate::store::{Backend, Space, StoreError};
@@ -44,7 +44,7 @@ impl Btrfs {
             Some(base) => {
                 let source = directory(base)?;
                 let _request = self.one_at_a_time();
-                Ok(subvolume::snapshot(source.as_fd(), parent.as_fd(), &name)?)
+                subvolume::snapshot(source.as_fd(), parent.as_fd(), &name)
             }
             None => {
                 {
@@ -57,25 +57,24 @@ impl Btrfs {
         }
     }
 
-    /// Removes the subvolume `name` of `parent`, if it is one. Steps may have made subvolumes within, which have to go first.
+    /// Removes the subvolume `name` of `parent`, if it is one. What is within may be subvolumes again, left by steps: then it is
+    /// opened for whoever empties it.
     fn destroy(&self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
         if !subvolume::is_top(parent, name)? {
             return Ok(false);
         }
-        let destroy = || {
-            let _request = self.one_at_a_time();
-            subvolume::destroy(parent, name)
-        };
-        match destroy() {
-            Ok(()) => return Ok(true),
-            Err(Errno::NOTEMPTY) => {}
-            Err(error) => return Err(error.into()),
+        let _request = self.one_at_a_time();
+        match subvolume::destroy(parent, name) {
+            Ok(()) => Ok(true),
+            // Somebody else removes the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::NOTEMPTY.raw_os_error()) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                subvolume::set_read_only(openat(parent, name, flags, Mode::empty())?, false)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(parent, name, flags, Mode::empty())?;
-        subvolume::set_read_only(&dir, false)?;
-        empty_and_then(&dir, &|parent, name| self.destroy(parent, name), destroy)?;
-        Ok(true)
     }
 }
 
@@ -83,7 +82,9 @@ impl Backend for Btrfs {
     fn probe(&self, root: &Path) -> Result<(), StoreError> {
         need_root(root)?;
         let dir = directory(root).map_err(StoreError::io("open", root))?;
-        let found = fstatfs(&dir).map_err(StoreError::io("look at the filesystem of", root))?;
+        let found = fstatfs(&dir)
+            .map_err(io::Error::from)
+            .map_err(StoreError::io("look at the filesystem of", root))?;
         if found.f_type as u64 != BTRFS_MAGIC {
             return Err(StoreError::Refused(format!(
                 "{} is not on a btrfs filesystem: mount one there, or use overlayfs:{0} instead",
@@ -126,8 +127,7 @@ impl Backend for Btrfs {
     }
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
-        remove_tree_with(tree, &|parent, name| self.destroy(parent, name))
-            .map_err(StoreError::io("remove", tree))
+        remove_tree(tree, &|parent, name| self.destroy(parent, name))
     }
 
     /// Waits for btrfs's cleaner, which gives back the room of removed subvolumes some time after they are gone.
@@ -145,7 +145,7 @@ impl Backend for Btrfs {
                 subvolume::sync(&dir)?;
             }
             // What was freed can be used again only after the transaction that freed it.
-            Ok::<_, io::Error>(subvolume::sync(&dir)?)
+            subvolume::sync(&dir)
         };
         wait().map_err(StoreError::io("wait for the free space of", root))
     }

@@ -7,10 +7,11 @@
 )]
 
 use std::ffi::CStr;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, statat};
-use rustix::io::{Errno, Result};
+use rustix::io::Errno;
 use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 
 /// What the kernel calls `BTRFS_IOCTL_MAGIC`.
@@ -64,17 +65,21 @@ const GET_FLAGS: Opcode = opcode::read::<u64>(GROUP, 25);
 const SET_FLAGS: Opcode = opcode::write::<u64>(GROUP, 26);
 
 /// Makes an empty subvolume `name` in the directory `parent`.
-pub(super) fn create(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+pub(super) fn create(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let request = Name {
         fd: 0,
         name: padded(name)?,
     };
     // SAFETY: CREATE reads one `Name`, whose name ends with a zero byte.
-    unsafe { ioctl(parent, Setter::<CREATE, Name>::new(request)) }
+    Ok(unsafe { ioctl(parent, Setter::<CREATE, Name>::new(request)) }?)
 }
 
 /// Makes a writable snapshot of the subvolume `source` as `name` in the directory `parent`.
-pub(super) fn snapshot(source: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+pub(super) fn snapshot(
+    source: BorrowedFd<'_>,
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+) -> io::Result<()> {
     let request = Named {
         fd: rustix::fd::AsRawFd::as_raw_fd(&source).into(),
         transaction: 0,
@@ -83,22 +88,22 @@ pub(super) fn snapshot(source: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CS
         name: padded(name)?,
     };
     // SAFETY: SNAPSHOT reads one `Named`, whose name ends with a zero byte and whose descriptor is open until the call is over.
-    unsafe { ioctl(parent, Setter::<SNAPSHOT, Named>::new(request)) }
+    Ok(unsafe { ioctl(parent, Setter::<SNAPSHOT, Named>::new(request)) }?)
 }
 
 /// Removes the subvolume `name` from the directory `parent`, with what is in it. Fails with `ENOTEMPTY` if another is within. Its room
 /// is given back later: see [`removals_pending`].
-pub(super) fn destroy(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+pub(super) fn destroy(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let request = Name {
         fd: 0,
         name: padded(name)?,
     };
     // SAFETY: DESTROY reads one `Name`, whose name ends with a zero byte.
-    unsafe { ioctl(parent, Setter::<DESTROY, Name>::new(request)) }
+    Ok(unsafe { ioctl(parent, Setter::<DESTROY, Name>::new(request)) }?)
 }
 
 /// Lets nobody change the subvolume any more, or somebody again. On disk when this is over.
-pub(super) fn set_read_only(subvolume: impl AsFd, read_only: bool) -> Result<()> {
+pub(super) fn set_read_only(subvolume: impl AsFd, read_only: bool) -> io::Result<()> {
     // SAFETY: GET_FLAGS writes one `u64`.
     let was = unsafe { ioctl(&subvolume, Getter::<GET_FLAGS, u64>::new()) }?;
     let flags = if read_only {
@@ -114,24 +119,24 @@ pub(super) fn set_read_only(subvolume: impl AsFd, read_only: bool) -> Result<()>
 }
 
 /// Whether `name` in `parent`, a directory on btrfs, is the top of a subvolume.
-pub(super) fn is_top(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
+pub(super) fn is_top(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(found.st_ino == TOP_INODE
             && FileType::from_raw_mode(found.st_mode) == FileType::Directory),
         Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Writes out what the filesystem has in memory, and wakes its cleaner, which gives back the room of removed subvolumes.
-pub(super) fn sync(anywhere: impl AsFd) -> Result<()> {
+pub(super) fn sync(anywhere: impl AsFd) -> io::Result<()> {
     // SAFETY: SYNC has no argument.
-    unsafe { ioctl(anywhere, NoArg::<SYNC>::new()) }
+    Ok(unsafe { ioctl(anywhere, NoArg::<SYNC>::new()) }?)
 }
 
 /// Whether the filesystem has removed subvolumes whose room its cleaner has yet to give back. The kernel remembers those in its tree
 /// of roots (1), under `BTRFS_ORPHAN_OBJECTID` (-5), as `BTRFS_ORPHAN_ITEM_KEY` (48).
-pub(super) fn removals_pending(anywhere: impl AsFd) -> Result<bool> {
+pub(super) fn removals_pending(anywhere: impl AsFd) -> io::Result<bool> {
     let mut search = Search {
         tree: 1,
         min_object: 5_u64.wrapping_neg(),
@@ -153,7 +158,7 @@ pub(super) fn removals_pending(anywhere: impl AsFd) -> Result<bool> {
 }
 
 /// `name`, and zero bytes after it, at least one.
-fn padded<const SIZE: usize>(name: &CStr) -> Result<[u8; SIZE]> {
+fn padded<const SIZE: usize>(name: &CStr) -> io::Result<[u8; SIZE]> {
     let bytes = name.to_bytes();
     let mut padded = [0; SIZE];
     match padded.split_last_mut() {
@@ -163,7 +168,7 @@ fn padded<const SIZE: usize>(name: &CStr) -> Result<[u8; SIZE]> {
             }
             Ok(padded)
         }
-        _ => Err(Errno::NAMETOOLONG),
+        _ => Err(Errno::NAMETOOLONG.into()),
     }
 }
 

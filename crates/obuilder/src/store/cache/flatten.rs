@@ -50,11 +50,11 @@ pub(super) async fn flatten(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<
         std::fs::rename(&work, flat.path()).map_err(StoreError::io("rename", &work))?;
         let trees = newer.iter().cloned().chain([flat]).collect();
         // The content is the same, so that it is no new version.
-        entry.publish(generation, trees)
+        entry.publish(generation, trees, &shared.boot)?;
+        shared.sync_later();
+        Ok(())
     });
-    replaced.await.unwrap_or_else(|error| {
-        Err(StoreError::Refused(format!(
-            "the layers were not replaced: {error}"
-        )))
-    })
+    replaced
+        .await
+        .unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
 }

@@ -87,11 +87,7 @@ impl CacheLease {
     pub async fn release(self) -> Result<bool, StoreError> {
         let chores = Arc::clone(&self.user.shared.chores);
         let released = chores.block(move || self.release_now()).await;
-        released.unwrap_or_else(|error| {
-            Err(StoreError::Refused(format!(
-                "the cache was not released: {error}"
-            )))
-        })
+        released.unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
     }
 
     fn release_now(self) -> Result<bool, StoreError> {
@@ -129,7 +125,8 @@ impl CacheLease {
         if layered {
             trees.extend(chain);
         }
-        entry.publish(next, trees)?;
+        entry.publish(next, trees, &shared.boot)?;
+        shared.sync_later();
         Ok(true)
     }
 

@@ -23,6 +23,10 @@ pub(super) struct Record {
     pub(super) generation: u64,
     /// When somebody last began or ended to use it, in milliseconds since 1970.
     pub(super) used_ms: i64,
+    /// The run of the machine that wrote this.
+    pub(super) boot: String,
+    /// Whether all of it is on the disk for certain, so that it survives the machine's crash.
+    pub(super) on_disk: bool,
     /// The newest first.
     pub(super) trees: Vec<RecordedTree>,
 }
@@ -47,8 +51,9 @@ impl Record {
         std::fs::rename(&written, dir.join(FILE)).map_err(StoreError::io("replace", &written))
     }
 
-    /// The current version of the cache in `dir`; none if there is none, or what is there cannot be understood.
-    pub(super) fn read(dir: &Path) -> Option<Self> {
+    /// The current version of the cache in `dir`, in the run `boot` of the machine; none if there is none, or what is there cannot be
+    /// understood, or may have been cut by a crash of the machine.
+    pub(super) fn read(dir: &Path, boot: &str) -> Option<Self> {
         let path = dir.join(FILE);
         let found = path.symlink_metadata().ok()?;
         if !found.is_file() || found.len() > LARGEST {
@@ -64,7 +69,8 @@ impl Record {
                     .is_ok_and(|found| found.is_dir())
                 && !matches!(tree.directory.as_str(), "." | "..")
         };
-        (!record.trees.is_empty() && record.trees.iter().all(named)).then_some(record)
+        let survived = record.on_disk || record.boot == boot;
+        (survived && !record.trees.is_empty() && record.trees.iter().all(named)).then_some(record)
     }
 
     /// The current version of the cache in `dir` is none.

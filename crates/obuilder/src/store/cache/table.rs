@@ -1,8 +1,11 @@
 //! All caches of a store.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bstr::{BStr, BString};
 use jiff::Timestamp;
@@ -15,6 +18,8 @@ use super::name::directory_name;
 use super::record::{FILE, Record, RecordedTree};
 use super::size::bytes_of;
 use super::tree::{Chores, Tree};
+use crate::store::meta::boot_id;
+use crate::store::tree::sync_filesystem;
 use crate::store::{Backend, StoreError};
 
 /// The caches of an open store. Clones are the same caches.
@@ -45,7 +50,11 @@ pub(super) struct Shared {
     pub(super) tmp: PathBuf,
     pub(super) chores: Arc<Chores>,
     caches: PathBuf,
+    /// The run of the machine.
+    pub(super) boot: String,
     quota: Option<u64>,
+    /// Whether somebody is going to bring new versions to the disk.
+    syncing: AtomicBool,
     /// Those which have a version or users. Locked before an entry's state, never after it.
     entries: Mutex<BTreeMap<BString, Arc<Entry>>>,
 }
@@ -70,11 +79,18 @@ struct State {
     trees: Vec<Arc<Tree>>,
     used: Timestamp,
     users: usize,
+    /// Whether the version survives a crash of the machine.
+    on_disk: bool,
 }
+
+/// How long a new version may be lost to a crash of the machine.
+const SYNC: Duration = Duration::from_secs(30);
 
 impl CacheTable {
     /// The caches of the store at `root`; drops broken versions, and what killed processes left of others. Must be called in a tokio
     /// runtime, on a thread that may block. The caller clears `ROOT/tmp`, before.
+    ///
+    /// `open` is kept for as long as anything is done to the caches.
     ///
     /// Of all caches together, the least recently used are removed while they take more than `quota` bytes and nobody uses them.
     ///
@@ -84,6 +100,7 @@ impl CacheTable {
         root: &Path,
         backend: Arc<dyn Backend>,
         quota: Option<u64>,
+        open: Arc<dyn Debug + Send + Sync>,
     ) -> Result<Self, StoreError> {
         let runtime = Handle::try_current().map_err(|error| {
             StoreError::Refused(format!(
@@ -96,12 +113,16 @@ impl CacheTable {
         for dir in [&caches, &tmp] {
             std::fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
         }
-        let chores = Chores::new(backend, runtime);
+        let boot = boot_id().map_err(StoreError::io(
+            "read",
+            Path::new("/proc/sys/kernel/random/boot_id"),
+        ))?;
+        let chores = Chores::new(backend, open, runtime);
         let mut entries = BTreeMap::new();
         let listed = std::fs::read_dir(&caches).map_err(StoreError::io("list", &caches))?;
         for found in listed {
             let dir = found.map_err(StoreError::io("list", &caches))?.path();
-            match Entry::load(&dir, &chores)? {
+            match Entry::load(&dir, &boot, &chores)? {
                 Some(entry) => {
                     entries.insert(entry.name.clone(), Arc::new(entry));
                 }
@@ -113,7 +134,9 @@ impl CacheTable {
                 tmp,
                 chores,
                 caches,
+                boot,
                 quota,
+                syncing: AtomicBool::new(false),
                 entries: Mutex::new(entries),
             }),
         };
@@ -136,11 +159,7 @@ impl CacheTable {
                 CacheLease::new(&shared, entry, owner)
             })
             .await;
-        cloned.unwrap_or_else(|error| {
-            Err(StoreError::Refused(format!(
-                "the cache was not cloned: {error}"
-            )))
-        })
+        cloned.unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
     }
 
     /// Removes the cache; those who use it now go on with theirs, which is thrown away at its release. A missing one is no error.
@@ -155,11 +174,7 @@ impl CacheTable {
             .chores
             .block(move || shared.remove(name.as_ref(), true).map(drop))
             .await;
-        removed.unwrap_or_else(|error| {
-            Err(StoreError::Refused(format!(
-                "the cache was not removed: {error}"
-            )))
-        })
+        removed.unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
     }
 
     /// All caches, in the order of their names.
@@ -167,6 +182,16 @@ impl CacheTable {
     pub fn list(&self) -> Vec<CacheInfo> {
         let entries = self.shared.entries();
         entries.values().map(|entry| entry.info()).collect()
+    }
+
+    /// Makes sure that the versions of now survive a crash of the machine; otherwise that happens within half a minute.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let synced = self.shared.chores.block(move || shared.sync()).await;
+        synced.unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
     }
 
     /// Waits until what goes on behind everybody's back is done: removals, measurements, the quota.
@@ -230,11 +255,51 @@ impl Shared {
         }
     }
 
+    /// Brings to the disk what is not there yet.
+    fn sync(&self) -> Result<(), StoreError> {
+        let entries: Vec<_> = self.entries().values().map(Arc::clone).collect();
+        let new: Vec<_> = entries
+            .into_iter()
+            .filter_map(|entry| Some((entry.unsaved()?, entry)))
+            .collect();
+        if !new.is_empty() {
+            sync_filesystem(&self.caches)
+                .map_err(StoreError::io("bring to the disk", &self.caches))?;
+        }
+        for (trees, entry) in new {
+            entry.saved(&trees, &self.boot)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that new versions get to the disk by and by: many at once, since that takes its time.
+    pub(super) fn sync_later(self: &Arc<Self>) {
+        if self.syncing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A store that nobody else has is not kept open for this.
+        let shared = Arc::downgrade(self);
+        self.chores.later(SYNC, async move {
+            if let Some(shared) = shared.upgrade() {
+                shared.syncing.store(false, Ordering::Release);
+                let chores = Arc::clone(&shared.chores);
+                let synced = chores.block(move || shared.sync()).await;
+                if let Ok(Err(error)) = synced {
+                    warn!(%error, "caches may not survive a crash of the machine");
+                }
+            }
+        });
+    }
+
     /// What nobody waits for after a use: measures, flattens, keeps to the quota.
     async fn tend(self: Arc<Self>, entry: Arc<Entry>) {
         let measured = Arc::clone(&entry);
         // A chore that fails to run leaves all as it is.
-        let _ = self.chores.block(move || measured.measure()).await;
+        let shared = Arc::clone(&self);
+        let _ = self
+            .chores
+            .block(move || measured.measure(&shared.boot))
+            .await;
         if self.layered()
             && let Err(error) = flatten(&self, &entry).await
         {
@@ -320,14 +385,15 @@ impl Entry {
                 trees: Vec::new(),
                 used: Timestamp::now(),
                 users: 0,
+                on_disk: false,
             }),
             flattening: tokio::sync::Mutex::new(()),
         }
     }
 
     /// The cache in `dir`, if there is a whole one; removes what does not belong to it.
-    fn load(dir: &Path, chores: &Arc<Chores>) -> Result<Option<Self>, StoreError> {
-        let Some(record) = Record::read(dir) else {
+    fn load(dir: &Path, boot: &str, chores: &Arc<Chores>) -> Result<Option<Self>, StoreError> {
+        let Some(record) = Record::read(dir, boot) else {
             return Ok(None);
         };
         let expected = directory_name(record.name.as_ref());
@@ -345,6 +411,7 @@ impl Entry {
         let entry = Self::new(record.name, dir.into());
         let mut state = entry.state();
         state.generation = record.generation;
+        state.on_disk = record.on_disk;
         state.used = Timestamp::from_millisecond(record.used_ms).unwrap_or(Timestamp::UNIX_EPOCH);
         for recorded in record.trees {
             let tree = Tree::new(dir.join(recorded.directory), chores);
@@ -381,10 +448,16 @@ impl Entry {
     }
 
     /// Makes `trees` the version. Only for those who hold [`Entry::one_at_a_time`].
-    pub(super) fn publish(&self, generation: u64, trees: Vec<Arc<Tree>>) -> Result<(), StoreError> {
-        self.write(generation, &trees)?;
+    pub(super) fn publish(
+        &self,
+        generation: u64,
+        trees: Vec<Arc<Tree>>,
+        boot: &str,
+    ) -> Result<(), StoreError> {
+        self.write(generation, &trees, boot, false)?;
         let mut state = self.state();
         state.generation = generation;
+        state.on_disk = false;
         let old = std::mem::replace(&mut state.trees, trees);
         for tree in &old {
             tree.keep(false);
@@ -397,11 +470,38 @@ impl Entry {
         Ok(())
     }
 
-    fn write(&self, generation: u64, trees: &[Arc<Tree>]) -> Result<(), StoreError> {
+    /// The trees of a version that is not on the disk for certain.
+    fn unsaved(&self) -> Option<Vec<Arc<Tree>>> {
+        let state = self.state();
+        (!state.on_disk && !state.trees.is_empty()).then(|| state.trees.clone())
+    }
+
+    /// Remembers that the version of these trees is on the disk, if it still is the version.
+    fn saved(&self, trees: &[Arc<Tree>], boot: &str) -> Result<(), StoreError> {
+        let _releasing = self.one_at_a_time();
+        let (generation, now) = self.current();
+        let same =
+            now.len() == trees.len() && now.iter().zip(trees).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same {
+            self.write(generation, &now, boot, true)?;
+            self.state().on_disk = true;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        generation: u64,
+        trees: &[Arc<Tree>],
+        boot: &str,
+        on_disk: bool,
+    ) -> Result<(), StoreError> {
         let record = Record {
             name: self.name.clone(),
             generation,
             used_ms: self.state().used.as_millisecond(),
+            boot: boot.into(),
+            on_disk,
             trees: trees
                 .iter()
                 .map(|tree| RecordedTree {
@@ -414,7 +514,7 @@ impl Entry {
     }
 
     /// Measures what was not measured yet, and remembers that, and when the cache was used.
-    fn measure(&self) {
+    fn measure(&self, boot: &str) {
         for tree in self.current().1 {
             if tree.bytes().is_none() {
                 tree.measured(bytes_of(tree.path()));
@@ -422,8 +522,9 @@ impl Entry {
         }
         let _releasing = self.one_at_a_time();
         let (generation, trees) = self.current();
+        let on_disk = self.state().on_disk;
         if !trees.is_empty()
-            && let Err(error) = self.write(generation, &trees)
+            && let Err(error) = self.write(generation, &trees, boot, on_disk)
         {
             warn!(cache = %self.name, %error, "the size of a cache could not be written down");
         }

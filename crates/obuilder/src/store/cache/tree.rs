@@ -1,9 +1,11 @@
 //! The sealed trees of caches, and the work that is done on them behind everybody's back.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -16,14 +18,21 @@ use crate::store::Backend;
 #[derive(Debug)]
 pub(super) struct Chores {
     pub(super) backend: Arc<dyn Backend>,
+    /// The store stays locked while there is something to do.
+    _open: Arc<dyn Debug + Send + Sync>,
     runtime: Handle,
     under_way: TaskTracker,
 }
 
 impl Chores {
-    pub(super) fn new(backend: Arc<dyn Backend>, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        open: Arc<dyn Debug + Send + Sync>,
+        runtime: Handle,
+    ) -> Arc<Self> {
         Arc::new(Self {
             backend,
+            _open: open,
             runtime,
             under_way: TaskTracker::new(),
         })
@@ -42,11 +51,19 @@ impl Chores {
         self.under_way.spawn_on(work, &self.runtime);
     }
 
+    /// Runs `work` after `delay`, if there still is a runtime then. Not among what [`Chores::done`] waits for.
+    pub(super) fn later(&self, delay: Duration, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            work.await;
+        });
+    }
+
     /// Removes the tree.
-    pub(super) fn remove(&self, tree: PathBuf) {
-        let backend = Arc::clone(&self.backend);
+    pub(super) fn remove(self: &Arc<Self>, tree: PathBuf) {
+        let chores = Arc::clone(self);
         self.block(move || {
-            if let Err(error) = backend.remove(&tree) {
+            if let Err(error) = chores.backend.remove(&tree) {
                 warn!(%error, "part of a cache stays until the store is opened again");
             }
         });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::unused_blocks;
 use crate::Rootfs;
-use crate::store::remove::remove_tree;
+use crate::store::removal::{nothing_special, remove_tree};
 use crate::store::space::space_of;
 use crate::store::whole_tree::{make_directory, need_root, seal_by_rename};
 use crate::store::{Backend, Space, StoreError, program};
@@ -20,7 +20,7 @@ impl Backend for Xfs {
         need_root(root)?;
         let probe = root.join(format!(".probe-{:016x}", rand::random::<u64>()));
         let tried = try_all(&probe);
-        remove_tree(&probe).map_err(StoreError::io("remove", &probe))?;
+        remove_tree(&probe, &nothing_special)?;
         tried.map_err(|error| {
             if error.is_full_disk() {
                 return error;
@@ -56,7 +56,7 @@ impl Backend for Xfs {
     }
 
     fn remove(&self, tree: &Path) -> Result<(), StoreError> {
-        remove_tree(tree).map_err(StoreError::io("remove", tree))
+        remove_tree(tree, &nothing_special)
     }
 
     fn settle(&self, root: &Path) -> Result<(), StoreError> {
