@@ -4,15 +4,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ocluster_cli::{Failure, LogArgs, OutputMode};
-use ocluster_obuilder::build::BuilderOptions;
-use ocluster_obuilder::image::registry::Mirrors;
-use ocluster_obuilder::image::{DockerEngine, LocalImages, PullPolicy};
-use ocluster_obuilder::store::{Location, RsyncMode, StoreOptions};
-use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages, StepId};
+use ocluster_cli::{LogArgs, OutputMode};
+use ocluster_obuilder::StepId;
 
-/// The program's name, for messages.
-const PROGRAM: &str = "obuilder";
+mod building;
+mod limits;
+mod store;
+
+pub(crate) use building::BuildingArgs;
+pub(crate) use limits::LimitArgs;
+pub(crate) use store::StoreArgs;
 
 /// Build OBuilder specs on this machine, step by step, keeping each step's result for the next build that needs the same.
 ///
@@ -50,50 +51,6 @@ pub(crate) enum Command {
     Check(Check),
 }
 
-/// Which store.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Store")]
-pub(crate) struct StoreArgs {
-    /// Where results are kept: overlayfs:/path, btrfs:/path, xfs:/path or rsync:/path, or just /path.
-    #[arg(long, value_name = "STORE")]
-    store: Location,
-    /// How an rsync store keeps files that a step did not change: "copy", "hardlink", or "hardlink_unsafe" (which trusts sizes and times).
-    #[arg(long, value_name = "MODE")]
-    rsync_mode: Option<RsyncMode>,
-}
-
-/// How to build.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Building")]
-pub(crate) struct BuildingArgs {
-    /// Have steps ignore requests to flush files to the disk.
-    #[arg(long)]
-    fast_sync: bool,
-    /// The OCI runtime that runs steps: a program in PATH, or its file.
-    #[arg(long, value_name = "PROGRAM", default_value = "runc")]
-    runtime: PathBuf,
-    /// When to ask the registry again what the name of a base image stands for: "missing" never, "always" each time, or after some
-    /// time, as in "6h".
-    #[arg(long, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
-    pull: PullPolicy,
-    /// Who fetches base images: this program itself from their "registry", or the "docker" engine behind DOCKER_HOST.
-    #[arg(long, value_enum, value_name = "WHO", default_value = "registry")]
-    fetcher: Fetcher,
-    /// Ask this mirror before the registry, as in docker.io=https://mirror.example:5000. May be repeated.
-    #[arg(long, value_name = "HOST=URL")]
-    mirror: Vec<Mirrors>,
-    /// Speak plain http with this registry. May be repeated; loopback addresses need it not.
-    #[arg(long, value_name = "HOST")]
-    plain_http: Vec<String>,
-}
-
-/// Who fetches base images.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Fetcher {
-    Registry,
-    Docker,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Build {
     /// The spec's file.
@@ -112,6 +69,8 @@ pub(crate) struct Build {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) building: BuildingArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -214,57 +173,6 @@ pub(crate) struct Clean {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-}
-
-impl StoreArgs {
-    /// Which store is meant.
-    ///
-    /// # Errors
-    /// The mode and the kind of store do not go together.
-    pub(crate) fn location(&self) -> Result<Location, Failure> {
-        let location = self.store.clone().with_rsync_mode(self.rsync_mode);
-        location.map_err(|error| Failure::usage(PROGRAM, error.to_string()))
-    }
-}
-
-impl BuildingArgs {
-    /// How to build in `store`. Whoever runs this program may use any image that it can read.
-    ///
-    /// # Errors
-    /// As [`StoreArgs::location`].
-    pub(crate) fn engine(self, store: &StoreArgs) -> Result<EngineConfig, Failure> {
-        Ok(EngineConfig {
-            store: store.location()?,
-            store_options: StoreOptions::default(),
-            runtime: self.runtime,
-            fast_sync: self.fast_sync,
-            images: ImagesConfig {
-                local: LocalImages::Any,
-                remote: match self.fetcher {
-                    Fetcher::Registry => RemoteImages::Registries {
-                        mirrors: self.mirror,
-                        plain_http: self.plain_http,
-                    },
-                    Fetcher::Docker => RemoteImages::Docker(docker_engine()?),
-                },
-            },
-            build: BuilderOptions {
-                pull: self.pull,
-                ..BuilderOptions::default()
-            },
-        })
-    }
-}
-
-/// The engine that `DOCKER_HOST` names, or else the system's.
-fn docker_engine() -> Result<DockerEngine, Failure> {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let engine = match (host.strip_prefix("unix://"), host.as_str()) {
-        (Some(socket), _) => DockerEngine::unix(socket.as_ref()),
-        (None, "") => DockerEngine::unix("/var/run/docker.sock".as_ref()),
-        (None, address) => DockerEngine::http(address),
-    };
-    engine.map_err(|error| Failure::failed(error.to_string()))
 }
 
 fn secret(text: &str) -> Result<(String, PathBuf), &'static str> {

@@ -12,9 +12,11 @@
     )
 )]
 
+mod amount;
 mod args;
 mod commands;
 mod log;
+mod progress;
 
 pub use args::CommandLine;
 use ocluster_cli::ExitCode;

@@ -40,10 +40,7 @@ impl Daemonless {
     /// A spec that begins with the base image and a shell, and goes on with `operations`.
     #[must_use]
     pub fn spec(&self, operations: &str) -> String {
-        format!(
-            "((from {}) (shell /bin/sh -c) {operations})",
-            self.image()
-        )
+        format!("((from {}) (shell /bin/sh -c) {operations})", self.image())
     }
 
     /// Where the store is.
@@ -63,7 +60,10 @@ impl Daemonless {
     #[must_use]
     pub fn beside_docker(&self, worker: WorkerOptions) -> WorkerOptions {
         worker
-            .flag(&format!("--obuilder-store=overlayfs:{}", self.store.display()))
+            .flag(&format!(
+                "--obuilder-store=overlayfs:{}",
+                self.store.display()
+            ))
             .flag(&format!("--obuilder-images={}", self.images.display()))
             .flag(&format!("--obuilder-healthcheck-image={}", self.image()))
     }
@@ -79,7 +79,7 @@ impl Daemonless {
         for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
             ensure!(!line.contains(&store), "a mount is left: {line}");
         }
-        for place in ["tmp", "mnt", "state/sandbox", "state/sandbox/private"] {
+        for place in ["tmp", "state/sandbox", "state/sandbox/private"] {
             let mut left = names_below(&self.store.join(place));
             left.retain(|path| !path.ends_with("lock") && !path.ends_with("private"));
             ensure!(left.is_empty(), "left in {place}: {left:?}");
@@ -90,27 +90,46 @@ impl Daemonless {
             let left: Vec<_> = ours.iter().filter(|path| path.is_dir()).collect();
             ensure!(left.is_empty(), "control groups are left: {left:?}");
         }
+        self.nothing_runs()
+    }
+
+    /// Checks that no process is in a step, or about to be.
+    ///
+    /// # Errors
+    ///
+    /// One that is.
+    pub fn nothing_runs(&self) -> Result<()> {
+        let (group, state) = (self.control_group(), self.store.join("state"));
+        let state = state.display().to_string();
         for entry in fs::read_dir("/proc")?.flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
                 continue;
             };
-            // A process that has just ended has no root and no mounts.
-            let mounts = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+            // A process that has just ended has neither.
+            let read = |name| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
             ensure!(
-                !mounts.contains(&format!("{store}/tmp")) && !mounts.contains(&format!("{store}/layers")),
-                "process {pid} still sees a step's tree"
+                !read("cgroup").contains(&group),
+                "process {pid} is in a step: {}",
+                read("cmdline").replace('\0', " ")
+            );
+            ensure!(
+                !read("cmdline").contains(&state),
+                "process {pid} is the runtime's: {}",
+                read("cmdline").replace('\0', " ")
             );
         }
         Ok(())
     }
-}
 
-impl Daemonless {
     /// The name of the control group above those of this store's steps, which is made of the sandbox's directory.
     fn control_group(&self) -> String {
         let state = self.store.join("state/sandbox");
         let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
-        let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = digest
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("obuilder-{hash}")
     }
 }

@@ -169,8 +169,14 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
         .context("cannot start threads")?;
     if let Some(obuilder) = config.obuilder.take() {
         let open = OBuilderExecutor::open(obuilder, config.metrics.clone());
-        let opened = pool.spawn(open).await??;
-        config.executors.obuilder = Some(Arc::new(opened));
+        match pool.spawn(open).await? {
+            Ok(opened) => config.executors.obuilder = Some(Arc::new(opened)),
+            Err(error) => {
+                // Waiting for its threads to end is not allowed here.
+                pool.shutdown_background();
+                return Err(error);
+            }
+        }
     }
     if let Some(docker) = config.executors.docker.clone() {
         pool.spawn(async move { docker.remove_leftover_names().await });

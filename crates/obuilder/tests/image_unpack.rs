@@ -705,7 +705,8 @@ fn trees_deeper_than_descriptors_and_paths_are_removed() {
     let tar = tar.file(&format!("{start}bottom"), "x").end();
     host.unpack(&tar).unwrap();
     assert_eq!(read(host.tree("l2/bottom")), "x");
-    host.unpack(&Tar::new().file(".wh.downwards", "").end()).unwrap();
+    host.unpack(&Tar::new().file(".wh.downwards", "").end())
+        .unwrap();
     assert_eq!(host.names(""), ["l0", "l1", "l2"]);
 }
 

@@ -426,7 +426,7 @@ async fn a_missing_runtime_is_named_with_what_to_do() {
         assert_eq!(
             message,
             format!(
-                "{runtime} is missing or broken: there is no such program; install it with `apt-get install runc` or your system's like, or name another OCI runtime with --obuilder-runtime"
+                "{runtime} is missing or broken: there is no such program; install it with `apt-get install runc` or your system's like, or name another OCI runtime (--runtime of obuilder, --obuilder-runtime of a worker)"
             )
         );
     }

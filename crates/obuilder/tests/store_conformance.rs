@@ -1,7 +1,17 @@
 //! What every kind of store must do, on the filesystem it is for. Each property is one function; each kind of store has a test of each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends where something is wrong; measurements are printed"
+)]
+
 #[path = "store_conformance/caches.rs"]
 mod caches;
+#[path = "store_conformance/figures.rs"]
+mod figures;
 #[path = "support/filesystem.rs"]
 mod filesystem;
 #[path = "store_conformance/full_disk.rs"]

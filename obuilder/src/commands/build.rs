@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use ocluster_cli::{Failure, output};
 use ocluster_obuilder::Engine;
-use ocluster_obuilder::build::{BuildContext, BuildError, Secrets};
+use ocluster_obuilder::build::{BuildContext, BuildError, BuilderOptions, Secrets};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{failed, read_spec};
+use super::{close, failed, read_spec};
 use crate::args::Build;
 use crate::log::Terminal;
 
@@ -20,8 +20,12 @@ pub(super) async fn run(args: Build, cancel: &CancellationToken) -> Result<(), F
         let directory = args.directory.display();
         return Err(Failure::failed(format!("{directory} is not a directory")));
     }
-    let mut config = args.building.engine(&args.store)?;
-    config.build.parallel_stages = args.parallel_stages.get();
+    let options = BuilderOptions {
+        parallel_stages: args.parallel_stages.get(),
+        limits: args.limits.limits(),
+        ..BuilderOptions::default()
+    };
+    let config = args.building.engine(&args.store, options)?;
     let engine = Engine::open(config).await.map_err(failed)?;
     let log = Terminal::new();
     let context = BuildContext {
@@ -31,11 +35,16 @@ pub(super) async fn run(args: Build, cancel: &CancellationToken) -> Result<(), F
         log: &log,
         cancel,
     };
-    match engine.builder().build(&spec, context).await {
-        Ok(built) => Ok(output::line(format!("Got: \"{}\"", built.id))?),
-        Err(BuildError::Cancelled) => Err(Failure::failed("Cancelled at user's request")),
-        Err(error) => Err(Failure::failed(format!("Build step failed: {error}"))),
+    let built = engine.builder().build(&spec, context).await;
+    // The result itself is let go here, so that nothing of the build is left when the store is closed.
+    let built = built.map(|built| built.id);
+    let closed = close(engine.store()).await;
+    match built {
+        Ok(id) => output::line(format!("Got: \"{id}\""))?,
+        Err(BuildError::Cancelled) => return Err(Failure::failed("Cancelled at user's request")),
+        Err(error) => return Err(Failure::failed(format!("Build step failed: {error}"))),
     }
+    closed
 }
 
 fn read_secrets(files: Vec<(String, PathBuf)>) -> Result<Secrets, Failure> {

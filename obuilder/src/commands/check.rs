@@ -1,21 +1,26 @@
-//! `obuilder check`.
+//! `obuilder check`: looks at a store as it is. Opening one mends it, so nothing here does.
 
 use ocluster_cli::{Failure, output};
+use ocluster_obuilder::store::check_closed;
 
-use super::{failed, open};
+use super::cannot_open;
 use crate::args::Check;
+use crate::progress::shown;
 
 pub(super) async fn run(args: &Check) -> Result<(), Failure> {
-    let store = open(&args.store).await?;
-    let problems = store.check().await.map_err(failed)?;
+    let location = args.store.location()?;
+    let checked = shown("checking", check_closed(&location)).await;
+    let problems = checked.map_err(|error| cannot_open(&location, &error))?;
     for problem in &problems {
         output::line(problem.to_string())?;
     }
     match problems.len() {
-        0 => Ok(output::line(format!(
-            "The store is in order: {} results",
-            store.count()
-        ))?),
-        count => Err(Failure::failed(format!("the store has {count} problems"))),
+        0 => Ok(output::line("The store is in order")?),
+        count => {
+            let problems = if count == 1 { "problem" } else { "problems" };
+            Err(Failure::failed(format!(
+                "the store has {count} {problems}; the next build or worker that opens it mends what a crash has left"
+            )))
+        }
     }
 }

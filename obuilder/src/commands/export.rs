@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{failed, open};
 use crate::args::Export;
+use crate::progress::shown;
 
 pub(super) async fn run(args: Export, cancel: &CancellationToken) -> Result<(), Failure> {
     let store = open(&args.store).await?;
@@ -23,9 +24,8 @@ pub(super) async fn run(args: Export, cancel: &CancellationToken) -> Result<(), 
     if let Some(path) = &args.path {
         let path = BStr::new(path.as_os_str().as_bytes());
         let to = destination(args.to.as_deref())?;
-        return export::export_path(&layer, path, to, cancel)
-            .await
-            .map_err(failed);
+        let exported = export::export_path(&layer, path, to, cancel);
+        return shown("exporting", exported).await.map_err(failed);
     }
     if let Some(directory) = args.oci {
         let to = OciExport {
@@ -33,7 +33,7 @@ pub(super) async fn run(args: Export, cancel: &CancellationToken) -> Result<(), 
             tag: args.tag,
             ..OciExport::default()
         };
-        let digest = export::export_oci(&layer, to, cancel).await;
+        let digest = shown("exporting", export::export_oci(&layer, to, cancel)).await;
         output::line(digest.map_err(failed)?)?;
     }
     Ok(())

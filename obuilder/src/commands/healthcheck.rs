@@ -2,16 +2,23 @@
 
 use ocluster_cli::{Failure, output};
 use ocluster_obuilder::Engine;
+use ocluster_obuilder::build::BuilderOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::failed;
+use super::{close, failed};
 use crate::args::Healthcheck;
+use crate::progress::shown;
 
 pub(super) async fn run(args: Healthcheck, cancel: &CancellationToken) -> Result<(), Failure> {
-    let config = args.building.engine(&args.store)?;
+    let config = args
+        .building
+        .engine(&args.store, BuilderOptions::default())?;
     let engine = Engine::open(config).await.map_err(failed)?;
-    match engine.healthcheck(&args.image, cancel).await {
-        Ok(()) => Ok(output::line("Healthcheck passed")?),
-        Err(reason) => Err(Failure::failed(format!("Healthcheck failed: {reason}"))),
+    let checked = shown("checking", engine.healthcheck(&args.image, cancel)).await;
+    let closed = close(engine.store()).await;
+    match checked {
+        Ok(()) => output::line("Healthcheck passed")?,
+        Err(reason) => return Err(Failure::failed(format!("Healthcheck failed: {reason}"))),
     }
+    closed
 }

@@ -6,6 +6,7 @@ use ocluster_obuilder::store::{CacheInfo, LayerInfo};
 use serde::Serialize;
 
 use super::{failed, open};
+use crate::amount::amount;
 use crate::args::Ls;
 
 pub(super) async fn run(args: &Ls) -> Result<(), Failure> {
@@ -40,12 +41,12 @@ fn layers(layers: &[LayerInfo]) -> Table {
         let from = match (layer.meta.origin.get("name"), layer.parent) {
             (Some(name), _) => name.clone(),
             (None, Some(parent)) => parent.to_string(),
-            (None, None) => String::new(),
+            (None, None) => layer.meta.origin.get("kind").cloned().unwrap_or_default(),
         };
         table.row([
             layer.id.to_string(),
             minute(layer.used),
-            format!("{} B", layer.log_size),
+            amount(layer.log_size),
             from,
         ]);
     }
@@ -58,9 +59,7 @@ fn caches(caches: &[CacheInfo]) -> Table {
         table.row([
             cache.name.to_string(),
             minute(cache.used),
-            cache
-                .bytes
-                .map_or(String::new(), |bytes| format!("{bytes} B")),
+            cache.bytes.map_or(String::new(), amount),
         ]);
     }
     table

@@ -8,12 +8,15 @@ mod healthcheck;
 mod list;
 mod remove;
 
+use std::path::Path;
+
 use ocluster_cli::Failure;
 use ocluster_obuilder::spec::Spec;
-use ocluster_obuilder::store::{Store, StoreOptions};
+use ocluster_obuilder::store::{Location, Store, StoreError, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Command, StoreArgs};
+use crate::progress::shown;
 
 /// Does what the command line asks for, until `cancel` fires.
 pub(crate) async fn run(command: Command, cancel: &CancellationToken) -> Result<(), Failure> {
@@ -29,18 +32,45 @@ pub(crate) async fn run(command: Command, cancel: &CancellationToken) -> Result<
     }
 }
 
-/// Opens the store that the command line names.
+/// Opens the store that the command line names, which must be there: only a build makes one.
 async fn open(args: &StoreArgs) -> Result<Store, Failure> {
     let location = args.location()?;
+    if !location.root.is_dir() {
+        let root = location.root.display();
+        return Err(Failure::failed(format!("there is no store in {root}")));
+    }
     let opened = Store::open(&location, StoreOptions::default()).await;
-    opened.map_err(|error| Failure::failed(format!("cannot open the store {location}: {error}")))
+    opened.map_err(|error| cannot_open(&location, &error))
+}
+
+/// Waits until what was thrown away is removed, and what was kept is on the disk.
+async fn close(store: &Store) -> Result<(), Failure> {
+    shown("writing to the disk", store.sync())
+        .await
+        .map_err(failed)
+}
+
+fn cannot_open(location: &Location, error: &StoreError) -> Failure {
+    Failure::failed(format!("cannot open the store {location}: {error}"))
 }
 
 /// Reads a spec from a file.
-fn read_spec(file: &std::path::Path) -> Result<Spec, Failure> {
+fn read_spec(file: &Path) -> Result<Spec, Failure> {
+    let name = file.display();
     let text = std::fs::read(file)
-        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", file.display())))?;
-    Spec::parse(&text).map_err(|error| Failure::failed(format!("{}: {error}", file.display())))
+        .map_err(|error| Failure::failed(format!("cannot read {name}: {error}")))?;
+    Spec::parse(&text).map_err(|error| {
+        let said = error.to_string();
+        // As compilers write it, so that editors find the place.
+        Failure::failed(match error.position() {
+            Some((line, column)) => {
+                let place = format!("line {line}, column {column}: ");
+                let said = said.strip_prefix(&place).unwrap_or(&said);
+                format!("{name}:{line}:{column}: {said}")
+            }
+            None => format!("{name}: {said}"),
+        })
+    })
 }
 
 /// A failure that is an error's own sentence.

@@ -5,14 +5,23 @@ use ocluster_cli::{Failure, output};
 use ocluster_obuilder::store::PruneRequest;
 use tokio_util::sync::CancellationToken;
 
-use super::{failed, open};
+use super::{close, failed, open};
 use crate::args::{Clean, Delete};
+use crate::progress::shown;
 
 pub(super) async fn delete(args: &Delete) -> Result<(), Failure> {
     let store = open(&args.store).await?;
-    // A reader that went away does not keep anything from being removed.
-    let say = |id| drop(output::line(format!("Removing {id}")));
-    store.delete(args.id, say).await.map_err(failed)
+    let mut found = false;
+    let deleted = store.delete(args.id, |id| {
+        found = true;
+        // A reader that went away does not keep anything from being removed.
+        drop(output::line(format!("Removing {id}")));
+    });
+    deleted.await.map_err(failed)?;
+    if !found {
+        output::complain(format!("There is no result {}", args.id));
+    }
+    close(&store).await
 }
 
 pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<(), Failure> {
@@ -21,17 +30,22 @@ pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<()
         before: Timestamp::now(),
         limit: usize::MAX,
     };
-    let pruned = store.prune(request, cancel).await.map_err(failed)?;
+    let pruned = shown("removing results", store.prune(request, cancel)).await;
+    let pruned = pruned.map_err(failed)?;
     output::line(format!("Removed {} items", pruned.layers))?;
-    if args.caches {
+    if args.caches && !cancel.is_cancelled() {
         let caches = store.caches();
         for cache in &caches {
-            store
-                .remove_cache(cache.name.as_ref())
-                .await
-                .map_err(failed)?;
+            let removed = store.remove_cache(cache.name.as_ref());
+            shown("removing caches", removed).await.map_err(failed)?;
         }
         output::line(format!("Removed {} caches", caches.len()))?;
+    }
+    close(&store).await?;
+    if cancel.is_cancelled() {
+        return Err(Failure::failed(
+            "Cancelled; what is left can be removed later",
+        ));
     }
     Ok(())
 }

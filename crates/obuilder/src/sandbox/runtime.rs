@@ -88,7 +88,7 @@ fn broken(runtime: &Path, why: &str) -> SandboxError {
     let runtime = runtime.display();
     SandboxError::Machine {
         message: format!(
-            "{runtime} is missing or broken: {why}; install it with `apt-get install runc` or your system's like, or name another OCI runtime with --obuilder-runtime"
+            "{runtime} is missing or broken: {why}; install it with `apt-get install runc` or your system's like, or name another OCI runtime (--runtime of obuilder, --obuilder-runtime of a worker)"
         ),
         full_disk: false,
     }

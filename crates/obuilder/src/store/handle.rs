@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bstr::BStr;
 use jiff::Timestamp;
@@ -25,6 +26,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) housekeeper: Housekeeper,
+    thread: JoinHandle<()>,
     caches: CacheTable,
 }
 
@@ -62,7 +64,7 @@ impl Store {
         blocking(move || {
             let Opened { core, synced } = open(&location)?;
             let root = core.layout.root().to_owned();
-            let housekeeper = Housekeeper::start(core.clone(), synced)
+            let (housekeeper, thread) = Housekeeper::start(core.clone(), synced)
                 .map_err(StoreError::io("start a thread for", &root))?;
             let caches = CacheTable::open(
                 &root,
@@ -74,6 +76,7 @@ impl Store {
                 inner: Arc::new(Inner {
                     caches,
                     housekeeper,
+                    thread,
                     core,
                 }),
             })
@@ -133,6 +136,32 @@ impl Store {
     pub async fn sync(&self) -> Result<(), StoreError> {
         self.inner.housekeeper.sync().await?;
         self.inner.caches.sync().await
+    }
+
+    /// Closes the store: brings everything to the disk, and, if nobody else has it or anything of it, waits until what was thrown away is
+    /// removed and another process can open it. Dropping it does the same but for the first, and waits for nothing.
+    ///
+    /// # Errors
+    /// The disk's. It is closed all the same.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let synced = self.sync().await;
+        self.inner.caches.settled().await;
+        if let Some(inner) = Arc::into_inner(self.inner) {
+            let Inner {
+                core,
+                housekeeper,
+                thread,
+                caches,
+            } = inner;
+            drop((core, housekeeper, caches));
+            blocking(move || {
+                thread
+                    .join()
+                    .map_err(|_| StoreError::Refused("the store's own thread panicked".to_owned()))
+            })
+            .await?;
+        }
+        synced
     }
 
     /// How many layers there are.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -35,17 +36,17 @@ enum Chore {
 }
 
 impl Housekeeper {
-    /// Starts the thread. All layers with numbers below `synced` are on the disk.
+    /// Starts the thread, which is answered, too. All layers with numbers below `synced` are on the disk.
     ///
     /// # Errors
     /// No thread can be had.
-    pub(super) fn start(core: Arc<Core>, synced: u64) -> std::io::Result<Self> {
+    pub(super) fn start(core: Arc<Core>, synced: u64) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, chores) = channel();
         let work = Work { core, synced };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("obuilder-store".into())
             .spawn(move || work.run(&chores))?;
-        Ok(Self { sender })
+        Ok((Self { sender }, thread))
     }
 
     /// Has a directory below `tmp/` removed. The answer comes when it is.

@@ -18,8 +18,8 @@ pub(super) struct Lock {
 
 /// How long the end of a store in this very process is waited for: it may still be removing files.
 const OWN: Duration = Duration::from_secs(30);
-/// How long it is waited for a process that ends: a child of it may be about to close what it inherited.
-const DYING: Duration = Duration::from_secs(2);
+/// How long another process is waited for: it may be about to end, or a child of one that ended to close what it inherited.
+const OTHER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Lock {
@@ -46,10 +46,7 @@ impl Lock {
                     let holder = holder(&mut file);
                     let patience = match holder {
                         Some(pid) if pid == std::process::id() => OWN,
-                        Some(pid) if Path::new("/proc").join(pid.to_string()).exists() => {
-                            Duration::ZERO
-                        }
-                        _ => DYING,
+                        _ => OTHER,
                     };
                     if started.elapsed() >= patience {
                         let who = holder.map_or_else(String::new, |pid| format!(" (pid {pid})"));

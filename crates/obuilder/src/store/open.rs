@@ -77,7 +77,7 @@ pub(super) struct Claimed {
 pub(super) fn claim(location: &Location) -> Result<Claimed, StoreError> {
     if !rustix::process::geteuid().is_root() {
         return Err(StoreError::Refused(format!(
-            "cannot open the store {}: layers keep owners and are mounted, which only root can do; run this as root",
+            "layers in {} keep owners and are mounted, which only root can do; run this as root",
             location.root.display()
         )));
     }

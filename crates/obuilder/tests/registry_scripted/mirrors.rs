@@ -1,5 +1,7 @@
 //! Mirrors: asked first, passed over when they fail, never believed more than the registry.
 
+use ocluster_obuilder::image::ImageSource as _;
+
 use crate::image::{Image, noise};
 use crate::pull::Puller;
 use crate::server::{End, Reply, Server};
@@ -59,6 +61,11 @@ async fn mirrors_that_are_down_or_broken_are_told_and_passed_over() {
     );
     assert!(told.contains("answered 500"), "{told}");
     assert_eq!(broken.seen().len(), 2, "not asked again for the layers");
+
+    let source = puller.source(&name).await;
+    source.resolve(&puller.cancel).await.expect("a digest");
+    source.manifest(&puller.cancel).await.expect("a manifest");
+    assert_eq!(broken.seen().len(), 4, "not asked again for the manifest");
 }
 
 #[tokio::test]

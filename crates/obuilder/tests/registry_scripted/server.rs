@@ -1,5 +1,6 @@
 //! A web server on loopback that does what a test says, however wrong. It answers one request per connection.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ pub(crate) enum End {
 pub(crate) struct Server {
     pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
+    flood: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -112,29 +114,41 @@ impl Server {
         let listener = TcpListener::bind((address, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (list, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let flood = Arc::new(AtomicU64::new(0));
+        let (list, answer, count) = (Arc::clone(&seen), Arc::new(answer), Arc::clone(&flood));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
                 let (list, answer, tls) = (Arc::clone(&list), Arc::clone(&answer), tls.clone());
+                let count = Arc::clone(&count);
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, &list, &*answer).await,
+                        None => serve(stream, &list, &count, &*answer).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, &list, &*answer).await;
+                                serve(stream, &list, &count, &*answer).await;
                             }
                         }
                     }
                 });
             }
         });
-        Self { port, seen, task }
+        Self {
+            port,
+            seen,
+            flood,
+            task,
+        }
     }
 
     /// Its name as a registry.
     pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// How many bytes beyond bodies were taken from us, or are on their way.
+    pub(crate) fn flood(&self) -> u64 {
+        self.flood.load(Ordering::Relaxed)
     }
 
     /// Everything that was asked so far.
@@ -159,6 +173,7 @@ impl Drop for Server {
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     list: &Mutex<Vec<Request>>,
+    flood: &AtomicU64,
     answer: &(impl Fn(&Request) -> Reply + ?Sized),
 ) {
     // Somebody who tries TLS here, or goes away, is no request.
@@ -200,7 +215,11 @@ async fn serve(
             let _ = stream.shutdown().await;
         }
         End::Stall(_) => tokio::time::sleep(Duration::from_secs(300)).await,
-        End::Endless => while stream.write_all(&[0; 65536]).await.is_ok() {},
+        End::Endless => {
+            while stream.write_all(&[0; 65536]).await.is_ok() {
+                flood.fetch_add(65536, Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bstr::BStr;
 use ocluster_obuilder::store::{Kind, Location, RsyncMode, Store};
+use rustix::fs::FlockOperation;
 
 use crate::lab::Lab;
 use crate::stores::{id, location, make, number_of, open, prune};
@@ -48,7 +49,10 @@ pub(crate) fn a_store_is_whole_after_its_process_was_killed(lab: &Lab) {
         std::thread::sleep(Duration::from_millis(random(&mut seed) % 150));
         victim.kill().unwrap();
         victim.wait().unwrap();
-        lab.runtime.block_on(check(lab, &location, round));
+        lab.runtime.block_on(async {
+            check(lab, &location, round).await;
+            closed(&location).await;
+        });
     }
     lab.runtime.block_on(async {
         let store = open(&location).await.unwrap();
@@ -83,6 +87,16 @@ async fn check(lab: &Lab, location: &Location, round: u64) {
         .await
         .unwrap();
     assert_eq!(number_of(&own).await.1, 1);
+}
+
+/// Waits until this process has let go of the store: it may still be removing files.
+async fn closed(location: &Location) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let lock = fs::File::open(location.root.join("lock")).unwrap();
+    while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        assert!(Instant::now() < deadline, "the store stays open");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Two files that must agree.

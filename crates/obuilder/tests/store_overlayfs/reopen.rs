@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use ocluster_obuilder::store::Store;
+use ocluster_obuilder::store::{Store, check_closed};
 
 use crate::support::*;
 
@@ -210,4 +210,23 @@ async fn a_layer_that_is_on_the_disk_survives_any_number_of_restarts() {
     for _ in 0..3 {
         drop(reopened(&home, &[1, 2, 3, 4]).await);
     }
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_has_nothing_left_over_and_survives_a_crash_of_the_machine() {
+    let home = Home::new();
+    let store = family(&home).await;
+    drop(begin(&store, 5, None).await);
+    store.close().await.unwrap();
+    assert_eq!(home.names("tmp"), [""; 0]);
+    assert_eq!(check_closed(&home.location()).await.unwrap(), []);
+    for n in 1..=4 {
+        of_an_earlier_run(&home, n);
+    }
+    reopened(&home, &[1, 2, 3, 4]).await;
+    // Who still has something of it keeps it open.
+    let store = home.open().await;
+    let layer = store.layer(id(4)).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(read(&layer, "aside").await.as_deref(), Some("4"));
 }

@@ -68,7 +68,7 @@ pub(super) fn time(text: &[u8]) -> Result<Time, UnpackError> {
 }
 
 /// The records `LENGTH KEY=VALUE\n` of a PAX header, in order.
-pub(super) fn records(mut data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, UnpackError> {
+pub(super) fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>, UnpackError> {
     let mut records = Vec::new();
     while !data.is_empty() {
         let (record, rest) = record(data)
