@@ -102,6 +102,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         overhead.arg(client.cap());
         surroundings.export(&mut overhead);
         measure("time of Docker builds", overhead, &mut missed);
+
+        // Its thresholds are its own: they are for one kind of store.
+        let mut obuilder = Command::new(&bench);
+        obuilder.arg("obuilder");
+        measure("time and memory of OBuilder builds", obuilder, &mut missed);
         Ok(())
     })?;
     if !missed.is_empty() {

@@ -259,7 +259,9 @@ pub(crate) fn for_tests() -> Vec<Need> {
 
 /// What measuring needs.
 pub(crate) fn for_bench() -> Vec<Need> {
-    for_demo()
+    let mut needs = for_demo();
+    needs.extend([REGISTRY, SKOPEO, UMOCI]);
+    needs
 }
 
 /// What compiling the schema needs.
