@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Cluster, Daemonless, Dockerfile, Exposition, NodeExporter, Prometheus, SOON, Story, Submission, Worker,
-    WorkerOptions, complaints_about, deploy, metric_names, promtool, wait_for,
+    Cluster, Daemonless, Dockerfile, Exposition, NodeExporter, Prometheus, SOON, Story, Submission,
+    Worker, WorkerOptions, complaints_about, deploy, metric_names, promtool, wait_for,
 };
 use serde_json::Value;
 
