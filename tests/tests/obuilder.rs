@@ -229,7 +229,7 @@ fn a_step_that_takes_more_than_the_worker_gives_says_so() -> Result<()> {
         for (command, words) in [
             ("tail /dev/zero", "memory"),
             ("sleep 1000", "a step may take 2s"),
-            ("yes", "output"),
+            ("yes", "it printed too much"),
         ] {
             let spec = builds.spec(&format!("(run (shell \"{command}\"))"));
             let failed = alice.submit(&Submission::of_spec(&spec))?.exits_with(1)?;

@@ -13,7 +13,7 @@ use ocluster_tests::{
 /// How many rounds there are unless somebody says otherwise.
 const ROUNDS: u32 = 12;
 /// The longest that a worker lives in one round, from its registration on.
-const LIFE: Duration = Duration::from_millis(700);
+const LIFE: Duration = Duration::from_millis(1200);
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
@@ -141,7 +141,7 @@ fn chain(builds: &Daemonless, variant: u32, length: u32) -> String {
     let mut operations = String::new();
     for step in 0..length {
         operations.push_str(&format!(
-            r#"(run (shell "printf '{step} ' >> /chain-{variant}; echo layer $(cat /chain-{variant})''' '"))"#
+            r#"(run (shell "printf '{step} ' >> /chain-{variant}; printf 'layer '; cat /chain-{variant}; echo"))"#
         ));
     }
     builds.spec(&operations)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Cluster, Dockerfile, Exposition, NodeExporter, Prometheus, SOON, Story, Submission, Worker,
+    Cluster, Daemonless, Dockerfile, Exposition, NodeExporter, Prometheus, SOON, Story, Submission, Worker,
     WorkerOptions, complaints_about, deploy, metric_names, promtool, wait_for,
 };
 use serde_json::Value;
@@ -29,7 +29,9 @@ impl<'a> Busy<'a> {
         let node_exporter = NodeExporter::start(&story.scratch)?;
         let mut cluster = Cluster::start(story)?;
         let flag = format!("--node-exporter={}", node_exporter.url());
-        let worker = cluster.add_worker_with(WorkerOptions::named(WORKER).flag(&flag))?;
+        let builds = Daemonless::new(story)?;
+        let options = builds.beside_docker(WorkerOptions::named(WORKER).flag(&flag));
+        let worker = cluster.add_worker_with(options)?;
         let alice = cluster.add_client("alice")?;
         let base = story.base_image()?;
         let good = Dockerfile::from(&base).step("RUN echo one");
@@ -128,7 +130,7 @@ fn rules(prometheus: &Prometheus) -> Result<Vec<Value>> {
 #[test]
 fn a_real_prometheus_sees_scheduler_worker_and_host_and_every_rule_and_panel_has_its_metrics()
 -> Result<()> {
-    Story::tell(&["docker", "prometheus"], |story| {
+    Story::tell(&["docker", "obuilder", "prometheus"], |story| {
         // Given a cluster at work, and Prometheus with what is in deploy/,
         let mut busy = Busy::start(story)?;
         let config = configuration(story, &busy.cluster)?;
@@ -216,7 +218,7 @@ fn a_real_prometheus_sees_scheduler_worker_and_host_and_every_rule_and_panel_has
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_pages_and_the_book_has_every_metric() -> Result<()> {
-    Story::tell(&["docker", "prometheus"], |story| {
+    Story::tell(&["docker", "obuilder", "prometheus"], |story| {
         let busy = Busy::start(story)?;
         let pages = busy.pages()?;
         let (host, ours) = pages.split_last().context("no pages")?;

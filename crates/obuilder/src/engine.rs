@@ -123,6 +123,14 @@ impl Engine {
         &self.builder
     }
 
+    /// As [`Builder::close`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.builder.close().await
+    }
+
     /// Builds something small on the image `image`, to see whether building works.
     ///
     /// # Errors

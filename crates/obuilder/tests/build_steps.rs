@@ -1,7 +1,12 @@
 //! Builds step by step: what is told, what is shared between builds, and what a cancelled build leaves to others. OBuilder's own
 //! scenarios, and a few of ours.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod build_support;
 

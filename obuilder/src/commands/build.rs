@@ -9,7 +9,7 @@ use ocluster_obuilder::build::{BuildContext, BuildError, BuilderOptions, Secrets
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{close, failed, read_spec};
+use super::{closed, failed, read_spec};
 use crate::args::Build;
 use crate::log::Terminal;
 
@@ -38,13 +38,13 @@ pub(super) async fn run(args: Build, cancel: &CancellationToken) -> Result<(), F
     let built = engine.builder().build(&spec, context).await;
     // The result itself is let go here, so that nothing of the build is left when the store is closed.
     let built = built.map(|built| built.id);
-    let closed = close(engine.store()).await;
+    let ended = closed(engine.close()).await;
     match built {
         Ok(id) => output::line(format!("Got: \"{id}\""))?,
         Err(BuildError::Cancelled) => return Err(Failure::failed("Cancelled at user's request")),
         Err(error) => return Err(Failure::failed(format!("Build step failed: {error}"))),
     }
-    closed
+    ended
 }
 
 fn read_secrets(files: Vec<(String, PathBuf)>) -> Result<Secrets, Failure> {

@@ -3,12 +3,12 @@
 use ocluster_cli::{Failure, output};
 use ocluster_obuilder::store::check_closed;
 
-use super::cannot_open;
+use super::{cannot_open, existing};
 use crate::args::Check;
 use crate::progress::shown;
 
 pub(super) async fn run(args: &Check) -> Result<(), Failure> {
-    let location = args.store.location()?;
+    let location = existing(&args.store)?;
     let checked = shown("checking", check_closed(&location)).await;
     let problems = checked.map_err(|error| cannot_open(&location, &error))?;
     for problem in &problems {

@@ -5,7 +5,7 @@ use ocluster_obuilder::Engine;
 use ocluster_obuilder::build::BuilderOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::{close, failed};
+use super::{closed, failed};
 use crate::args::Healthcheck;
 use crate::progress::shown;
 
@@ -15,10 +15,10 @@ pub(super) async fn run(args: Healthcheck, cancel: &CancellationToken) -> Result
         .engine(&args.store, BuilderOptions::default())?;
     let engine = Engine::open(config).await.map_err(failed)?;
     let checked = shown("checking", engine.healthcheck(&args.image, cancel)).await;
-    let closed = close(engine.store()).await;
+    let ended = closed(engine.close()).await;
     match checked {
         Ok(()) => output::line("Healthcheck passed")?,
         Err(reason) => return Err(Failure::failed(format!("Healthcheck failed: {reason}"))),
     }
-    closed
+    ended
 }

@@ -34,20 +34,24 @@ pub(crate) async fn run(command: Command, cancel: &CancellationToken) -> Result<
 
 /// Opens the store that the command line names, which must be there: only a build makes one.
 async fn open(args: &StoreArgs) -> Result<Store, Failure> {
-    let location = args.location()?;
-    if !location.root.is_dir() {
-        let root = location.root.display();
-        return Err(Failure::failed(format!("there is no store in {root}")));
-    }
+    let location = existing(args)?;
     let opened = Store::open(&location, StoreOptions::default()).await;
     opened.map_err(|error| cannot_open(&location, &error))
 }
 
-/// Waits until what was thrown away is removed, and what was kept is on the disk.
-async fn close(store: &Store) -> Result<(), Failure> {
-    shown("writing to the disk", store.sync())
-        .await
-        .map_err(failed)
+/// Where the store is that the command line names.
+fn existing(args: &StoreArgs) -> Result<Location, Failure> {
+    let location = args.location()?;
+    if location.root.is_dir() {
+        return Ok(location);
+    }
+    let root = location.root.display();
+    Err(Failure::failed(format!("there is no store in {root}")))
+}
+
+/// Waits until what was thrown away is removed, what was kept is on the disk, and another process can open the store.
+async fn closed(closing: impl Future<Output = Result<(), StoreError>>) -> Result<(), Failure> {
+    shown("closing the store", closing).await.map_err(failed)
 }
 
 fn cannot_open(location: &Location, error: &StoreError) -> Failure {

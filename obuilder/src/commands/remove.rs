@@ -5,7 +5,7 @@ use ocluster_cli::{Failure, output};
 use ocluster_obuilder::store::PruneRequest;
 use tokio_util::sync::CancellationToken;
 
-use super::{close, failed, open};
+use super::{closed, failed, open};
 use crate::args::{Clean, Delete};
 use crate::progress::shown;
 
@@ -21,7 +21,7 @@ pub(super) async fn delete(args: &Delete) -> Result<(), Failure> {
     if !found {
         output::complain(format!("There is no result {}", args.id));
     }
-    close(&store).await
+    closed(store.close()).await
 }
 
 pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<(), Failure> {
@@ -39,9 +39,10 @@ pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<()
             let removed = store.remove_cache(cache.name.as_ref());
             shown("removing caches", removed).await.map_err(failed)?;
         }
-        output::line(format!("Removed {} caches", caches.len()))?;
+        let word = if caches.len() == 1 { "cache" } else { "caches" };
+        output::line(format!("Removed {} {word}", caches.len()))?;
     }
-    close(&store).await?;
+    closed(store.close()).await?;
     if cancel.is_cancelled() {
         return Err(Failure::failed(
             "Cancelled; what is left can be removed later",

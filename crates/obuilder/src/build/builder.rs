@@ -159,6 +159,29 @@ impl Builder {
         self.engine.store.prune(request, cancel).await
     }
 
+    /// Waits until steps that were cancelled are over, and closes the store, as [`Store::close`] does. A program that ends after its
+    /// builds calls this, so that nothing is left to be cleaned up. No build may be under way.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.engine.steps.settled().await;
+        match Arc::try_unwrap(self.engine) {
+            Ok(engine) => {
+                let Engine {
+                    store,
+                    sandbox,
+                    fetcher,
+                    ..
+                } = engine;
+                drop((sandbox, fetcher));
+                store.close().await
+            }
+            // Whoever has the others closes it.
+            Err(shared) => shared.store.sync().await,
+        }
+    }
+
     /// The store it builds in.
     #[must_use]
     pub fn store(&self) -> &Store {

@@ -116,6 +116,21 @@ impl Steps {
         Entry::Joined(self.share(id, step))
     }
 
+    /// Waits until no step is under way, those that are being cancelled included.
+    pub(super) async fn settled(&self) {
+        loop {
+            let next = self
+                .lock()
+                .values()
+                .next()
+                .map(|slot| slot.step.over.clone());
+            match next {
+                Some(over) => over.cancelled().await,
+                None => return,
+            }
+        }
+    }
+
     fn share(&self, id: StepId, step: Arc<Step>) -> Share {
         Share {
             id,
@@ -295,6 +310,25 @@ mod tests {
             within(anew.outcome()).await.unwrap_err().to_string(),
             "anew"
         );
+    }
+
+    #[tokio::test]
+    async fn steps_that_are_being_cancelled_are_waited_for() {
+        let steps = Steps::default();
+        within(steps.settled()).await;
+        let stop = CancellationToken::new();
+        let work = stop.clone();
+        drop(joined(steps.enter(ID, |_, _| async move {
+            work.cancelled().await;
+            Err(BuildError::Cancelled)
+        })));
+        let all = steps.clone();
+        let waiting = tokio::spawn(async move { all.settled().await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        stop.cancel();
+        within(waiting).await.unwrap();
+        assert_eq!(steps.users(ID), None);
     }
 
     #[tokio::test]

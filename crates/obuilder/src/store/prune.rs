@@ -79,13 +79,16 @@ impl Store {
         let core = &self.inner.core;
         let before = free(core).await?;
         let mut layers = 0;
+        let mut refused = None;
         while layers < request.limit && !cancel.is_cancelled() {
             let Some(id) = core.index().oldest(request.before) else {
                 break;
             };
-            // If somebody came meanwhile, it is not the oldest any more.
-            if remove(core, id).await?.is_ok() {
-                layers += 1;
+            match remove(core, id).await? {
+                Ok(()) => layers += 1,
+                // Somebody came and went between the two questions, twice: what is wanted so much is not to be pruned now.
+                Err(_) if refused == Some(id) => break,
+                Err(_) => refused = Some(id),
             }
         }
         if layers > 0 {

@@ -1,7 +1,13 @@
 //! What tests of builds have in common: a store on a real filesystem, a sandbox and a fetcher that do as they are told, and a log
 //! that remembers.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

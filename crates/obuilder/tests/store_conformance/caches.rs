@@ -223,6 +223,10 @@ pub(crate) fn caches_survive_their_store_and_debris_does_not(lab: &Lab) {
         .unwrap();
     fs::write(lab.root.join("caches/c-kept/version.json.new"), "{").unwrap();
     lab.backend.remove(&debris[0]).unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody cleans up after a process that was killed"
+    )]
     std::mem::forget(lost);
 
     let caches = lab.caches(None);
@@ -394,11 +398,7 @@ pub(crate) fn concurrent_users_never_see_half_a_version(lab: &Lab) {
             let caches = caches.clone();
             tokio::spawn(async move {
                 let lease = caches.acquire(BStr::new("c"), (user, user)).await.unwrap();
-                lease
-                    .rootfs()
-                    .with(move |tree| count_one_up(tree))
-                    .await
-                    .unwrap();
+                lease.rootfs().with(count_one_up).await.unwrap();
                 if user % 8 == 7 {
                     assert_eq!(caches.list().len(), 1);
                     drop(lease);

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use ocluster_obuilder::store::{Kind, Location};
+
 use crate::lab::{Case, Lab};
 
 fn btrfs(arguments: &[&str], path: &Path, more: &[&str]) {
@@ -55,5 +57,16 @@ fn sealed_layers_cannot_be_written_to() {
         });
         let error = fs::write(chain[0].join("file"), "y").unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    });
+}
+
+#[test]
+fn a_bare_path_on_btrfs_is_a_btrfs_store() {
+    Case::BTRFS.run(|lab: &Lab| {
+        for path in [lab.root.clone(), lab.root.join("not/there/yet")] {
+            let location: Location = path.to_str().unwrap().parse().unwrap();
+            assert_eq!(location.kind, Kind::Btrfs);
+            assert_eq!(location.root, path);
+        }
     });
 }

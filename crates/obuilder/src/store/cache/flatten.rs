@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::entry::Entry;
 use super::place::{Place, nonce};
-use super::table::{Entry, Shared};
+use super::table::Shared;
 use super::tree::Tree;
 use crate::store::StoreError;
 use crate::store::copy_tree::copy_tree;

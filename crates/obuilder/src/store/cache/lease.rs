@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, fstat, openat};
 use tracing::warn;
 
+use super::entry::Entry;
 use super::place::{Place, nonce};
-use super::table::{Entry, Shared};
+use super::table::Shared;
 use super::tree::Tree;
 use crate::Rootfs;
 use crate::store::StoreError;

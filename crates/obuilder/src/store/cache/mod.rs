@@ -12,6 +12,7 @@
 //! `version.json` is replaced by one rename, so a version is there or not; whatever it does not name is removed when the store is
 //! opened.
 
+mod entry;
 mod flatten;
 mod lease;
 mod name;
