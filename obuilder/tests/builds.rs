@@ -8,8 +8,8 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -98,6 +98,41 @@ fn a_machine_that_can_build_is_healthy() {
     let said = run(&shell, &missing);
     assert!(said.contains("Healthcheck failed: "), "{said}");
     assert!(said.ends_with("--- exit status: 1\n"), "{said}");
+}
+
+#[test]
+fn a_terminal_shows_that_something_takes_long_and_is_clean_afterwards() {
+    needs_obuilder!("a_terminal_shows_that_something_takes_long_and_is_clean_afterwards");
+    let shell = workshop();
+    // A runtime that takes its time,
+    shell.write(
+        "slow",
+        "#!/bin/sh\n[ \"$1\" = --version ] || sleep 2\nexec runc \"$@\"\n",
+    );
+    let slow = shell.directory().join("slow");
+    fs::set_permissions(&slow, Permissions::from_mode(0o755)).unwrap();
+    let check = line(
+        &shell,
+        &format!(
+            "{} healthcheck --store=STORE --image=rootfs:{}/busybox.tar --runtime={}",
+            env!("CARGO_BIN_EXE_obuilder"),
+            shell.directory().display(),
+            slow.display()
+        ),
+    );
+    // and a terminal of which everything is recorded.
+    let output = Command::new(need("script", "bsdutils"))
+        .args(["-qec", &check, "/dev/null"])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("\r[ checking: 1 s ]"), "{shown:?}");
+    // Nothing of the line is left: what comes last begins where it was erased.
+    assert!(
+        shown.ends_with("\r\u{1b}[KHealthcheck passed\r\n"),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -287,12 +322,7 @@ fn a_store_in_use_says_who_has_it() {
     assert!(said.contains(&holder), "{said}");
     insta::assert_snapshot!(run_all(
         &shell,
-        [
-            "build -f hello.spec --store=STORE .",
-            "ls --store=STORE",
-            "check --store=STORE",
-            "clean --store=STORE",
-        ]
+        ["check --store=STORE", "clean --store=STORE",]
     ));
 }
 

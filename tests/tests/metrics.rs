@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{
-    Cluster, Dockerfile, Exposition, SOON, Story, Strange, Submission, WorkerOptions, free_port,
-    http_get, run, wait_for,
+    Cluster, Daemonless, Dockerfile, Exposition, SOON, Story, Strange, Submission, WorkerOptions,
+    free_port, http_get, run, wait_for,
 };
 
 /// Name and type of every metric of the scheduler that dashboards of OCluster use.
@@ -186,7 +186,7 @@ fn health_is_what_a_load_balancer_asks_for() -> Result<()> {
 }
 
 /// Name and type of every metric of a worker that dashboards of OCluster use.
-const WORKER: [(&str, &str); 11] = [
+const WORKER: [(&str, &str); 12] = [
     ("ocluster_worker_jobs_accepted_total", "counter"),
     ("ocluster_worker_job_time_seconds", "summary"),
     ("ocluster_worker_docker_push_time_seconds", "summary"),
@@ -196,6 +196,7 @@ const WORKER: [(&str, &str); 11] = [
     ("ocluster_worker_unhealthy", "gauge"),
     ("ocluster_worker_cache_hits", "gauge"),
     ("ocluster_worker_cache_misses", "gauge"),
+    ("ocluster_worker_obuilder_space_free", "gauge"),
     ("process_cpu_seconds_total", "counter"),
     ("prometheus_logs_messages_total", "counter"),
 ];
@@ -207,10 +208,11 @@ const PAGE_LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_worker_s_metrics_are_in_the_standard_form_and_count() -> Result<()> {
-    Story::tell(&["docker"], |story| {
-        // Given a worker that has done one job well, failed one, cancelled one, and has one running,
+    Story::tell(&["docker", "obuilder"], |story| {
+        // Given a worker with an OBuilder store that has done one job well, failed one, cancelled one, and has one running,
         let mut cluster = Cluster::start(story)?;
-        let _worker = cluster.add_worker("w")?;
+        let builds = Daemonless::new(story)?;
+        let _worker = cluster.add_worker_with(builds.beside_docker(WorkerOptions::named("w")))?;
         let alice = cluster.add_client("alice")?;
         let base = story.base_image()?;
         let good = Dockerfile::from(&base).step("RUN echo one");

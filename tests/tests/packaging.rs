@@ -43,6 +43,15 @@ fn systemd_understands_every_line_of_the_units() -> Result<()> {
             let said = verify(&directory, &[(name, here(unit(name)?))])?.success()?;
             ensure!(said.stderr.is_empty(), "{said}");
         }
+        // What a worker that runs OBuilder builds adds to its unit is read with it.
+        let additions = directory.join("ocluster-worker@.service.d");
+        fs::create_dir(&additions)?;
+        let obuilder = unit("worker-obuilder.conf")?;
+        for (odd, complaints) in [("", 0), ("ProtectCat=yes\n", 1)] {
+            fs::write(additions.join("obuilder.conf"), format!("{obuilder}{odd}"))?;
+            let said = verify(&directory, &[(UNITS[1], here(unit(UNITS[1])?))])?;
+            ensure!(said.stderr.lines().count() == complaints, "{said}");
+        }
         // It would have said so otherwise.
         let odd = here(unit(UNITS[0])?).replace("[Service]", "[Service]\nProtectCat=yes");
         let said = verify(&directory, &[("odd.service", odd)])?;

@@ -26,7 +26,7 @@ pub(crate) async fn run(command: Command, cancel: &CancellationToken) -> Result<
         Command::Dockerfile(dockerfile) => dockerfile::run(&dockerfile),
         Command::Ls(ls) => list::run(&ls).await,
         Command::Export(export) => export::run(export, cancel).await,
-        Command::Delete(delete) => remove::delete(&delete).await,
+        Command::Delete(delete) => remove::delete(&delete, cancel).await,
         Command::Clean(clean) => remove::clean(&clean, cancel).await,
         Command::Check(check) => check::run(&check).await,
     }

@@ -9,19 +9,22 @@ use super::{closed, failed, open};
 use crate::args::{Clean, Delete};
 use crate::progress::shown;
 
-pub(super) async fn delete(args: &Delete) -> Result<(), Failure> {
+pub(super) async fn delete(args: &Delete, cancel: &CancellationToken) -> Result<(), Failure> {
     let store = open(&args.store).await?;
     let mut found = false;
-    let deleted = store.delete(args.id, |id| {
+    let deleting = store.delete(args.id, |id| {
         found = true;
         // A reader that went away does not keep anything from being removed.
         drop(output::line(format!("Removing {id}")));
     });
-    deleted.await.map_err(failed)?;
-    if !found {
+    // It can be left after any result.
+    let deleted = cancel.run_until_cancelled(deleting).await;
+    closed(store.close()).await?;
+    deleted.unwrap_or(Ok(())).map_err(failed)?;
+    if !found && !cancel.is_cancelled() {
         output::complain(format!("There is no result {}", args.id));
     }
-    closed(store.close()).await
+    cancelled(cancel)
 }
 
 pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<(), Failure> {
@@ -43,6 +46,11 @@ pub(super) async fn clean(args: &Clean, cancel: &CancellationToken) -> Result<()
         output::line(format!("Removed {} {word}", caches.len()))?;
     }
     closed(store.close()).await?;
+    cancelled(cancel)
+}
+
+/// The failure of what was cancelled.
+fn cancelled(cancel: &CancellationToken) -> Result<(), Failure> {
     if cancel.is_cancelled() {
         return Err(Failure::failed(
             "Cancelled; what is left can be removed later",

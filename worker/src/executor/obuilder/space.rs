@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_waiting_builds_go_on_at_once_when_there_is_room_again() {
+    async fn d14_all_waiting_builds_go_on_at_once_when_there_is_room_again() {
         let disk = Disk::default();
         disk.holds(9, 0);
         let (gate, metrics, _stop) = looked_after(&disk);
