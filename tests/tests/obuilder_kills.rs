@@ -24,7 +24,6 @@ fn a_worker_killed_at_any_moment_leaves_a_whole_store() -> Result<()> {
             Err(_) => ROUNDS,
         };
         let seed: u64 = rand::random();
-        println!("{rounds} rounds with the seed {seed}");
         let mut random = Random(seed);
         let builds = Daemonless::new(story)?;
         let mut cluster = Cluster::start(story)?;

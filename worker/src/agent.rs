@@ -277,4 +277,7 @@ async fn stop(agent: &Agent) {
     {
         warn!("Some jobs did not stop in time");
     }
+    if let Some(obuilder) = &agent.config.executors.obuilder {
+        obuilder.sync().await;
+    }
 }

@@ -49,8 +49,13 @@ impl Served {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
             .local_addr()?
             .port();
-        let mut daemon = command(directory.path(), &["daemon", "--reuseaddr", "--export-all"]);
+        // Not `git daemon`: that would only start this one, which would outlive it.
+        let programs = PathBuf::from(git(directory.path(), &["--exec-path"])?.trim());
+        let mut daemon = Command::new(programs.join("git-daemon"));
         daemon
+            .args(["--reuseaddr", "--export-all"])
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
             .args(["--listen=127.0.0.1", &format!("--port={port}")])
             .arg(format!("--base-path={}", directory.path().display()))
             .env("GIT_CONFIG_COUNT", "1")

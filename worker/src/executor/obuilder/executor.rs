@@ -12,6 +12,7 @@ use ocluster_obuilder::{Engine, EngineConfig};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::log::InJobLog;
@@ -19,6 +20,9 @@ use super::space::{Gate, PruneRules, Storage, keep_room};
 use crate::executor::{Cause, Execution, Executor, Failure, JobContext, Outcome};
 use crate::health::Patient;
 use crate::metrics::Metrics;
+
+/// How long a worker that stops waits for its store's disk.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
 
 /// How OBuilder builds are done.
 #[derive(Clone, Debug)]
@@ -69,6 +73,18 @@ impl OBuilderExecutor {
             pool: Handle::current(),
             keeping_room: stop.drop_guard(),
         })
+    }
+
+    /// Brings what was built to the disk, so that not even the machine's end loses it. Takes ten seconds at most.
+    pub(crate) async fn sync(&self) {
+        let store = self.engine.store().clone();
+        let synced = self.pool.spawn(async move { store.sync().await });
+        match tokio::time::timeout(SYNC_LIMIT, synced).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => warn!("Cannot bring the OBuilder store to the disk: {error}"),
+            Ok(Err(error)) => warn!("Cannot bring the OBuilder store to the disk: {error}"),
+            Err(_) => warn!("The disk of the OBuilder store is slow: not waiting for it"),
+        }
     }
 
     /// How often to see whether builds work, if at all.
