@@ -53,14 +53,21 @@ fn mistakes_on_the_command_line_are_told_with_exit_code_124() {
             "pool.cap --name=w --state-dir=s man",
             "command 'man' cannot be used together with other arguments.",
         ),
-        // From the command line of one of OCluster's workers.
         (
-            "pool.cap --name=w --state-dir=s --obuilder-store=rsync:/o --rsync-mode=copy",
-            "option '--obuilder-store': OBuilder jobs are not offered yet. Leave it out",
+            "pool.cap --name=w --state-dir=s --obuilder-store=rsync:/nonexistent",
+            "an rsync store needs --rsync-mode: copy, or hardlink",
         ),
         (
-            "pool.cap --name=w --state-dir=s --fast-sync",
-            "option '--fast-sync': OBuilder jobs are not offered yet. Leave it out",
+            "pool.cap --name=w --state-dir=s --obuilder-store=overlayfs:/nonexistent --rsync-mode=copy",
+            "--rsync-mode is for rsync stores only, and this one is overlayfs",
+        ),
+        (
+            "pool.cap --name=w --state-dir=s --obuilder-store=zfs:pool",
+            "option '--obuilder-store': zfs: stores are not supported by this build",
+        ),
+        (
+            "pool.cap --name=w --state-dir=s --rsync-mode=copy",
+            "required option '--obuilder-store' is missing.",
         ),
         (
             "pool.cap --name=w --state-dir=s --uid=1000",
