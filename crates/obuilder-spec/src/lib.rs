@@ -21,7 +21,7 @@ mod pretty;
 mod print;
 mod sexp;
 
-pub use check::MAX_STAGE_DEPTH;
+pub use check::{MAX_STAGE_DEPTH, MAX_STAGES};
 pub use dockerfile::{DockerfileOptions, Escape};
 pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
