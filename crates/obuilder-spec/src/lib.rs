@@ -27,4 +27,4 @@ pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
 pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};
 pub use pretty::{build_heading, from_heading, heading};
-pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value};
+pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value, quoted};

@@ -219,7 +219,7 @@ impl Evaluator<'_> {
         let Some(mut result) = result.cloned() else {
             return Err(BuildError::Failed(format!(
                 "Unknown build {} in a copy",
-                super::words::quoted(name.as_bytes())
+                spec::quoted(name.as_bytes())
             )));
         };
         if let Some(made) = result.borrow().clone() {

@@ -3,13 +3,12 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bstr::{BStr, BString, ByteSlice as _};
-use ocluster_obuilder_spec::Manifest;
+use ocluster_obuilder_spec::{Manifest, quoted};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CopyError;
 use super::digest::{Reader, changed};
-use super::quote::quoted;
 use super::tree::{failed, join, open_dir, shortened, split};
 
 /// The longest path that Linux takes, in bytes. It bounds how deep a tree can be, too.

@@ -20,7 +20,6 @@ mod contract;
 mod destination;
 mod digest;
 mod manifest;
-mod quote;
 mod scan;
 mod tree;
 mod write;

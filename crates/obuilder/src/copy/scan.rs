@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use bstr::{BStr, BString, ByteSlice as _};
-use ocluster_obuilder_spec::Copy;
+use ocluster_obuilder_spec::{Copy, quoted};
 use tokio_util::sync::CancellationToken;
 
 use super::digest::Reader;
 use super::manifest::Finder;
-use super::quote::quoted;
 use super::{CopyError, CopyPlan};
 
 /// Finds and hashes what `copy` takes from the tree `source`: the build's context, or the result of a stage. It blocks; when `cancel` fires

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bstr::ByteSlice as _;
-use ocluster_obuilder_spec::Manifest;
+use ocluster_obuilder_spec::{Manifest, quoted};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::destination::{self, create_directory};
 use super::digest::{Reader, changed};
 use super::manifest::{open_file, path_of};
-use super::quote::quoted;
 use super::tree::{failed, join, open_dir, split};
 use super::{CopyError, CopyPlan};
 
