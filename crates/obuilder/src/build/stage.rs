@@ -191,10 +191,10 @@ impl Evaluator<'_> {
         place: &Place,
         base: Layer,
     ) -> Result<Made, BuildError> {
-        let change = Transfer::scan(source, copy, place, &self.build.halt)
+        let change = Transfer::scan(source, copy, place, base.id(), &self.build.halt)
             .await
             .map_err(|fault| fault.error)?;
-        let id = change.id(base.id());
+        let id = change.id();
         let made = self.step(id, Layered { id, base, change }).await?;
         Ok(self.told(made))
     }

@@ -17,8 +17,6 @@ pub struct CopyPlan {
     pub dst: BString,
     /// Whether the destination is a directory to copy into.
     pub into_directory: bool,
-    /// Who will own what is copied: uid and gid.
-    pub owner: (u32, u32),
 }
 
 /// Nothing can be copied.

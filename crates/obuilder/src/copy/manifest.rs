@@ -8,6 +8,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CopyError;
+use super::budget::Budget;
 use super::digest::{Reader, changed};
 use super::tree::{failed, join, open_dir, shortened, split};
 
@@ -22,6 +23,8 @@ pub(super) struct Finder<'a> {
     pub(super) exclude: &'a [BString],
     /// Hashes files.
     pub(super) reader: Reader<'a>,
+    /// What may still be found.
+    pub(super) budget: Budget,
 }
 
 /// A directory some of whose directories are still to be looked at.
@@ -37,11 +40,15 @@ impl Finder<'_> {
     pub(super) fn find(&mut self, src: &BStr) -> Result<Manifest, CopyError> {
         match self.check(src)? {
             Source::Leaf(path, kind) => {
+                self.budget.item(path.len())?;
                 let (dir, name) = split(&path);
                 let dir = open_dir(self.root, dir).map_err(|errno| failed("open", dir, errno))?;
                 self.leaf(dir.as_fd(), name, path.clone(), kind)
             }
-            Source::Directory(path) => self.directory(path),
+            Source::Directory(path) => {
+                self.budget.item(path.len())?;
+                self.directory(path)
+            }
         }
     }
 
@@ -158,7 +165,7 @@ impl Finder<'_> {
     }
 
     /// The names in `dir`, without those to leave out, and what they are as far as the disk tells.
-    fn names(&self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>, CopyError> {
+    fn names(&mut self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>, CopyError> {
         let reading = |errno| failed("read", path, errno);
         let mut names = Vec::new();
         for entry in Dir::read_from(dir).map_err(reading)? {
@@ -166,6 +173,8 @@ impl Finder<'_> {
             let name = entry.file_name().to_bytes();
             let excluded = self.exclude.iter().any(|excluded| excluded == name);
             if name != b"." && name != b".." && !excluded {
+                // Before anything is looked at, since one directory alone may have too many.
+                self.budget.item(path.len() + 1 + name.len())?;
                 names.push((name.to_vec(), entry.file_type()));
             }
         }
@@ -193,6 +202,7 @@ impl Finder<'_> {
             FileType::Symlink => {
                 let target = fs::readlinkat(dir, name, Vec::new())
                     .map_err(|errno| gone_or(errno, "read", &path))?;
+                self.budget.text(target.as_bytes().len())?;
                 Ok(Manifest::Symlink {
                     path: path.into(),
                     target: target.into_bytes().into(),
