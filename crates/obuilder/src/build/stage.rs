@@ -156,6 +156,7 @@ impl Evaluator<'_> {
         let fetch = base::Fetch {
             id: choice.id,
             name: name.clone(),
+            digest: choice.digest,
         };
         let made = match (self.step(choice.id, fetch).await, choice.instead) {
             // What the name stood for before is better than nothing.
@@ -168,8 +169,10 @@ impl Evaluator<'_> {
             }
             (made, _) => {
                 let made = made?;
-                if let Some(record) = choice.record {
-                    record.save(&engine.store, name).await;
+                if choice.looked_up {
+                    base::Record::of(name, &made.layer)
+                        .save(&engine.store, name)
+                        .await;
                 }
                 made
             }
