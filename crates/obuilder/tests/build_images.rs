@@ -192,6 +192,29 @@ async fn an_image_that_moved_between_look_and_fetch_never_gets_the_id_of_another
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_look_is_due_when_what_the_last_one_found_was_pruned() {
+    let bench = Bench::with(pull(PullPolicy::After(Duration::ZERO))).await;
+    let (first, _) = bench.start(SPEC).done().await;
+    bench.fetcher.publish("base", "two", &[]);
+    drop(bench.start(SPEC).done().await);
+    // The first image stays, since something in use is built on it.
+    let never = CancellationToken::new();
+    let later = Timestamp::now() + Duration::from_secs(60);
+    bench.builder.prune(later, 100, &never).await.unwrap();
+    assert!(bench.has(StepId::of_base(b"base")).await);
+    drop(first);
+    let bench = bench
+        .restart(pull(PullPolicy::After(Duration::from_secs(3600))))
+        .await;
+    let (again, _) = bench.start(SPEC).done().await;
+    assert_eq!(
+        bench.read(&again.layer, "base").await.unwrap(),
+        "sha256:two"
+    );
+    assert_eq!(bench.fetcher.looks(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_nobody_has_is_the_users_to_mend() {
     let bench = Bench::new().await;
     let (error, log) = bench.start("((from nobody))").failed().await;

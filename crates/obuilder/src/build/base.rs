@@ -63,8 +63,10 @@ pub(super) async fn choose(
     let store = &engine.store;
     let record = Record::load(store, name).await;
     let mut current = None;
+    let mut lost = false;
     if let Some(digest) = record.as_ref().and_then(|record| record.digest.as_ref()) {
         current = store.layer(id_with(name, digest)).await;
+        lost = current.is_none();
     }
     if current.is_none() {
         current = store.layer(plain).await;
@@ -76,7 +78,9 @@ pub(super) async fn choose(
         .as_ref()
         .map(|record| &record.checked)
         .or_else(|| current.meta().origin.get(RESOLVED))
-        .and_then(|time| time.parse().ok());
+        .and_then(|time| time.parse().ok())
+        // What was found then is not there any more; what the name meant before must not take its place.
+        .filter(|_| !lost);
     if !is_due(engine.options.pull, checked, Timestamp::now()) {
         return Ok(Choice::of(current.id()).pinning(current));
     }
