@@ -179,8 +179,8 @@ impl Builder {
                 drop((sandbox, fetcher, checked));
                 store.close().await
             }
-            // Whoever has the others closes it.
-            Err(shared) => shared.store.sync().await,
+            // Whoever has the others closes it; what was thrown away is gone all the same.
+            Err(shared) => shared.store.clone().close().await,
         }
     }
 
