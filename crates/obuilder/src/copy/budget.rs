@@ -26,6 +26,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    #[cfg(test)]
+    pub(super) const fn of(items: usize, bytes: usize) -> Self {
+        Self { items, bytes }
+    }
+
     /// Spends it on an item with a path of `length` bytes.
     pub(super) fn item(&mut self, length: usize) -> Result<(), CopyError> {
         self.items = self.items.checked_sub(1).ok_or_else(|| {

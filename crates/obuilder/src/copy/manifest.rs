@@ -252,3 +252,37 @@ fn gone_or(errno: Errno, action: &'static str, path: &[u8]) -> CopyError {
         _ => failed(action, path, errno),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::open_root;
+    use super::*;
+
+    #[test]
+    fn all_that_is_found_counts_before_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/file"), "").unwrap();
+        std::os::unix::fs::symlink("target", dir.path().join("d/link")).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let cancel = CancellationToken::new();
+        let found = |src: &str, items, bytes| {
+            let mut finder = Finder {
+                root: root.as_fd(),
+                exclude: &["other".into()],
+                reader: Reader::new(&cancel),
+                budget: Budget::of(items, bytes),
+            };
+            finder.find(src.into()).is_ok()
+        };
+        // A directory with its path, and what is in it; what the link holds counts like a path.
+        let bytes = "d".len() + "d/file".len() + "d/link".len() + "target".len();
+        assert!(found("d", 3, bytes));
+        assert!(!found("d", 2, bytes));
+        assert!(!found("d", 3, bytes - 1));
+        assert!(found("d/file", 1, "d/file".len()));
+        assert!(!found("d/file", 0, 100));
+    }
+}
