@@ -1,7 +1,7 @@
 //! The builder as its users see it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -65,6 +65,7 @@ impl Builder {
                 options,
                 steps: Steps::default(),
                 counts: Counts::default(),
+                checked: Mutex::default(),
             }),
         }
     }
@@ -172,9 +173,10 @@ impl Builder {
                     store,
                     sandbox,
                     fetcher,
+                    checked,
                     ..
                 } = engine;
-                drop((sandbox, fetcher));
+                drop((sandbox, fetcher, checked));
                 store.close().await
             }
             // Whoever has the others closes it; what was thrown away is gone all the same.

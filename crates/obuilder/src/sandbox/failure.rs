@@ -1,7 +1,5 @@
 //! Whose fault it is when a runtime could not start a step: the step's, or the machine's. The log has the runtime's words in either case.
 
-use std::io;
-
 use bstr::ByteSlice as _;
 
 /// Why a step was not started.
@@ -64,14 +62,6 @@ pub(super) fn without_places(said: &[u8], places: &[String]) -> String {
         said = said.replace(place, "");
     }
     said
-}
-
-/// Whether `error` is that there is no room on the disk.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Fault, fault, is_full, without_places};
+use super::failure::{Fault, fault, without_places};
 use super::leash::{Leash, PullOnDrop};
 use super::machine::Machine;
 use super::output::{Output, Printed};
@@ -25,6 +25,7 @@ use super::request::Request;
 use super::supervise::{End, supervise};
 use super::{Ended, Limits, RuncConfig, Running, Sandbox, SandboxError, Step};
 use crate::StepLog;
+use crate::store::is_full_disk;
 
 /// What a step's thread needs for its own calls; the step's processes have their own.
 const STACK: usize = 512 * 1024;
@@ -148,7 +149,7 @@ impl RuncSandbox {
         if let Some(error) = printed.failed {
             return Err(SandboxError::Machine {
                 message: format!("cannot keep the output of a step: {error}"),
-                full_disk: is_full(&error),
+                full_disk: is_full_disk(&error),
             });
         }
         let Some(end) = end else {
