@@ -1,6 +1,6 @@
 //! Flags about OBuilder builds. Without `--obuilder-store` there are none, and no other flag of these makes sense.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,17 +99,17 @@ pub(super) struct OBuilderArgs {
     #[arg(long, value_name = "N", value_parser = processors, requires = "obuilder_store")]
     obuilder_cpus: Option<f64>,
 
-    /// Let each step have at most this many processes and threads at once.
-    #[arg(long, value_name = "N", requires = "obuilder_store")]
-    obuilder_pids: Option<NonZeroU64>,
+    /// Let each step have at most this many processes and threads at once; 0 for no limit.
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    obuilder_pids: u64,
 
     /// Stop a step that takes longer than this, as in "90m".
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "obuilder_store")]
     obuilder_step_time: Option<Duration>,
 
-    /// Stop a step that prints more than this (bytes, or with k, M, G).
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "obuilder_store")]
-    obuilder_step_output: Option<u64>,
+    /// Stop a step that prints more than this (bytes, or with k, M, G); 0 for no limit.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    obuilder_step_output: u64,
 }
 
 /// Who fetches base images.
@@ -167,9 +167,9 @@ impl OBuilderArgs {
                 limits: Limits {
                     memory: self.obuilder_memory,
                     cpus: self.obuilder_cpus,
-                    pids: self.obuilder_pids.map(NonZeroU64::get),
+                    pids: Some(self.obuilder_pids).filter(|pids| *pids > 0),
                     time: self.obuilder_step_time,
-                    output: self.obuilder_step_output,
+                    output: Some(self.obuilder_step_output).filter(|bytes| *bytes > 0),
                 },
             },
         };
