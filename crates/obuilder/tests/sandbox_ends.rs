@@ -148,13 +148,24 @@ async fn a_step_that_prints_too_much_is_killed_and_what_was_allowed_is_kept() {
 }
 
 #[tokio::test]
-async fn the_workers_limits_hold_for_steps_that_ask_for_more() {
-    let bench = Bench::with(|config| config.limits.output = Some(10)).await;
-    let mut step = bench.step("yes");
-    step.limits.output = Some(1_000_000);
+async fn limits_that_cannot_be_are_refused_before_any_step() {
+    let bench = Bench::new().await;
+    let no_processes = Limits {
+        pids: Some(0),
+        ..Limits::default()
+    };
+    let refused = bench.sandbox().can_enforce(&no_processes);
+    assert!(
+        matches!(refused, Err(SandboxError::Request(_))),
+        "{refused:?}"
+    );
+    let mut step = bench.step("true");
+    step.limits = no_processes;
     let outcome = bench.run(step).await;
-    assert_eq!(outcome.ended(), Ended::TooMuchOutput);
-    assert_eq!(outcome.log.len(), 10);
+    assert!(
+        matches!(outcome.error(), SandboxError::Request(_)),
+        "{outcome:?}"
+    );
     bench.close();
 }
 

@@ -9,7 +9,7 @@ use ocluster_cli::{parse_duration, parse_size};
 use ocluster_obuilder::build::BuilderOptions;
 use ocluster_obuilder::image::registry::Mirrors;
 use ocluster_obuilder::image::{DockerEngine, LocalImages, PullPolicy};
-use ocluster_obuilder::sandbox::Limits;
+use ocluster_obuilder::sandbox::{Limits, Seccomp};
 use ocluster_obuilder::store::{Location, RsyncMode, StoreOptions};
 use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages};
 
@@ -87,6 +87,16 @@ pub(super) struct OBuilderArgs {
     )]
     obuilder_runtime: PathBuf,
 
+    /// Which system calls steps may make: "open", all of them, as with OBuilder; or "guarded", all but those that concern the machine
+    /// rather than a build (mounts, namespaces, tracing, keys, clocks, modules), which fail.
+    #[arg(long, value_name = "CALLS", default_value_t = Seccomp::Open)]
+    obuilder_seccomp: Seccomp,
+
+    /// The control group below which steps get theirs, as in /machine.slice. Where a service may only use what systemd delegates to it
+    /// (Delegate=), one of that.
+    #[arg(long, value_name = "GROUP", default_value = "/", value_parser = control_group)]
+    obuilder_cgroup_parent: PathBuf,
+
     /// Keep at most this much in caches (bytes, or with k, M, G), removing those not used for the longest time.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "obuilder_store")]
     obuilder_cache_quota: Option<u64>,
@@ -150,6 +160,8 @@ impl OBuilderArgs {
                 cache_quota: self.obuilder_cache_quota,
             },
             runtime: self.obuilder_runtime,
+            cgroup_parent: self.obuilder_cgroup_parent,
+            seccomp: self.obuilder_seccomp,
             fast_sync: self.fast_sync,
             images: ImagesConfig {
                 local: LocalImages::Below(self.obuilder_images),
@@ -205,5 +217,59 @@ fn processors(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
         Ok(number) if (0.01..=65_536.0).contains(&number) => Ok(number),
         _ => Err("expected a number of processors, such as 2 or 1.5"),
+    }
+}
+
+fn control_group(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("expected the group's path from the top of the hierarchy, as in /machine.slice")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: OBuilderArgs,
+    }
+
+    fn engine(flags: &[&str]) -> EngineConfig {
+        let words = ["worker", "--obuilder-store=/obuilder"].iter().chain(flags);
+        let config = Line::try_parse_from(words).unwrap().args.into_config();
+        config.unwrap().unwrap().engine
+    }
+
+    #[test]
+    fn a_step_cannot_print_or_fork_for_ever_unless_the_operator_says_so() {
+        let limits = engine(&[]).build.limits;
+        assert_eq!(limits.pids, Some(32_768));
+        assert_eq!(limits.output, Some(1 << 30));
+        let limits = engine(&["--obuilder-pids=0", "--obuilder-step-output=0"])
+            .build
+            .limits;
+        assert_eq!(limits, Limits::default());
+    }
+
+    #[test]
+    fn the_sandbox_can_be_guarded_and_put_below_a_group() {
+        let config = engine(&[]);
+        assert_eq!(config.seccomp, Seccomp::Open);
+        assert_eq!(config.cgroup_parent, PathBuf::from("/"));
+        let config = engine(&[
+            "--obuilder-seccomp=guarded",
+            "--obuilder-cgroup-parent=/machine.slice",
+        ]);
+        assert_eq!(config.seccomp, Seccomp::Guarded);
+        assert_eq!(config.cgroup_parent, PathBuf::from("/machine.slice"));
+        for wrong in ["--obuilder-seccomp=shut", "--obuilder-cgroup-parent=slice"] {
+            assert!(Line::try_parse_from(["worker", wrong]).is_err(), "{wrong}");
+        }
     }
 }
