@@ -89,12 +89,18 @@ pub(super) struct OBuilderArgs {
 
     /// Which system calls steps may make: "open", all of them, as with OBuilder; or "guarded", all but those that concern the machine
     /// rather than a build (mounts, namespaces, tracing, keys, clocks, modules), which fail.
-    #[arg(long, value_name = "CALLS", default_value_t = Seccomp::Open)]
+    #[arg(long, value_name = "CALLS", default_value_t = Seccomp::Open, requires = "obuilder_store")]
     obuilder_seccomp: Seccomp,
 
     /// The control group below which steps get theirs, as in /machine.slice. Where a service may only use what systemd delegates to it
     /// (Delegate=), one of that.
-    #[arg(long, value_name = "GROUP", default_value = "/", value_parser = control_group)]
+    #[arg(
+        long,
+        value_name = "GROUP",
+        default_value = "/",
+        value_parser = control_group,
+        requires = "obuilder_store"
+    )]
     obuilder_cgroup_parent: PathBuf,
 
     /// Keep at most this much in caches (bytes, or with k, M, G), removing those not used for the longest time.
@@ -110,7 +116,12 @@ pub(super) struct OBuilderArgs {
     obuilder_cpus: Option<f64>,
 
     /// Let each step have at most this many processes and threads at once; 0 for no limit.
-    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32_768,
+        requires = "obuilder_store"
+    )]
     obuilder_pids: u64,
 
     /// Stop a step that takes longer than this, as in "90m".
@@ -118,7 +129,13 @@ pub(super) struct OBuilderArgs {
     obuilder_step_time: Option<Duration>,
 
     /// Stop a step that prints more than this (bytes, or with k, M, G); 0 for no limit.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = parse_size,
+        requires = "obuilder_store"
+    )]
     obuilder_step_output: u64,
 }
 
@@ -269,7 +286,8 @@ mod tests {
         assert_eq!(config.seccomp, Seccomp::Guarded);
         assert_eq!(config.cgroup_parent, PathBuf::from("/machine.slice"));
         for wrong in ["--obuilder-seccomp=shut", "--obuilder-cgroup-parent=slice"] {
-            assert!(Line::try_parse_from(["worker", wrong]).is_err(), "{wrong}");
+            let words = ["worker", "--obuilder-store=/obuilder", wrong];
+            assert!(Line::try_parse_from(words).is_err(), "{wrong}");
         }
     }
 }

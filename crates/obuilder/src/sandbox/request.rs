@@ -290,7 +290,13 @@ mod tests {
     #[test]
     fn nothing_is_mounted_on_what_the_container_has_of_its_own() {
         for target in [
-            "/proc", "/proc/x", "/sys/foo", "/dev", "/dev/null", "/dev/shm", "/a/../dev/./pts/x",
+            "/proc",
+            "/proc/x",
+            "/sys/foo",
+            "/dev",
+            "/dev/null",
+            "/dev/shm",
+            "/a/../dev/./pts/x",
         ] {
             for step in with_cache_and_with_secret(target) {
                 let why = refused(step);
@@ -314,7 +320,10 @@ mod tests {
         ] {
             let mut inside = step();
             inside.cwd = path.as_str().into();
-            for step in with_cache_and_with_secret(&path).into_iter().chain([inside]) {
+            for step in with_cache_and_with_secret(&path)
+                .into_iter()
+                .chain([inside])
+            {
                 let why = refused(step);
                 assert!(why.contains(text), "{why}");
                 assert!(!why.contains("nowhere"), "{why}");
