@@ -1,5 +1,7 @@
 //! Images from local files, installed into a store on overlayfs. Needs root, `umoci`, `skopeo` and `busybox-static`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/tars.rs"]
 mod tars;
 #[path = "support/trees.rs"]

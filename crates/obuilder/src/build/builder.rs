@@ -177,8 +177,8 @@ impl Builder {
                 drop((sandbox, fetcher));
                 store.close().await
             }
-            // Whoever has the others closes it.
-            Err(shared) => shared.store.sync().await,
+            // Whoever has the others closes it; what was thrown away is gone all the same.
+            Err(shared) => shared.store.clone().close().await,
         }
     }
 
