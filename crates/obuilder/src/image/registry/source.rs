@@ -347,6 +347,10 @@ impl RegistrySource {
 }
 
 impl ImageSource for RegistrySource {
+    fn origin(&self) -> &str {
+        self.reference.host()
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,
