@@ -13,6 +13,7 @@ use super::record::{FILE, Record, RecordedTree};
 use super::size::bytes_of;
 use super::tree::{Chores, Tree};
 use crate::store::StoreError;
+use crate::store::open::remove_leftover;
 
 /// One cache.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Entry {
             let name = found.file_name();
             let wanted = name == FILE || record.trees.iter().any(|tree| *tree.directory == *name);
             if !wanted {
-                chores.backend.remove(&found.path())?;
+                remove_leftover(&*chores.backend, &found.path());
             }
         }
         let entry = Self::new(record.name, dir.into());

@@ -19,6 +19,7 @@ use super::name::directory_name;
 use super::record::Record;
 use super::tree::Chores;
 use crate::store::meta::boot_id;
+use crate::store::open::remove_leftover;
 use crate::store::tree::sync_filesystem;
 use crate::store::{Backend, StoreError};
 
@@ -102,7 +103,7 @@ impl CacheTable {
                 Some(entry) => {
                     entries.insert(entry.name.clone(), Arc::new(entry));
                 }
-                None => chores.backend.remove(&dir)?,
+                None => remove_leftover(&*chores.backend, &dir),
             }
         }
         let table = Self {
