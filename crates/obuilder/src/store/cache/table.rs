@@ -117,6 +117,14 @@ impl CacheTable {
                 entries: Mutex::new(entries),
             }),
         };
+        if table
+            .shared
+            .entries()
+            .values()
+            .any(|entry| entry.unsaved().is_some())
+        {
+            table.shared.sync_later();
+        }
         table.shared.enforce_quota();
         Ok(table)
     }
@@ -259,10 +267,11 @@ impl Shared {
         self.chores.later(SYNC, async move {
             if let Some(shared) = shared.upgrade() {
                 shared.syncing.store(false, Ordering::Release);
-                let chores = Arc::clone(&shared.chores);
-                let synced = chores.block(move || shared.sync()).await;
+                let syncing = Arc::clone(&shared);
+                let synced = shared.chores.block(move || syncing.sync()).await;
                 if let Ok(Err(error)) = synced {
                     warn!(%error, "caches may not survive a crash of the machine");
+                    shared.sync_later();
                 }
             }
         });
@@ -295,19 +304,20 @@ impl Shared {
         if !though_used && entry.state().users > 0 {
             return Ok(false);
         }
-        // The file first: a process that is killed from here on has removed the cache.
+        // The files first: a process that is killed from here on has removed the cache.
         Record::remove(&entry.dir)?;
         let mut entries = self.entries();
         let mut state = entry.state();
         state.generation = state.generation.saturating_add(1);
         let trees = std::mem::take(&mut state.trees);
+        let saved = std::mem::take(&mut state.saved);
         let unused = state.users == 0;
         drop(state);
         if unused {
             Self::forget(&mut entries, &entry);
         }
         drop(entries);
-        for tree in trees {
+        for tree in trees.iter().chain(&saved) {
             tree.keep(false);
         }
         Ok(true)
