@@ -69,13 +69,12 @@ pub struct Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The store cannot be opened.
-    #[error("cannot open the store {location}: {source}")]
+    #[error("cannot open the store {location}: {reason}")]
     Store {
         /// Which.
         location: Location,
-        /// Why.
-        #[source]
-        source: StoreError,
+        /// Why. It is not the error's source, since its sentence is there already.
+        reason: StoreError,
     },
     /// Steps cannot be run.
     #[error(transparent)]
@@ -92,9 +91,9 @@ impl Engine {
     /// What is wrong, and what to do.
     pub async fn open(config: EngineConfig) -> Result<Self, EngineError> {
         let location = config.store;
-        let of_store = |source| EngineError::Store {
+        let of_store = |reason| EngineError::Store {
             location: location.clone(),
-            source,
+            reason,
         };
         let opened = Store::open(&location, config.store_options).await;
         let store = opened.map_err(of_store)?;

@@ -51,6 +51,7 @@ macro_rules! conformance {
             );
             crate::conformance!(@ full_disk:
                 a_full_disk_is_told_apart_and_is_no_end
+                a_full_disk_does_not_keep_a_store_from_being_opened_and_pruned
             );
             crate::conformance!(@ caches:
                 a_cache_is_created_empty_and_belongs_to_its_user

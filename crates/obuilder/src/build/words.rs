@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bstr::{BString, ByteSlice};
+use ocluster_obuilder_spec::quoted;
 
 use crate::sandbox::{Ended, Limits};
 
@@ -82,28 +83,8 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
 
 /// That there is no such network. Names are written as OCaml writes a list of strings.
 pub(super) fn unsupported_network(names: &[BString]) -> String {
-    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-    format!("Unsupported network configuration [{}]", names.join("; "))
-}
-
-/// `bytes` as OCaml's `%S` writes them.
-pub(super) fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() + 2);
-    text.push('"');
-    for &byte in bytes {
-        let _ = match byte {
-            b'"' => write!(text, "\\\""),
-            b'\\' => write!(text, "\\\\"),
-            b'\n' => write!(text, "\\n"),
-            b'\t' => write!(text, "\\t"),
-            b'\r' => write!(text, "\\r"),
-            8 => write!(text, "\\b"),
-            b' '..=b'~' => write!(text, "{}", char::from(byte)),
-            _ => write!(text, "\\{byte:03}"),
-        };
-    }
-    text.push('"');
-    text
+    let names = bstr::join("; ", names.iter().map(|name| quoted(name)));
+    format!("Unsupported network configuration [{}]", names.as_bstr())
 }
 
 fn name(signal: i32) -> Option<&'static str> {

@@ -274,7 +274,17 @@ impl Work<'_> {
             UnpackError::Damaged(_) | UnpackError::Refused(_) => {
                 FetchError::Request(wanted.blame(&error))
             }
-        })?;
+        });
+        let unpacked = match unpacked {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                if matches!(&error, FetchError::Store(error) if error.is_full_disk()) {
+                    // Whoever makes room and tries again needs that of this attempt, too.
+                    draft.discard().await;
+                }
+                return Err(error);
+            }
+        };
         let origin = [
             ("kind", "image layer".to_owned()),
             ("digest", format!("sha256:{}", hex(&digest))),

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::cgroup::Cgroups;
-use super::failure::is_full;
 use super::request::machine_path;
 use super::{RuncConfig, SandboxError, Seccomp, request, runtime};
+use crate::store::is_full_disk;
 
 /// How often the lock of another sandbox is tried, and how long to wait in between. The last step of one that was just closed may still
 /// be ending.
@@ -150,7 +150,7 @@ fn make_private(private: &Path) -> io::Result<()> {
 fn of_disk(path: &Path, error: &io::Error) -> SandboxError {
     SandboxError::Machine {
         message: format!("cannot use {} for sandboxes: {error}", path.display()),
-        full_disk: is_full(error),
+        full_disk: is_full_disk(error),
     }
 }
 

@@ -41,7 +41,13 @@ pub(super) fn open(location: &Location) -> Result<Opened, StoreError> {
     mounts::detach_below(layout.root())
         .map_err(StoreError::io("unmount what is in", layout.root()))?;
     remove_probes(&layout, &*backend)?;
-    backend.probe(layout.root())?;
+    match backend.probe(layout.root()) {
+        // What was a store is one still. With a full disk nothing can be tried, and it has to be open to be pruned.
+        Err(error) if found == Found::Ours && error.is_full_disk() => {
+            tracing::warn!(%error, "the disk of the store is full");
+        }
+        probed => probed?,
+    }
     for dir in layout.directories() {
         make_own_dir(&dir)?;
     }

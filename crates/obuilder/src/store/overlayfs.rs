@@ -31,11 +31,8 @@ impl Backend for Overlayfs {
             .prefix(".probe-")
             .tempdir_in(root)
             .map_err(StoreError::io("create a directory in", root))?;
-        try_everything(dir.path()).map_err(|error| match &error {
-            StoreError::Io { source, .. } if error.is_full_disk() => StoreError::Refused(format!(
-                "cannot try overlayfs in {}: {source}; free some space",
-                root.display()
-            )),
+        try_everything(dir.path()).map_err(|error| match error {
+            full if full.is_full_disk() => full,
             error => StoreError::Refused(format!(
                 "the filesystem of {} cannot keep layers of overlayfs ({error}); use a directory on ext4, xfs, btrfs or tmpfs, on a kernel \
                  with overlayfs, or another kind of store, such as rsync:",
