@@ -67,6 +67,7 @@ macro_rules! conformance {
                 many_releases_leave_few_trees
                 concurrent_users_never_see_half_a_version
                 what_a_crash_of_the_machine_may_have_cut_is_dropped
+                a_crash_of_the_machine_takes_no_more_than_what_is_new
             );
             crate::conformance!(@ stores:
                 layers_are_found_as_they_were_kept

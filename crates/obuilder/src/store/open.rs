@@ -120,7 +120,7 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 fn remove_probes(layout: &Layout, backend: &dyn Backend) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            backend.remove(&path)?;
+            remove_leftover(backend, &path);
         }
     }
     Ok(())
@@ -226,9 +226,16 @@ fn mend_links(layout: &Layout, index: &Index) -> Result<(), StoreError> {
 /// Removes everything in a directory of ours.
 fn empty(dir: &Path, backend: &dyn Backend) -> Result<(), StoreError> {
     for (_, path) in list(dir)? {
-        backend.remove(&path)?;
+        remove_leftover(backend, &path);
     }
     Ok(())
+}
+
+/// Removes what nobody needs. If that fails it is in nobody's way, so that the store can be used all the same.
+pub(super) fn remove_leftover(backend: &dyn Backend, path: &Path) {
+    if let Err(error) = backend.remove(path) {
+        tracing::warn!(%error, "something left over stays until the store is opened again");
+    }
 }
 
 /// What is in a directory.
