@@ -18,6 +18,7 @@ use super::{
     BaseImage, Blob, Expected, FetchError, ImageSource, LayerDescriptor, Unpack, UnpackError,
     UnpackLimits, unpack_layer,
 };
+use crate::size::Size;
 use crate::store::{Layer, LayerMeta, Store, StoreError};
 use crate::{StepId, StepLog};
 
@@ -236,7 +237,7 @@ impl Work<'_> {
             wanted.number,
             wanted.of,
             hex(&digest).get(..12).unwrap_or_default(),
-            amount(length)
+            Size(length)
         );
         // A log that cannot be written is told by whoever owns it.
         let _ = self.log.write(line.into_bytes()).await;
@@ -338,18 +339,6 @@ fn chain(layers: &[LayerDescriptor]) -> impl Iterator<Item = StepId> {
         })
 }
 
-/// So many bytes, as people say it.
-pub(super) fn amount(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes / 100 % 10),
-        1_000_000..1_000_000_000 => {
-            format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
-        }
-        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,14 +363,5 @@ mod tests {
         assert!(!one.contains(&reversed[0]) && !one.contains(&reversed[1]));
         // A digest is no diff id.
         assert_ne!(ids(&[layer(10, None)])[0], one[0]);
-    }
-
-    #[test]
-    fn amounts_are_short() {
-        let shown = [0, 999, 1_000, 1_999_999, 200_000_000, 64 << 30].map(amount);
-        assert_eq!(
-            shown,
-            ["0 B", "999 B", "1.0 kB", "1.9 MB", "200.0 MB", "68.7 GB"]
-        );
     }
 }
