@@ -6,6 +6,7 @@ use bstr::{BString, ByteSlice};
 use ocluster_obuilder_spec::quoted;
 
 use crate::sandbox::{Ended, Limits};
+use crate::size::Size;
 
 /// The names of signals 1 to 31.
 const SIGNALS: [&str; 31] = [
@@ -58,7 +59,7 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
         Ended::OutOfMemory => {
             let _ = write!(text, " failed: out of memory");
             match limits.memory {
-                Some(bytes) => write!(text, " (a step may use {})", size(bytes)),
+                Some(bytes) => write!(text, " (a step may use {})", Size(bytes)),
                 None => Ok(()),
             }
         }
@@ -72,7 +73,7 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
         Ended::TooMuchOutput => {
             let _ = write!(text, " failed: it printed too much");
             match limits.output {
-                Some(bytes) => write!(text, " (a step may print {})", size(bytes)),
+                Some(bytes) => write!(text, " (a step may print {})", Size(bytes)),
                 None => Ok(()),
             }
         }
@@ -90,19 +91,6 @@ pub(super) fn unsupported_network(names: &[BString]) -> String {
 fn name(signal: i32) -> Option<&'static str> {
     let index = usize::try_from(signal).ok()?.checked_sub(1)?;
     SIGNALS.get(index).copied()
-}
-
-/// A number of bytes for people: in the largest unit of which it is a whole number.
-fn size(bytes: u64) -> String {
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let mut rest = bytes;
-    let mut unit = 0;
-    while rest != 0 && rest.is_multiple_of(1024) && unit + 1 < units.len() {
-        rest /= 1024;
-        unit += 1;
-    }
-    let unit = units.get(unit).copied().unwrap_or("bytes");
-    format!("{rest} {unit}")
 }
 
 #[cfg(test)]
@@ -148,7 +136,7 @@ mod tests {
             (Ended::TimedOut, ": it took too long (a step may take 90s)"),
             (
                 Ended::TooMuchOutput,
-                ": it printed too much (a step may print 1000000 bytes)",
+                ": it printed too much (a step may print 976.5 KiB)",
             ),
         ] {
             let text = said(ended, limits);

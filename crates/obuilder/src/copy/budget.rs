@@ -1,6 +1,7 @@
 //! How much one `copy` may take: what is found is kept in memory until it is written, so it must not be without bound.
 
 use super::CopyError;
+use crate::size::Size;
 
 /// The most files, links and directories that one `copy` may take.
 pub const MAX_COPY_ITEMS: usize = 1_000_000;
@@ -44,8 +45,8 @@ impl Budget {
     /// Spends it on `length` bytes.
     pub(super) fn text(&mut self, length: usize) -> Result<(), CopyError> {
         self.bytes = self.bytes.checked_sub(length).ok_or_else(|| {
-            let mebibytes = MAX_COPY_PATH_BYTES >> 20;
-            refused(format_args!("paths of {mebibytes} MiB in all"))
+            let most = Size(MAX_COPY_PATH_BYTES as u64);
+            refused(format_args!("paths of {most} in all"))
         })?;
         Ok(())
     }
