@@ -58,6 +58,10 @@ pub enum RemoteImages {
         mirrors: Vec<Mirrors>,
         /// Those that are spoken to without TLS: `HOST`, or `HOST:PORT`.
         plain_http: Vec<String>,
+        /// Whether those on loopback addresses need not be named there. Without it no image's name reaches this machine's services.
+        loopback: bool,
+        /// Files of certificates (PEM) of authorities that are trusted besides the system's.
+        ca_certificates: Vec<PathBuf>,
     },
     /// A Docker engine, which pulls what it has not.
     Docker(DockerEngine),
@@ -157,10 +161,14 @@ async fn remote(images: RemoteImages, blobs: PathBuf) -> Result<Remote, FetchErr
         RemoteImages::Registries {
             mirrors,
             plain_http,
+            loopback,
+            ca_certificates,
         } => {
             let config = RegistryConfig {
                 mirrors,
                 plain_http,
+                loopback,
+                ca_certificates,
                 docker_config: docker_config_file(),
                 ..RegistryConfig::new(blobs)
             };

@@ -43,6 +43,9 @@ pub(crate) struct BuildingArgs {
     /// Speak plain http with this registry. May be repeated; loopback addresses need it not.
     #[arg(long, value_name = "HOST")]
     plain_http: Vec<String>,
+    /// Trust the certificates of authorities in this file (PEM) besides the system's when speaking with registries. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: Vec<PathBuf>,
 }
 
 /// Who fetches base images.
@@ -75,6 +78,8 @@ impl BuildingArgs {
                     Fetcher::Registry => RemoteImages::Registries {
                         mirrors: self.mirror,
                         plain_http: self.plain_http,
+                        loopback: true,
+                        ca_certificates: self.ca_certificate,
                     },
                     Fetcher::Docker => RemoteImages::Docker(docker_engine()?),
                 },

@@ -70,9 +70,14 @@ pub(super) struct OBuilderArgs {
     #[arg(long, value_name = "HOST=URL", requires = "obuilder_store")]
     obuilder_mirror: Vec<Mirrors>,
 
-    /// Speak plain http with this registry, as in registry.example:5000. May be repeated; loopback addresses need it not.
+    /// Speak plain http with this registry, as in registry.example:5000. May be repeated. Images of registries on this machine's own
+    /// loopback addresses are refused unless those are named here.
     #[arg(long, value_name = "HOST", requires = "obuilder_store")]
     obuilder_plain_http: Vec<String>,
+
+    /// Trust the certificates of authorities in this file (PEM) besides the system's when speaking with registries. May be repeated.
+    #[arg(long, value_name = "FILE", requires = "obuilder_store")]
+    obuilder_ca_certificate: Vec<PathBuf>,
 
     /// Let builds use images in this directory by oci:, docker-archive: and rootfs:. May be repeated. Without it such names are refused.
     #[arg(long, value_name = "DIR", requires = "obuilder_store")]
@@ -186,6 +191,8 @@ impl OBuilderArgs {
                     Fetcher::Registry => RemoteImages::Registries {
                         mirrors: self.obuilder_mirror,
                         plain_http: self.obuilder_plain_http,
+                        loopback: false,
+                        ca_certificates: self.obuilder_ca_certificate,
                     },
                     Fetcher::Docker => RemoteImages::Docker(docker_engine()?),
                 },

@@ -254,3 +254,53 @@ async fn redirects_in_a_circle_and_to_plain_http_elsewhere_end() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn an_images_name_reaches_no_service_of_this_machine_that_is_not_named() {
+    let server = Server::start(|_| Reply::new(200, "{}")).await;
+    let mut puller = Puller::new().await;
+    puller.config.loopback = false;
+    for host in [
+        server.host(),
+        format!("localhost:{}", server.port),
+        format!("127.1:{}", server.port),
+        format!("0.0.0.0:{}", server.port),
+        // Nobody listens there, which is not to be told apart.
+        "127.0.0.1:9".to_owned(),
+    ] {
+        let error = puller.failure(&format!("{host}/a")).await;
+        assert!(error.contains("this machine itself"), "{host}: {error}");
+    }
+    assert_eq!(server.seen().len(), 0);
+    puller.config.plain_http = vec![server.host()];
+    puller.failure(&format!("{}/a", server.host())).await;
+    assert!(!server.seen().is_empty(), "it is named now");
+}
+
+#[tokio::test]
+async fn a_redirect_reaches_no_service_of_this_machine_that_is_not_named() {
+    let inner = Server::start(|_| Reply::new(200, "{}")).await;
+    for to in [
+        format!("http://{}/admin", inner.host()),
+        format!("https://{}/admin", inner.host()),
+        format!("http://localhost:{}/admin", inner.port),
+    ] {
+        let there = to.clone();
+        let redirecting =
+            Server::start(move |_| Reply::new(307, "").with("location", there.clone())).await;
+        let there = to.clone();
+        let asking = Server::start(move |_| {
+            let challenge = format!("Bearer realm=\"{there}\"");
+            Reply::new(401, "").with("www-authenticate", challenge)
+        })
+        .await;
+        for server in [redirecting, asking] {
+            let mut puller = Puller::new().await;
+            puller.config.loopback = false;
+            puller.config.plain_http = vec![server.host()];
+            let error = puller.failure(&format!("{}/a", server.host())).await;
+            assert!(error.contains("this machine itself"), "{to}: {error}");
+        }
+    }
+    assert_eq!(inner.seen().len(), 0);
+}

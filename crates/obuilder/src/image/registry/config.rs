@@ -17,9 +17,11 @@ pub struct RegistryConfig {
     pub blobs: PathBuf,
     /// Who is asked before a registry. Several entries for one registry add up.
     pub mirrors: Vec<Mirrors>,
-    /// Registries that are spoken to without TLS, as `HOST` (any port) or `HOST:PORT`. Those on a loopback address need not be named:
-    /// they are tried with TLS and then without.
+    /// Registries that are spoken to without TLS, as `HOST` (any port) or `HOST:PORT`.
     pub plain_http: Vec<String>,
+    /// Whether registries on loopback addresses need not be named there: they are tried with TLS and then without. Only for programs
+    /// whose users may speak with this machine's services anyway. Without it no name of an image reaches them.
+    pub loopback: bool,
     /// Docker's configuration file, where logins are looked up, anew for each pull. See [`docker_config_file`].
     pub docker_config: Option<PathBuf>,
     /// Which of an image's variants is pulled.
@@ -94,13 +96,14 @@ pub enum MirrorError {
 }
 
 impl RegistryConfig {
-    /// Docker's usual ways, with layers under way in `blobs` and no logins.
+    /// Docker's usual ways, with layers under way in `blobs` and no logins; loopback addresses are allowed.
     #[must_use]
     pub fn new(blobs: PathBuf) -> Self {
         Self {
             blobs,
             mirrors: Vec::new(),
             plain_http: Vec::new(),
+            loopback: true,
             docker_config: None,
             platform: Platform::here(),
             ca_certificates: Vec::new(),

@@ -1,6 +1,6 @@
 //! Who is asked for an image: a registry, or one of its mirrors. And with whom we may speak without TLS.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqwest::Url;
@@ -77,7 +77,7 @@ impl Endpoint {
             repository: image.repository().to_owned(),
             scheme: if is_listed(&config.plain_http, host) {
                 Scheme::Http
-            } else if is_loopback(host) {
+            } else if config.loopback && is_loopback(host) {
                 Scheme::Either
             } else {
                 Scheme::Https
@@ -140,7 +140,23 @@ pub(super) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address: Ipv4Addr| address.is_loopback())
 }
 
-fn without_port(host: &str) -> &str {
+/// Whether the host of `url` is this machine by its name: a loopback address, or one that the system takes for it.
+pub(super) fn is_own(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse() {
+        Ok(address) => is_own_address(address),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// Whether what is sent to `address` stays on this machine whatever its network is.
+pub(super) fn is_own_address(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
+pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => name,
         _ => host,
@@ -158,7 +174,7 @@ pub(super) fn host_of(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Scheme, is_listed, is_loopback};
+    use super::{Endpoint, Scheme, is_listed, is_loopback, is_own};
     use crate::image::RegistryConfig;
 
     #[test]
@@ -233,5 +249,29 @@ mod tests {
         config.plain_http = vec!["a.example:5000".into()];
         assert_eq!(scheme(&config, "a.example:5000/x"), Scheme::Http);
         assert_eq!(scheme(&config, "a.example:5001/x"), Scheme::Https);
+        config.loopback = false;
+        assert_eq!(scheme(&config, "localhost:5000/x"), Scheme::Https);
+    }
+
+    #[test]
+    fn this_machine_is_known_however_it_is_written() {
+        let own = |host: &str| is_own(&format!("https://{host}/v2/").parse().expect("a url"));
+        for host in [
+            "localhost",
+            "LOCALHOST.:5000",
+            "x.localhost",
+            "127.1",
+            "0x7f.0.0.1:1",
+            "2130706433",
+            "0.0.0.0",
+            "[::1]:5000",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(own(host), "{host}");
+        }
+        for host in ["a.example", "localhost.example", "10.0.0.1", "[::2]"] {
+            assert!(!own(host), "{host}");
+        }
     }
 }

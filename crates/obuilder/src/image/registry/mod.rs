@@ -27,6 +27,7 @@ mod patience;
 mod platform;
 mod progress;
 mod refusal;
+mod resolver;
 mod source;
 mod token;
 mod transport;

@@ -4,6 +4,7 @@
 //! A login, or a token had with it, is sent to the registry it is for (and to the token endpoint that the registry names), and never
 //! follows a redirect to anybody else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -15,7 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::challenge::Challenge;
 use super::credentials::{self, Login};
-use super::endpoint::{Endpoint, host_of, is_listed, is_loopback};
+use super::endpoint::{Endpoint, host_of, is_listed, is_loopback, is_own};
+use super::resolver::Elsewhere;
 use super::token::{Token, Tokens};
 use super::trouble::Trouble;
 use super::{RegistryConfig, RegistryLimits, challenge, refusal};
@@ -99,7 +101,11 @@ impl Transport {
         };
         Ok(Self {
             direct: build(builder(&certificates).no_proxy())?,
-            client: build(builder(&certificates))?,
+            client: build(if config.loopback {
+                builder(&certificates)
+            } else {
+                builder(&certificates).dns_resolver(Arc::new(Elsewhere::new(&config)))
+            })?,
             tokens: Tokens::default(),
             config,
         })
@@ -110,6 +116,15 @@ impl Transport {
         let endpoint = question.endpoint;
         let url = endpoint.url(self.scheme(endpoint).await?, Some(question.what))?;
         let host = host_of(&url);
+        let is_allowed = self.config.loopback
+            || endpoint.is_mirror
+            || !is_own(&url)
+            || is_listed(&self.config.plain_http, &host);
+        if !is_allowed {
+            return Err(Trouble::Request(format!(
+                "{host} is this machine itself, which must be allowed explicitly"
+            )));
+        }
         let scope = endpoint.scope();
         let mut token = self.tokens.get(&host, &scope);
         for last in [false, true] {
@@ -187,7 +202,8 @@ impl Transport {
         )))
     }
 
-    /// Where a redirect leads. One from TLS to plain HTTP is followed only if the operator allowed that host.
+    /// Where a redirect leads. One from TLS to plain HTTP, or from elsewhere to this machine, is followed only if the operator allowed
+    /// that host.
     fn next(&self, from: &Url, headers: &HeaderMap) -> Result<Url, Trouble> {
         let host = host_of(from);
         let to = headers
@@ -195,23 +211,35 @@ impl Transport {
             .and_then(|to| from.join(to.to_str().ok()?).ok());
         let to =
             to.ok_or_else(|| Trouble::Source(format!("{host} sends us elsewhere, but not where")))?;
-        self.allow(&to, from.scheme() == "http")
+        self.allow(&to, from)
             .map_err(|why| Trouble::Source(format!("{host} sends us to {why}")))?;
         Ok(to)
     }
 
-    /// Whether we may speak with the host of `url` as it says; loopback addresses without TLS only if who sent us there does without, too.
-    fn allow(&self, url: &Url, by_plain: bool) -> Result<(), String> {
-        let host = host_of(url);
-        match url.scheme() {
-            "https" => Ok(()),
-            "http" if is_listed(&self.config.plain_http, &host) => Ok(()),
-            "http" if by_plain && is_loopback(&host) => Ok(()),
-            "http" => Err(format!(
-                "{host} without TLS, which must be allowed explicitly for such a host"
-            )),
-            _ => Err("something that is not the web".to_owned()),
+    /// Whether we may go from `from` to `to`. This machine's services are reached only from where we were sent by a name of an image
+    /// that may name them, and without TLS only if who sends us there does without, too.
+    fn allow(&self, to: &Url, from: &Url) -> Result<(), String> {
+        let host = host_of(to);
+        let is_web = matches!(to.scheme(), "https" | "http");
+        if !is_web {
+            return Err("something that is not the web".to_owned());
         }
+        if is_listed(&self.config.plain_http, &host) {
+            return Ok(());
+        }
+        let may_be_own = is_same_origin(to, from) || self.config.loopback && is_own(from);
+        if is_own(to) && !may_be_own {
+            return Err(format!(
+                "{host}, which is this machine itself and must be allowed explicitly"
+            ));
+        }
+        let by_plain = from.scheme() == "http";
+        if to.scheme() == "https" || by_plain && is_loopback(&host) {
+            return Ok(());
+        }
+        Err(format!(
+            "{host} without TLS, which must be allowed explicitly for such a host"
+        ))
     }
 
     /// What proves to the registry at `url` that we may: a token for `scope`, or name and password.
@@ -236,7 +264,7 @@ impl Transport {
                 let realm: Url = realm.parse().map_err(|_| {
                     Trouble::Source(format!("{name} names no place to get tokens at"))
                 })?;
-                self.allow(&realm, url.scheme() == "http").map_err(|why| {
+                self.allow(&realm, url).map_err(|why| {
                     Trouble::Source(format!("{name} sends us for tokens to {why}"))
                 })?;
                 let request = self.token_request(realm.clone(), service.as_deref(), scope, login);
