@@ -195,27 +195,27 @@ mod tests {
     use crate::store::index::Index;
     use crate::store::layout::Layout;
     use crate::store::lock::Lock;
-    use crate::store::{Backend, Space};
+    use crate::store::{Backend, Overlayfs, Space};
 
     /// Where a removal takes as long as the test wants.
     #[derive(Debug)]
     struct Slow(Mutex<Receiver<()>>);
 
     impl Backend for Slow {
-        fn probe(&self, _: &Path) -> Result<(), StoreError> {
-            unimplemented!()
+        fn probe(&self, root: &Path) -> Result<(), StoreError> {
+            Overlayfs.probe(root)
         }
 
-        fn create(&self, _: &[PathBuf], _: &Path, _: &Path) -> Result<Rootfs, StoreError> {
-            unimplemented!()
+        fn create(&self, chain: &[PathBuf], work: &Path, at: &Path) -> Result<Rootfs, StoreError> {
+            Overlayfs.create(chain, work, at)
         }
 
-        fn seal(&self, _: &Path, _: Option<&Path>, _: &Path) -> Result<(), StoreError> {
-            unimplemented!()
+        fn seal(&self, work: &Path, base: Option<&Path>, sealed: &Path) -> Result<(), StoreError> {
+            Overlayfs.seal(work, base, sealed)
         }
 
-        fn view(&self, _: &[PathBuf], _: &Path) -> Rootfs {
-            unimplemented!()
+        fn view(&self, chain: &[PathBuf], at: &Path) -> Rootfs {
+            Overlayfs.view(chain, at)
         }
 
         fn remove(&self, _: &Path) -> Result<(), StoreError> {
@@ -223,8 +223,8 @@ mod tests {
             Ok(())
         }
 
-        fn space(&self, _: &Path) -> Result<Space, StoreError> {
-            unimplemented!()
+        fn space(&self, root: &Path) -> Result<Space, StoreError> {
+            Overlayfs.space(root)
         }
     }
 

@@ -165,12 +165,14 @@ mod tests {
     /// What is too deep was moved up once, under names that a step could take, and each name taken cost a piece of the stack.
     #[test]
     fn no_names_of_files_exhaust_the_stack() {
-        let at = tempfile::tempdir().unwrap();
+        // A filesystem that lists what was made last first: the names are still taken when the removal comes to what is deep.
+        let at = tempfile::tempdir_in("/dev/shm").unwrap();
         let tree = at.path().join("tree");
-        std::fs::create_dir_all(tree.join("d/".repeat(200))).unwrap();
+        std::fs::create_dir(&tree).unwrap();
         for n in 0..20_000 {
             std::fs::write(tree.join(format!("obuilder-removal-{n}")), "").unwrap();
         }
+        std::fs::create_dir_all(tree.join("d/".repeat(200))).unwrap();
         gone(&tree);
     }
 }
