@@ -13,7 +13,7 @@ use crate::image::{
     DockerEngine, FetchError, ImageFetcher, LocalImages, Registries, RegistryConfig, Remote,
     registry::Mirrors,
 };
-use crate::sandbox::{RuncConfig, RuncSandbox, SandboxError};
+use crate::sandbox::{RuncConfig, RuncSandbox, SandboxError, Seccomp};
 use crate::store::{Location, Store, StoreError, StoreOptions};
 
 /// How long the build of a health check may take, without the fetch of its image.
@@ -28,6 +28,10 @@ pub struct EngineConfig {
     pub store_options: StoreOptions,
     /// The OCI runtime that runs steps: a name to look up in `PATH`, or a path.
     pub runtime: PathBuf,
+    /// The control group below which steps get theirs; absolute in the hierarchy.
+    pub cgroup_parent: PathBuf,
+    /// Which system calls steps may make.
+    pub seccomp: Seccomp,
     /// Whether steps' requests to flush files to the disk are taken for done.
     pub fast_sync: bool,
     /// Where base images come from.
@@ -100,10 +104,13 @@ impl Engine {
         let room = |name| store.state_dir(name).map_err(of_store);
         let sandbox = RuncSandbox::open(RuncConfig {
             runtime: config.runtime,
+            state: room("sandbox")?,
+            cgroup_parent: config.cgroup_parent,
+            seccomp: config.seccomp,
             fast_sync: config.fast_sync,
-            ..RuncConfig::new(room("sandbox")?)
         });
         let sandbox = Arc::new(sandbox.await?);
+        sandbox.can_enforce(&config.build.limits)?;
         let remote = remote(config.images.remote, room("blobs")?).await?;
         let images = ImageFetcher::new(config.images.local, remote, room("scratch")?);
         let builder = Builder::new(store, sandbox, Arc::new(images), config.build);

@@ -83,6 +83,11 @@ impl Machine {
             .await
     }
 
+    /// What was told so far.
+    fn told(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
     async fn nothing_half_made(&self) {
         let tmp = self.path("store/tmp");
         until("the store's temporary directory is empty", || {
@@ -487,8 +492,14 @@ struct Fake {
     /// Permits to give one layer away.
     gate: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    /// Layers that do not come until they are let go.
+    late: BTreeSet<usize>,
+    let_go: CancellationToken,
+    /// How many were given away.
+    given: AtomicUsize,
     fails: Mutex<BTreeSet<usize>>,
     lies: bool,
+    origin: &'static str,
 }
 
 impl Fake {
@@ -499,9 +510,23 @@ impl Fake {
             asked: Arc::default(),
             gate: Arc::new(Semaphore::new(1000)),
             waiting: Arc::default(),
+            late: BTreeSet::new(),
+            let_go: CancellationToken::new(),
+            given: AtomicUsize::new(0),
             fails: Mutex::default(),
             lies: false,
+            origin: "a place",
         }
+    }
+
+    fn late(mut self, layer: usize) -> Self {
+        self.late.insert(layer);
+        self
+    }
+
+    fn from(mut self, origin: &'static str) -> Self {
+        self.origin = origin;
+        self
     }
 
     fn closed(mut self) -> Self {
@@ -517,6 +542,10 @@ impl Fake {
 }
 
 impl ImageSource for Fake {
+    fn origin(&self) -> &str {
+        self.origin
+    }
+
     fn manifest<'a>(
         &'a self,
         _cancel: &'a CancellationToken,
@@ -555,12 +584,17 @@ impl ImageSource for Fake {
             let permit = cancel.run_until_cancelled(self.gate.acquire()).await;
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             permit.ok_or(FetchError::Cancelled)?.unwrap().forget();
+            if self.late.contains(&n) {
+                let waited = cancel.run_until_cancelled(self.let_go.cancelled()).await;
+                waited.ok_or(FetchError::Cancelled)?;
+            }
             if self.fails.lock().unwrap().remove(&n) {
                 return Err(FetchError::Source("the line is cut".into()));
             }
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&self.layers[n]).unwrap();
             let range = 0..self.layers[n].len() as u64;
+            self.given.fetch_add(1, Ordering::SeqCst);
             Ok(Blob {
                 file,
                 range,
@@ -586,47 +620,82 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 async fn two_installs_at_once_make_each_layer_once() {
     let machine = Machine::new().await;
     let installer = Installer::default();
-    let (first, second) = (Fake::new(6).closed(), Fake::new(6));
+    let (first, second) = (Fake::new(6).closed(), Fake::new(6).closed());
     let (a, b, ()) = tokio::join!(
         machine.install(&installer, &first),
+        machine.install(&installer, &second),
         async {
-            until("three are asked for", || {
-                first.waiting.load(Ordering::SeqCst) == 3
+            until("both ask", || {
+                [&first, &second].map(|fake| fake.waiting.load(Ordering::SeqCst)) == [3, 3]
             })
             .await;
-            machine.install(&installer, &second).await
-        },
-        async {
-            until("the other has the rest", || second.asked() == [3, 4, 5]).await;
             first.gate.add_permits(100);
+            second.gate.add_permits(100);
         }
     );
     assert_eq!(a.unwrap().top.unwrap().id(), b.unwrap().top.unwrap().id());
-    assert_eq!(first.asked(), [0, 1, 2]);
-    assert_eq!(second.asked(), [3, 4, 5]);
+    assert_eq!(machine.told().matches(" B\n").count(), 6);
     assert_eq!(machine.store.count(), 6);
+}
+
+/// Lets `first` have its second layer in hand and its first one not, and then runs `second`.
+async fn after_one_that_hangs(
+    machine: &Machine,
+    installer: &Installer,
+    second: &Fake,
+) -> Result<BaseImage, FetchError> {
+    let first = Fake::new(2).late(0);
+    tokio::select! {
+        _ = machine.install(installer, &first) => panic!("its first layer never comes"),
+        done = async {
+            until("one layer came", || first.given.load(Ordering::SeqCst) == 1).await;
+            let done = machine.install(installer, second);
+            tokio::time::timeout(PATIENCE, done).await.expect("an end")
+        } => done,
+    }
+}
+
+#[tokio::test]
+async fn an_install_that_stands_still_holds_up_nobody_for_long() {
+    let machine = Machine::new().await;
+    let installer = Installer::default().with_patience(Duration::from_millis(200));
+    let image = after_one_that_hangs(&machine, &installer, &Fake::new(2)).await;
+    assert!(image.unwrap().top.is_some());
+    assert_eq!(machine.store.count(), 2);
+    let told = machine.told();
+    assert!(told.contains("does not get on with it"), "{told}");
+}
+
+#[tokio::test]
+async fn a_slow_place_holds_up_no_images_of_others() {
+    let machine = Machine::new().await;
+    // Longer than the test waits.
+    let installer = Installer::default().with_patience(PATIENCE * 10);
+    let other = Fake::new(2).from("elsewhere");
+    let image = after_one_that_hangs(&machine, &installer, &other).await;
+    assert!(image.unwrap().top.is_some());
+    let told = machine.told();
+    assert!(!told.contains("another build"), "{told}");
 }
 
 #[tokio::test]
 async fn who_waited_for_one_that_failed_makes_the_layer() {
     let machine = Machine::new().await;
-    let installer = Installer::default();
-    let (first, second) = (Fake::new(2).closed(), Fake::new(2));
+    let installer = Installer::default().with_patience(PATIENCE * 10);
+    let (first, second) = (Fake::new(2).late(0), Fake::new(2));
     first.fails.lock().unwrap().insert(0);
     let (a, b) = tokio::join!(machine.install(&installer, &first), async {
-        until("both are asked for", || {
-            first.waiting.load(Ordering::SeqCst) == 2
-        })
-        .await;
+        until("one layer came", || first.given.load(Ordering::SeqCst) == 1).await;
         let (done, ()) = tokio::join!(machine.install(&installer, &second), async {
-            tokio::task::yield_now().await;
-            first.gate.add_permits(2);
+            until("the lowest is made", || machine.store.count() == 1).await;
+            first.let_go.cancel();
         });
         done
     });
     assert_eq!(a.unwrap_err().to_string(), "the line is cut");
     b.unwrap();
-    assert_eq!(second.asked(), [0, 1]);
+    // The other had the second in hand.
+    assert_eq!(second.given.load(Ordering::SeqCst), 2);
     assert_eq!(machine.store.count(), 2);
 }
 

@@ -166,6 +166,10 @@ impl DockerSource {
 }
 
 impl ImageSource for DockerSource {
+    fn origin(&self) -> &str {
+        "a Docker engine"
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,

@@ -2,17 +2,22 @@
 //!
 //! The id of each layer is made of what the tars up to it are, so images share what they have in common, and an interrupted install goes on
 //! where it was. While one layer is unpacked, the next ones are fetched.
+//!
+//! Two installs that would unpack the same bytes from the same place do it once; they never wait for bytes from elsewhere, which may be
+//! slow, or wrong, and come when they like.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobReader;
-use super::under_way::{Claim, Lead, UnderWay, Waiting};
+use super::under_way::{Claim, Lead, Pulse, UnderWay, Waiting};
 use super::unpack::hex;
 use super::{
     BaseImage, Blob, Expected, FetchError, ImageSource, LayerDescriptor, Unpack, UnpackError,
@@ -28,17 +33,24 @@ const AHEAD: usize = 3;
 const MOST_LAYERS: usize = 1000;
 /// Begins what ids of such layers are made of, so that they never are those of steps.
 const DOMAIN: &[u8] = b"ocluster image layer 1\0";
+/// How long to wait for another install that gets nothing done.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When whoever waits for another install is told why nothing happens.
+const REMARK: Duration = Duration::from_secs(5);
 
-/// Installs images. One of them serves a process: two installs that want the same layer then make it once.
-#[derive(Clone, Debug, Default)]
+/// Installs images. One of them serves a process: two installs that want the same layer of the same place then make it once.
+#[derive(Clone, Debug)]
 pub struct Installer {
     under_way: UnderWay,
     limits: UnpackLimits,
+    patience: Duration,
 }
 
 /// One of an image's layers.
 struct Wanted<'a> {
     id: StepId,
+    /// Tells those apart who would make the layer of other bytes, or have them from elsewhere.
+    work: StepId,
     descriptor: &'a LayerDescriptor,
     /// Counted from 1.
     number: usize,
@@ -48,8 +60,16 @@ struct Wanted<'a> {
 /// How a layer gets into the store.
 enum Way {
     There(Layer),
-    Make(Lead, Blob),
-    Wait(Waiting),
+    /// Without a lead if the one who has it stands still.
+    Make(Option<Lead>, Blob),
+    /// The bytes may be here already.
+    Wait(Waiting, Option<Blob>),
+}
+
+impl Default for Installer {
+    fn default() -> Self {
+        Self::new(UnpackLimits::default())
+    }
 }
 
 impl Installer {
@@ -57,9 +77,17 @@ impl Installer {
     #[must_use]
     pub fn new(limits: UnpackLimits) -> Self {
         Self {
+            under_way: UnderWay::default(),
             limits,
-            ..Self::default()
+            patience: PATIENCE,
         }
+    }
+
+    /// The same, which waits so long for another install that gets nothing done with a layer that both want. Without this, 30 seconds.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Makes `store` hold the image of `source`. Layers that are there are used as they are; when `cancel` fires, it returns soon, and
@@ -82,10 +110,12 @@ impl Installer {
             )));
         }
         let wanted: Vec<_> = chain(&manifest.layers)
+            .zip(works(source.origin(), &manifest.layers))
             .zip(&manifest.layers)
             .zip(1..)
-            .map(|((id, descriptor), number)| Wanted {
+            .map(|(((id, work), descriptor), number)| Wanted {
                 id,
+                work,
                 descriptor,
                 number,
                 of,
@@ -111,6 +141,7 @@ impl Installer {
             store,
             log,
             cancel: &stop,
+            pulse: Pulse::default(),
         };
         let top = work.all(missing, top).await?;
         Ok(BaseImage {
@@ -128,6 +159,7 @@ struct Work<'a> {
     store: &'a Store,
     log: &'a StepLog,
     cancel: &'a CancellationToken,
+    pulse: Pulse,
 }
 
 impl Work<'_> {
@@ -178,26 +210,46 @@ impl Work<'_> {
     ) -> Result<(Way, Option<OwnedSemaphorePermit>), FetchError> {
         let room = room.acquire_owned().await;
         let way = self.way(wanted).await?;
-        let room = room.ok().filter(|_| matches!(way, Way::Make(..)));
+        let has_blob = matches!(way, Way::Make(..) | Way::Wait(_, Some(_)));
+        let room = room.ok().filter(|_| has_blob);
         Ok((way, room))
     }
 
     async fn way(&self, wanted: &Wanted<'_>) -> Result<Way, FetchError> {
-        if self.cancel.is_cancelled() {
-            return Err(FetchError::Cancelled);
+        if let Some(waiting) = self.installer.under_way.theirs(wanted.work) {
+            return Ok(Way::Wait(waiting, None));
         }
-        let lead = match self.installer.under_way.claim(wanted.id) {
-            Claim::Theirs(waiting) => return Ok(Way::Wait(waiting)),
-            Claim::Ours(lead) => lead,
-        };
         if let Some(layer) = self.store.layer(wanted.id).await {
             return Ok(Way::There(layer));
+        }
+        let blob = self.blob(wanted).await?;
+        Ok(self.way_with(wanted, blob).await)
+    }
+
+    async fn blob(&self, wanted: &Wanted<'_>) -> Result<Blob, FetchError> {
+        if self.cancel.is_cancelled() {
+            return Err(FetchError::Cancelled);
         }
         let blob = self
             .source
             .blob(wanted.descriptor, self.log, self.cancel)
             .await?;
-        Ok(Way::Make(lead, blob))
+        self.pulse.beat();
+        Ok(blob)
+    }
+
+    /// Layers are claimed when their bytes are here, so that nobody waits for somebody else's registry.
+    async fn way_with(&self, wanted: &Wanted<'_>, blob: Blob) -> Way {
+        let claim = self.installer.under_way.claim(wanted.work, &self.pulse);
+        let lead = match claim {
+            Claim::Theirs(waiting) => return Way::Wait(waiting, Some(blob)),
+            Claim::Ours(lead) => lead,
+        };
+        // Others may have made it while the bytes came.
+        match self.store.layer(wanted.id).await {
+            Some(layer) => Way::There(layer),
+            None => Way::Make(Some(lead), blob),
+        }
     }
 
     async fn put(
@@ -207,19 +259,53 @@ impl Work<'_> {
         base: Option<Layer>,
     ) -> Result<Layer, FetchError> {
         loop {
-            match way {
+            way = match way {
                 Way::There(layer) => return Ok(layer),
                 Way::Make(_lead, blob) => return self.make(wanted, blob, base.as_ref()).await,
-                Way::Wait(waiting) => {
-                    tokio::select! {
-                        biased;
-                        () = self.cancel.cancelled() => return Err(FetchError::Cancelled),
-                        () = waiting.over() => {}
+                Way::Wait(waiting, blob) => {
+                    match (self.wait(wanted, waiting).await?, blob) {
+                        (true, Some(blob)) => self.way_with(wanted, blob).await,
+                        (true, None) => self.way(wanted).await?,
+                        // The store keeps the one that is whole first.
+                        (false, Some(blob)) => Way::Make(None, blob),
+                        (false, None) => Way::Make(None, self.blob(wanted).await?),
                     }
                 }
-            }
-            way = self.way(wanted).await?;
+            };
         }
+    }
+
+    /// Waits for another install: true if it is over, false if it stands still.
+    async fn wait(&self, wanted: &Wanted<'_>, waiting: Waiting) -> Result<bool, FetchError> {
+        let waited = self.cancel.run_until_cancelled(async {
+            let mut over = std::pin::pin!(waiting.over(self.installer.patience));
+            if let Ok(is_over) = timeout(REMARK, &mut over).await {
+                return is_over;
+            }
+            self.tell(wanted, "waiting for another build that is unpacking it")
+                .await;
+            over.await
+        });
+        let is_over = waited.await.ok_or(FetchError::Cancelled)?;
+        if !is_over {
+            self.tell(
+                wanted,
+                "another build does not get on with it; unpacking it here, too",
+            )
+            .await;
+        }
+        Ok(is_over)
+    }
+
+    /// A log that cannot be written is told by whoever owns it.
+    async fn tell(&self, wanted: &Wanted<'_>, what: &str) {
+        let line = format!(
+            "layer {}/{} sha256:{}: {what}\n",
+            wanted.number,
+            wanted.of,
+            hex(&wanted.descriptor.digest).get(..12).unwrap_or_default(),
+        );
+        let _ = self.log.write(line.into_bytes()).await;
     }
 
     async fn make(
@@ -232,15 +318,7 @@ impl Work<'_> {
             digest, diff_id, ..
         } = *wanted.descriptor;
         let length = blob.range.end.saturating_sub(blob.range.start);
-        let line = format!(
-            "layer {}/{} sha256:{}: {}\n",
-            wanted.number,
-            wanted.of,
-            hex(&digest).get(..12).unwrap_or_default(),
-            Size(length)
-        );
-        // A log that cannot be written is told by whoever owns it.
-        let _ = self.log.write(line.into_bytes()).await;
+        self.tell(wanted, &Size(length).to_string()).await;
         let draft = self.store.begin(wanted.id, base).await?;
         let how = Unpack {
             expected: Expected {
@@ -253,9 +331,10 @@ impl Work<'_> {
         };
         let cancel = self.cancel.clone();
         let root = draft.rootfs().path().to_owned();
+        let reader = self.pulse.hear(BlobReader::from(blob));
         let unpacked = draft
             .rootfs()
-            .with(move |root| unpack_layer(root, BlobReader::from(blob), &how, &cancel))
+            .with(move |root| unpack_layer(root, reader, &how, &cancel))
             .await
             .map_err(StoreError::from)?;
         let unpacked = unpacked.map_err(|error| match error {
@@ -339,6 +418,19 @@ fn chain(layers: &[LayerDescriptor]) -> impl Iterator<Item = StepId> {
         })
 }
 
+/// What tells the work of making each layer apart: whose bytes, and which, up to it.
+fn works(origin: &str, layers: &[LayerDescriptor]) -> impl Iterator<Item = StepId> {
+    let origin: [u8; 32] = Sha256::digest(origin).into();
+    layers.iter().scan(origin, |below, layer| {
+        let mut hash = Sha256::new();
+        hash.update(*below);
+        hash.update(layer.digest);
+        hash.update(layer.diff_id.unwrap_or_default());
+        *below = hash.finalize().into();
+        Some(StepId::from_bytes(*below))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,5 +455,17 @@ mod tests {
         assert!(!one.contains(&reversed[0]) && !one.contains(&reversed[1]));
         // A digest is no diff id.
         assert_ne!(ids(&[layer(10, None)])[0], one[0]);
+    }
+
+    #[test]
+    fn only_the_same_bytes_from_the_same_place_are_the_same_work() {
+        let last = |origin: &str, layers: &[LayerDescriptor]| works(origin, layers).last();
+        let image = [layer(1, Some(10)), layer(2, Some(20))];
+        assert_eq!(last("a", &image), last("a", &image));
+        assert_ne!(last("a", &image), last("b", &image));
+        // The same layers, it says; but with bytes of its own below.
+        let evil = [layer(6, Some(10)), layer(2, Some(20))];
+        assert_eq!(chain(&image).last(), chain(&evil).last());
+        assert_ne!(last("a", &image), last("a", &evil));
     }
 }

@@ -9,6 +9,9 @@ use crate::StepLog;
 
 /// Somebody who has one image.
 pub trait ImageSource: Send + Sync {
+    /// Where its bytes come from. Sources that name the same place are as fast as each other, and give the same bytes for a digest.
+    fn origin(&self) -> &str;
+
     /// What the image is made of.
     fn manifest<'a>(
         &'a self,

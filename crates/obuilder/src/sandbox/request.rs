@@ -1,7 +1,6 @@
 //! A step that was checked: everything in it can be told to an OCI runtime. It must never repeat a value of the environment in an error.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bstr::{BStr, ByteSlice};
 use zeroize::Zeroizing;
@@ -39,8 +38,8 @@ pub(super) struct Cache {
 }
 
 impl Request {
-    /// Checks `step`, and lowers its limits to those of `machine`.
-    pub(super) fn new(step: Step, machine: &Limits) -> Result<Self, SandboxError> {
+    /// Checks `step`, but for its limits.
+    pub(super) fn new(step: Step) -> Result<Self, SandboxError> {
         if step.argv.is_empty() {
             return Err(SandboxError::Request(
                 "there is no command to run: the shell and the command are empty".to_owned(),
@@ -95,7 +94,7 @@ impl Request {
             network: step.network,
             caches,
             secrets,
-            limits: lower(&step.limits, machine)?,
+            limits: step.limits,
         })
     }
 
@@ -181,29 +180,6 @@ fn mountable(path: &BStr, what: &str, root: &str) -> Result<String, SandboxError
     )))
 }
 
-/// The lower one of each two limits.
-fn lower(step: &Limits, machine: &Limits) -> Result<Limits, SandboxError> {
-    let limits = Limits {
-        memory: least(step.memory, machine.memory),
-        cpus: match (step.cpus, machine.cpus) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        },
-        pids: least(step.pids, machine.pids),
-        time: least::<Duration>(step.time, machine.time),
-        output: least(step.output, machine.output),
-    };
-    check(&limits).map_err(SandboxError::Request)?;
-    Ok(limits)
-}
-
-fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
 /// Whether `limits` make sense; if not, why.
 pub(super) fn check(limits: &Limits) -> Result<(), String> {
     // The kernel's period is 100 ms, and it accepts no share of it below 1 ms.
@@ -246,7 +222,7 @@ mod tests {
     }
 
     fn refused(step: Step) -> String {
-        match Request::new(step, &Limits::default()) {
+        match Request::new(step) {
             Err(SandboxError::Request(why)) => why,
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("accepted"),
@@ -255,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_plain_step_is_accepted() {
-        assert!(Request::new(step(), &Limits::default()).is_ok());
+        assert!(Request::new(step()).is_ok());
     }
 
     #[test]
@@ -314,7 +290,13 @@ mod tests {
     #[test]
     fn nothing_is_mounted_on_what_the_container_has_of_its_own() {
         for target in [
-            "/proc", "/proc/x", "/sys/foo", "/dev", "/dev/null", "/dev/shm", "/a/../dev/./pts/x",
+            "/proc",
+            "/proc/x",
+            "/sys/foo",
+            "/dev",
+            "/dev/null",
+            "/dev/shm",
+            "/a/../dev/./pts/x",
         ] {
             for step in with_cache_and_with_secret(target) {
                 let why = refused(step);
@@ -323,7 +305,7 @@ mod tests {
         }
         for target in ["/dev/shm/x", "/process", "/opt/sys/foo"] {
             for step in with_cache_and_with_secret(target) {
-                assert!(Request::new(step, &Limits::default()).is_ok(), "{target}");
+                assert!(Request::new(step).is_ok(), "{target}");
             }
         }
     }
@@ -338,7 +320,10 @@ mod tests {
         ] {
             let mut inside = step();
             inside.cwd = path.as_str().into();
-            for step in with_cache_and_with_secret(&path).into_iter().chain([inside]) {
+            for step in with_cache_and_with_secret(&path)
+                .into_iter()
+                .chain([inside])
+            {
                 let why = refused(step);
                 assert!(why.contains(text), "{why}");
                 assert!(!why.contains("nowhere"), "{why}");
@@ -346,50 +331,24 @@ mod tests {
         }
         let mut longest = step();
         longest.cwd = format!("/{}", "n".repeat(255)).as_str().into();
-        assert!(Request::new(longest, &Limits::default()).is_ok());
-    }
-
-    #[test]
-    fn the_lower_limit_holds() {
-        let mut step = step();
-        step.limits = Limits {
-            memory: Some(10),
-            cpus: Some(4.0),
-            pids: None,
-            time: Some(Duration::from_secs(9)),
-            output: None,
-        };
-        let machine = Limits {
-            memory: Some(20),
-            cpus: Some(2.0),
-            pids: Some(7),
-            time: None,
-            output: None,
-        };
-        let limits = Request::new(step, &machine)
-            .map(|request| request.limits)
-            .unwrap();
-        assert_eq!(
-            limits,
-            Limits {
-                memory: Some(10),
-                cpus: Some(2.0),
-                pids: Some(7),
-                time: Some(Duration::from_secs(9)),
-                output: None,
-            }
-        );
+        assert!(Request::new(longest).is_ok());
     }
 
     #[test]
     fn limits_that_make_no_sense_are_refused() {
+        let refused = |limits: Limits| check(&limits).unwrap_err();
         for cpus in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
-            let mut step = step();
-            step.limits.cpus = Some(cpus);
-            assert!(refused(step).contains("makes no sense"));
+            let why = refused(Limits {
+                cpus: Some(cpus),
+                ..Limits::default()
+            });
+            assert!(why.contains("makes no sense"), "{why}");
         }
-        let mut step = step();
-        step.limits.memory = Some(u64::MAX);
-        assert!(refused(step).contains("memory"));
+        let why = refused(Limits {
+            memory: Some(u64::MAX),
+            ..Limits::default()
+        });
+        assert!(why.contains("memory"), "{why}");
+        assert_eq!(check(&Limits::default()), Ok(()));
     }
 }

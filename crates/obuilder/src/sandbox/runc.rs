@@ -21,7 +21,7 @@ use super::failure::{Fault, fault, without_places};
 use super::leash::{Leash, PullOnDrop};
 use super::machine::Machine;
 use super::output::{Output, Printed};
-use super::request::Request;
+use super::request::{self, Request};
 use super::supervise::{End, supervise};
 use super::{Ended, Limits, RuncConfig, Running, Sandbox, SandboxError, Step};
 use crate::StepLog;
@@ -37,20 +37,29 @@ const LAST_WORDS: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct RuncSandbox {
     machine: Arc<Machine>,
-    limits: Limits,
 }
 
 impl RuncSandbox {
-    /// Sees that the runtime works and that the machine can enforce the limits, and ends and removes what an earlier sandbox in the
-    /// same directory left.
+    /// Sees that the runtime works, and ends and removes what an earlier sandbox in the same directory left.
     ///
     /// # Errors
-    /// What is missing, and what to do: the runtime, root's rights, a controller, the directory. Another sandbox uses the directory.
+    /// What is missing, and what to do: the runtime, root's rights, the directory. Another sandbox uses the directory.
     pub async fn open(config: RuncConfig) -> Result<Self, SandboxError> {
         Ok(Self {
             machine: Arc::new(Machine::open(&config).await?),
-            limits: config.limits,
         })
+    }
+
+    /// Whether steps can be given these limits.
+    ///
+    /// # Errors
+    /// They make no sense, or the machine lacks a controller that one of them needs.
+    pub fn can_enforce(&self, limits: &Limits) -> Result<(), SandboxError> {
+        let why = match request::check(limits) {
+            Ok(()) => self.machine.cgroups.cannot_enforce(limits),
+            Err(why) => Some(why),
+        };
+        why.map_or(Ok(()), |why| Err(SandboxError::Request(why)))
     }
 
     async fn run_step(
@@ -62,10 +71,8 @@ impl RuncSandbox {
         if cancel.is_cancelled() {
             return Ok(Ended::Cancelled);
         }
-        let request = Request::new(step, &self.limits)?;
-        if let Some(why) = self.machine.cgroups.cannot_enforce(&request.limits) {
-            return Err(SandboxError::Request(why));
-        }
+        self.can_enforce(&step.limits)?;
+        let request = Request::new(step)?;
         let limits = request.limits;
         let places = request.places();
         let (reading, writing) =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ocluster_obuilder::image::FetchError;
 
 use crate::image::{Image, noise};
-use crate::pull::Puller;
+use crate::pull::{Puller, until};
 use crate::server::{End, Reply, Request, Server};
 
 const SIZE: usize = 400_000;
@@ -287,4 +287,45 @@ async fn cancelling_a_pull_that_hangs_ends_it_and_keeps_what_came() {
     });
     assert!(matches!(result, Err(FetchError::Cancelled)), "{result:?}");
     assert!(partial.exists());
+}
+
+#[tokio::test]
+async fn a_trickle_ends_though_it_never_stands_still() {
+    let image = Image::new(&[noise(1, SIZE)]);
+    let server = Server::start({
+        let image = image.clone();
+        move |request| image.answer(request).ending(End::Trickle(2048))
+    })
+    .await;
+    let mut puller = Puller::new().await;
+    puller.config.limits.least_rate = 1 << 20;
+    puller.config.limits.rate_time = Duration::from_secs(1);
+    puller.config.limits.attempts = 2;
+    let source = puller.source(&format!("{}/a", server.host())).await;
+    let error = puller.blob(&source, image.layers[0], SIZE).await;
+    let error = error.expect_err("too slow").to_string();
+    assert!(
+        error.contains("sent less than 1048576 bytes in 1s, 2 times in a row"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_drops_layers_again_and_again_fills_no_disk() {
+    let image = Image::new(&[1, 2, 3, 4].map(|seed| noise(seed, SIZE)));
+    let server = Server::start({
+        let image = image.clone();
+        move |request| image.answer(request).ending(End::Cut(200_000))
+    })
+    .await;
+    let mut puller = Puller::new().await;
+    puller.config.limits.attempts = 1;
+    puller.config.limits.partials = 500_000;
+    let source = puller.source(&format!("{}/a", server.host())).await;
+    for layer in &image.layers {
+        puller.blob(&source, *layer, SIZE).await.expect_err("a cut");
+    }
+    until("two are removed", || puller.left().len() == 2).await;
+    let newest = format!("{}.partial", image.layers[3].hex());
+    assert!(puller.left().contains(&newest));
 }

@@ -36,6 +36,8 @@ pub(crate) enum End {
     Cut(usize),
     /// Nothing comes after so many bytes, and the connection stays.
     Stall(usize),
+    /// It comes in pieces of so many bytes, twenty a second.
+    Trickle(usize),
     /// Zeros come after it for as long as somebody reads.
     Endless,
 }
@@ -205,6 +207,7 @@ async fn serve(
     let body: &[u8] = match reply.end {
         End::Cut(count) | End::Stall(count) => &reply.body[..count.min(reply.body.len())],
         End::Whole | End::Endless => &reply.body,
+        End::Trickle(_) => &[],
     };
     if stream.write_all(body).await.is_err() {
         return;
@@ -212,6 +215,15 @@ async fn serve(
     let _ = stream.flush().await;
     match reply.end {
         End::Whole | End::Cut(_) => {
+            let _ = stream.shutdown().await;
+        }
+        End::Trickle(count) => {
+            for piece in reply.body.chunks(count) {
+                if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
             let _ = stream.shutdown().await;
         }
         End::Stall(_) => tokio::time::sleep(Duration::from_secs(300)).await,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::image::{Image, noise};
 use crate::pull::{Puller, until};
@@ -25,7 +26,7 @@ async fn two_pulls_of_one_layer_share_a_download() {
     })
     .await;
     let mut puller = Puller::new().await;
-    puller.config.limits.retry_delay = std::time::Duration::from_millis(300);
+    puller.config.limits.retry_delay = Duration::from_millis(300);
     let registries = puller.registries().await;
     let image_at = |name: &str| {
         let name = format!("{}/{name}", server.host());
@@ -61,7 +62,7 @@ async fn who_shares_a_download_that_fails_for_another_asks_for_himself() {
     })
     .await;
     let mut puller = Puller::new().await;
-    puller.config.limits.retry_delay = std::time::Duration::from_millis(50);
+    puller.config.limits.retry_delay = Duration::from_millis(50);
     let registries = puller.registries().await;
     let image_at = |name: &str| {
         let name = format!("{}/{name}/x", server.host());
@@ -95,7 +96,7 @@ async fn one_who_goes_away_does_not_take_the_download_with_him() {
     })
     .await;
     let mut puller = Puller::new().await;
-    puller.config.limits.retry_delay = std::time::Duration::from_millis(300);
+    puller.config.limits.retry_delay = Duration::from_millis(300);
     let registries = puller.registries().await;
     let name = format!("{}/a", server.host()).parse().expect("a name");
     let (one, two) = (registries.image(&name), registries.image(&name));
@@ -150,4 +151,40 @@ async fn only_so_many_layers_come_at_once() {
         } => {}
     }
     assert_eq!(running.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_slow_registry_holds_up_no_download_from_another() {
+    let bytes = noise(6, SIZE);
+    let image = Image::new(std::slice::from_ref(&bytes));
+    let layer = image.layers[0];
+    let slow = Server::start({
+        let served = image.clone();
+        move |request| served.answer(request).ending(End::Stall(100_000))
+    })
+    .await;
+    let good = Server::start(move |request| image.answer(request)).await;
+    let mut puller = Puller::new().await;
+    puller.config.limits.stall = Duration::from_secs(600);
+    puller.config.limits.downloads = 1;
+    let registries = puller.registries().await;
+    let image_at = |server: &Server| {
+        let name = format!("{}/x", server.host());
+        registries.image(&name.parse().expect("a name"))
+    };
+    let (bad, other) = (image_at(&slow), image_at(&good));
+    let fetched = tokio::select! {
+        _ = puller.blob(&bad, layer, SIZE) => panic!("it stalls"),
+        fetched = async {
+            until("the slow download", || !slow.seen().is_empty()).await;
+            let fetching = puller.blob(&other, layer, SIZE);
+            tokio::time::timeout(Duration::from_secs(60), fetching).await.expect("an end")
+        } => fetched,
+    };
+    assert_eq!(fetched.expect("a layer"), bytes);
+    // The part of the slow one stays, and only that.
+    until("the removal", || {
+        puller.left() == [format!("{}.partial", layer.hex())]
+    })
+    .await;
 }

@@ -93,6 +93,10 @@ impl DockerArchive {
 }
 
 impl ImageSource for DockerArchive {
+    fn origin(&self) -> &str {
+        "files"
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,

@@ -44,6 +44,10 @@ impl OciLayout {
 }
 
 impl ImageSource for OciLayout {
+    fn origin(&self) -> &str {
+        "files"
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,

@@ -26,6 +26,10 @@ impl RootfsTar {
 }
 
 impl ImageSource for RootfsTar {
+    fn origin(&self) -> &str {
+        "files"
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,

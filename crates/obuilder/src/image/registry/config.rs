@@ -45,8 +45,16 @@ pub struct RegistryLimits {
     pub attempts: u32,
     /// The longest wait that a registry may ask for between two attempts. One that asks for more has failed.
     pub longest_wait: Duration,
-    /// How many layers are downloaded at once.
+    /// The least average rate of an answer, in bytes a second. One that stays below it for `rate_time` has failed; a download that does
+    /// so again and again has, too.
+    pub least_rate: u64,
+    /// Over how long that average is taken.
+    pub rate_time: Duration,
+    /// How many layers are downloaded at once from one registry.
     pub downloads: usize,
+    /// How many bytes of layers that were not downloaded to their end are kept for another attempt, all together. They never take more
+    /// than a tenth of the disk.
+    pub partials: u64,
     /// The largest layer, in bytes as it is downloaded.
     pub largest_layer: u64,
 }
@@ -101,6 +109,13 @@ impl RegistryConfig {
     }
 }
 
+impl RegistryLimits {
+    /// The least that has to come within this time, in bytes.
+    pub(super) fn least_within(&self, time: Duration) -> u64 {
+        self.least_rate.saturating_mul(time.as_secs())
+    }
+}
+
 impl Default for RegistryLimits {
     fn default() -> Self {
         Self {
@@ -110,7 +125,10 @@ impl Default for RegistryLimits {
             retry_delay: Duration::from_millis(500),
             attempts: 5,
             longest_wait: Duration::from_secs(60),
+            least_rate: 16 << 10,
+            rate_time: Duration::from_secs(120),
             downloads: 3,
+            partials: 8 << 30,
             largest_layer: 32 << 30,
         }
     }

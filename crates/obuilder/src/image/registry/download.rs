@@ -34,16 +34,16 @@ pub(super) struct Job {
     pub(super) endpoints: Arc<Vec<Endpoint>>,
     pub(super) digest: Digest,
     pub(super) size: Option<u64>,
+    /// The registry that the image's name names, whoever is asked first.
+    pub(super) origin: String,
+    /// Which of the files for this digest is its own: 0 unless somebody downloads the same from another registry.
+    pub(super) place: usize,
 }
 
 impl Job {
-    fn dir(&self) -> PathBuf {
-        self.transport.config.blobs.clone()
-    }
-
     /// Where it is when it is whole.
     pub(super) fn whole(&self) -> PathBuf {
-        whole_path(&self.transport.config.blobs, self.digest)
+        whole_path(&self.transport.config.blobs, self.digest, self.place)
     }
 
     fn most(&self) -> u64 {
@@ -57,8 +57,8 @@ impl Job {
         state: &watch::Sender<State>,
         cancel: &CancellationToken,
     ) -> Result<(), Trouble> {
-        let (dir, digest, most, token) = (self.dir(), self.digest, self.most(), cancel.clone());
-        let opening = spawn_blocking(move || Partial::open(&dir, digest, most, &token));
+        let (whole, most, token) = (self.whole(), self.most(), cancel.clone());
+        let opening = spawn_blocking(move || Partial::open(&whole, most, &token));
         let mut partial = opening.await.unwrap_or_else(|_| Err(lost()))?;
         state.send_modify(|state| state.done = partial.len());
         let mut before = Vec::new();
@@ -111,7 +111,7 @@ impl Job {
         // Whether some of it came from elsewhere.
         let mut is_mixed = partial.len() > 0;
         loop {
-            let start = partial.len();
+            let (start, since) = (partial.len(), Instant::now());
             let attempt;
             (partial, attempt) = if self.size == Some(start) {
                 (partial, Ok(()))
@@ -140,7 +140,8 @@ impl Job {
                 }
                 Err(trouble) => trouble,
             };
-            if partial.len().saturating_sub(start) >= LEAST_PROGRESS {
+            let brought = partial.len().saturating_sub(start);
+            if brought >= LEAST_PROGRESS.max(limits.least_within(since.elapsed())) {
                 patience.restore();
             }
             let Some(wait) = patience.after(&trouble) else {
@@ -227,7 +228,7 @@ impl Job {
             }
             Ok(partial)
         });
-        let mut watch = StallWatch::new(self.transport.config.limits.stall);
+        let mut watch = StallWatch::new(&self.transport.config.limits);
         let name = &endpoint.name;
         let end = loop {
             let reading = cancel.run_until_cancelled(watch.chunk(&mut response, name));

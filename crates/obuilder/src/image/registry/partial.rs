@@ -1,4 +1,4 @@
-//! A layer that is partly there: `<blobs>/<digest>.partial`, and the digest of what it has so far. All of it blocks.
+//! A layer that is partly there: `<blobs>/<digest>[-PLACE].partial`, and the digest of what it has so far. All of it blocks.
 //!
 //! Nothing of what is found on the disk is believed: it is read and hashed again, so a crash or a bad disk costs time and no more.
 
@@ -16,6 +16,10 @@ use super::trouble::Trouble;
 
 /// How long what nobody fetched to its end is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The end of the name of what is not whole.
+const PARTIAL: &str = "partial";
+/// The end of the name of what is being removed.
+const REMOVED: &str = "removed";
 /// How much is read at once.
 const PIECE: usize = 256 << 10;
 
@@ -27,49 +31,99 @@ pub(super) struct Partial {
     len: u64,
 }
 
-/// Where a whole layer is, until it is handed over.
-pub(super) fn whole_path(dir: &Path, digest: Digest) -> PathBuf {
-    dir.join(digest.hex())
+/// Where a whole layer is, until it is handed over. Each of those who download the same at once has a place of its own.
+pub(super) fn whole_path(dir: &Path, digest: Digest, place: usize) -> PathBuf {
+    dir.join(match place {
+        0 => digest.hex(),
+        place => format!("{}-{place}", digest.hex()),
+    })
 }
 
-/// Makes `dir`, and removes from it what was last written a week ago.
-pub(super) fn tidy(dir: &Path) -> Result<(), Trouble> {
+/// A file of a directory of layers.
+struct Left {
+    path: PathBuf,
+    layer: (Digest, usize),
+    len: u64,
+    written: SystemTime,
+}
+
+/// Makes `dir`, and removes from it what was last written a week ago; and then the oldest, until there are at most `most` bytes (or a
+/// tenth of the disk). `allow` is asked about each of them, and calls what it is given if nobody uses that layer.
+pub(super) fn tidy(
+    dir: &Path,
+    most: u64,
+    allow: impl Fn(Digest, usize, &mut dyn FnMut()),
+) -> Result<(), Trouble> {
     fs::create_dir_all(dir).map_err(|error| Trouble::disk("create", dir, &error))?;
     let listed = fs::read_dir(dir).map_err(|error| Trouble::disk("read", dir, &error))?;
+    let most = match rustix::fs::statvfs(dir) {
+        Ok(disk) => most.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 10),
+        Err(_) => most,
+    };
+    let mut all: Vec<Left> = listed.flatten().filter_map(|entry| left(&entry)).collect();
+    all.sort_unstable_by_key(|left| left.written);
+    let mut total: u64 = all.iter().map(|left| left.len).sum();
     let now = SystemTime::now();
-    for entry in listed.flatten() {
-        let age = entry.metadata().and_then(|meta| meta.modified());
-        let age = age
-            .ok()
-            .and_then(|written| now.duration_since(written).ok());
-        if age.is_some_and(|age| age > KEPT) && is_ours(&entry.path()) {
-            // What cannot be removed now is tried next time.
-            let _ = fs::remove_file(entry.path());
+    for Left {
+        path,
+        layer,
+        len,
+        written,
+    } in all
+    {
+        let is_old = now.duration_since(written).is_ok_and(|age| age > KEPT);
+        if !is_old && total <= most {
+            continue;
+        }
+        // Large files take a while to be removed, and a new name no time.
+        let removed = path.with_extension(REMOVED);
+        let mut is_taken = false;
+        allow(layer.0, layer.1, &mut || {
+            is_taken = fs::rename(&path, &removed).is_ok();
+        });
+        // What cannot be removed now is tried next time.
+        if is_taken && fs::remove_file(&removed).is_ok() {
+            total -= len;
         }
     }
     Ok(())
 }
 
-fn is_ours(path: &Path) -> bool {
-    let hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| hex(name.strip_suffix(".partial").unwrap_or(name)))
+/// What is known of a file, if it is ours.
+fn left(entry: &fs::DirEntry) -> Option<Left> {
+    let path = entry.path();
+    let name = path.file_name()?.to_str()?;
+    let name = match name.rsplit_once('.') {
+        None => name,
+        Some((name, PARTIAL | REMOVED)) => name,
+        Some(_) => return None,
+    };
+    let (hex, place) = match name.split_once('-') {
+        Some((hex, place)) => (hex, place.parse().ok()?),
+        None => (name, 0),
+    };
+    let digest = format!("sha256:{hex}").parse().ok()?;
+    let meta = entry.metadata().ok()?;
+    Some(Left {
+        layer: (digest, place),
+        len: meta.len(),
+        written: meta.modified().ok()?,
+        path,
+    })
 }
 
 impl Partial {
-    /// What there is of a layer of at most `size` bytes.
+    /// What there is of a layer of at most `size` bytes that is to be `whole`.
     pub(super) fn open(
-        dir: &Path,
-        digest: Digest,
+        whole: &Path,
         size: u64,
         cancel: &CancellationToken,
     ) -> Result<Self, Trouble> {
-        let whole = whole_path(dir, digest);
-        let path = whole.with_extension("partial");
+        let path = whole.with_extension(PARTIAL);
         // One that was left whole by a process that was killed.
-        match fs::rename(&whole, &path) {
+        match fs::rename(whole, &path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Trouble::disk("rename", &whole, &error));
+                return Err(Trouble::disk("rename", whole, &error));
             }
             _ => {}
         }
@@ -87,7 +141,7 @@ impl Partial {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
             }
-            fs::create_dir_all(dir)?;
+            fs::create_dir_all(path.parent().unwrap_or(whole))?;
             open()
         });
         let file = file.map_err(|error| Trouble::disk("create", &path, &error))?;
@@ -175,7 +229,7 @@ mod tests {
     use crate::image::registry::Digest;
 
     fn open(dir: &std::path::Path, digest: Digest) -> Partial {
-        Partial::open(dir, digest, 100, &CancellationToken::new())
+        Partial::open(&whole_path(dir, digest, 0), 100, &CancellationToken::new())
             .unwrap_or_else(|trouble| panic!("{trouble:?}"))
     }
 
@@ -190,7 +244,7 @@ mod tests {
         assert_eq!(partial.len(), 6);
         partial.append(b"world").expect("room");
         assert_eq!(partial.digest(), digest);
-        let whole = whole_path(dir.path(), digest);
+        let whole = whole_path(dir.path(), digest, 0);
         partial.finish(&whole).expect("a name");
         assert_eq!(fs::read(&whole).expect("a file"), b"hello world");
         // A process that is killed here leaves it, and the next one finds it.
@@ -220,8 +274,37 @@ mod tests {
                 file.set_modified(week).expect("a time");
             }
         }
-        tidy(dir.path()).expect("tidy");
+        tidy(dir.path(), 100, |_, _, take| take()).expect("tidy");
         assert!(!dir.path().join(&old).exists());
         assert!(dir.path().join(&new).exists() && dir.path().join(foreign).exists());
+    }
+
+    #[test]
+    fn what_is_left_is_bounded_and_the_oldest_goes_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let digests = [1, 2, 3, 4].map(|n| Digest::of(&[n]));
+        for (digest, hours) in digests.iter().zip([4, 3, 2, 1]) {
+            let mut partial = open(dir.path(), *digest);
+            partial.append(&[0; 40]).expect("room");
+            let age = Duration::from_secs(hours * 3600);
+            partial
+                .file
+                .set_modified(SystemTime::now() - age)
+                .expect("a time");
+        }
+        // Somebody writes to the second one.
+        let allow = |digest, _, take: &mut dyn FnMut()| {
+            if digest != digests[1] {
+                take();
+            }
+        };
+        tidy(dir.path(), 90, allow).expect("tidy");
+        let is_there = digests.map(|digest| {
+            let whole = whole_path(dir.path(), digest, 0);
+            whole.with_extension("partial").exists()
+        });
+        assert_eq!(is_there, [false, true, false, true]);
+        let listed = fs::read_dir(dir.path()).expect("a directory");
+        assert_eq!(listed.count(), 2);
     }
 }

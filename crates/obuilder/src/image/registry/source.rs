@@ -52,14 +52,17 @@ struct Fetched {
 }
 
 impl Registries {
-    /// Gets ready; asks nobody yet. Layers that nobody fetched to their end for a week are removed.
+    /// Gets ready; asks nobody yet. Layers that nobody fetched to their end for a week are removed, or what is too much of them.
     ///
     /// # Errors
     /// Certificates that cannot be used, or the disk's.
     pub async fn open(config: RegistryConfig) -> Result<Self, FetchError> {
         let opening = spawn_blocking(move || {
             let dir: PathBuf = config.blobs.clone();
-            partial::tidy(&dir).map_err(|trouble| trouble.about("images"))?;
+            let most = config.limits.partials;
+            // Nobody downloads yet.
+            partial::tidy(&dir, most, |_, _, take| take())
+                .map_err(|trouble| trouble.about("images"))?;
             let downloads = Downloads::new(config.limits.downloads);
             Ok(Self {
                 transport: Arc::new(Transport::new(config)?),
@@ -347,6 +350,10 @@ impl RegistrySource {
 }
 
 impl ImageSource for RegistrySource {
+    fn origin(&self) -> &str {
+        self.reference.host()
+    }
+
     fn manifest<'a>(
         &'a self,
         cancel: &'a CancellationToken,
@@ -366,6 +373,8 @@ impl ImageSource for RegistrySource {
             endpoints: Arc::clone(&self.endpoints),
             digest: layer.digest.into(),
             size: layer.size,
+            origin: self.reference.host().to_owned(),
+            place: 0,
         };
         async move {
             let fetching = self.registries.downloads.fetch(&job, log);

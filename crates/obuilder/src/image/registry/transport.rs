@@ -13,13 +13,12 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Method, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::RegistryConfig;
 use super::challenge::Challenge;
 use super::credentials::{self, Login};
 use super::endpoint::{Endpoint, host_of, is_listed, is_loopback};
 use super::token::{Token, Tokens};
 use super::trouble::Trouble;
-use super::{challenge, refusal};
+use super::{RegistryConfig, RegistryLimits, challenge, refusal};
 use crate::image::FetchError;
 
 /// How often an answer may send us elsewhere.
@@ -364,7 +363,7 @@ impl Transport {
         host: &str,
     ) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
-        let mut watch = StallWatch::new(self.config.limits.stall);
+        let mut watch = StallWatch::new(&self.config.limits);
         while let Some(chunk) = watch.chunk(&mut response, host).await? {
             if (body.len() + chunk.len()) as u64 > most {
                 return Err(Trouble::Source(format!(
@@ -377,44 +376,79 @@ impl Transport {
     }
 }
 
-/// Ends the reading of a body that stands still, or nearly.
+/// Ends the reading of a body that stands still, or comes too slowly for too long.
 pub(super) struct StallWatch {
-    limit: Duration,
-    deadline: Instant,
-    since: u64,
+    stall: Pace,
+    rate: Pace,
 }
 
-impl StallWatch {
-    pub(super) fn new(limit: Duration) -> Self {
-        let limit = limit.min(LONGEST_STALL);
+/// So many bytes have to come in each piece of time.
+struct Pace {
+    least: u64,
+    time: Duration,
+    since: u64,
+    deadline: Instant,
+}
+
+impl Pace {
+    fn new(least: u64, time: Duration) -> Self {
+        let time = time.min(LONGEST_STALL);
         Self {
-            limit,
-            deadline: Instant::now() + limit,
+            least,
+            time,
             since: 0,
+            deadline: Instant::now() + time,
         }
     }
 
-    /// The next piece of a body, if there is more. The time between two calls does not count.
+    fn count(&mut self, bytes: u64) {
+        self.since += bytes;
+        if self.since >= self.least {
+            self.since = 0;
+            self.deadline = Instant::now() + self.time;
+        }
+    }
+}
+
+impl StallWatch {
+    pub(super) fn new(limits: &RegistryLimits) -> Self {
+        Self {
+            stall: Pace::new(LEAST_PROGRESS, limits.stall),
+            rate: Pace::new(limits.least_within(limits.rate_time), limits.rate_time),
+        }
+    }
+
+    /// The next piece of a body, if there is more. The time between two calls does not count if it is excused.
     pub(super) async fn chunk(
         &mut self,
         response: &mut Response,
         host: &str,
     ) -> Result<Option<bytes::Bytes>, Trouble> {
-        let chunk = timeout_at(self.deadline, response.chunk()).await;
+        let (stall, rate) = (&self.stall, &self.rate);
+        let chunk = timeout_at(stall.deadline.min(rate.deadline), response.chunk()).await;
+        let too_slow = |_| {
+            Trouble::passing(if stall.deadline <= rate.deadline {
+                format!("{host} stopped sending for {:?}", stall.time)
+            } else {
+                format!(
+                    "{host} sent less than {} bytes in {:?}",
+                    rate.least, rate.time
+                )
+            })
+        };
         let chunk = chunk
-            .map_err(|_| Trouble::passing(format!("{host} stopped sending for {:?}", self.limit)))?
+            .map_err(too_slow)?
             .map_err(|error| Trouble::of_http(host, &error))?;
-        self.since += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if self.since >= LEAST_PROGRESS {
-            self.since = 0;
-            self.deadline = Instant::now() + self.limit;
-        }
+        let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.stall.count(bytes);
+        self.rate.count(bytes);
         Ok(chunk)
     }
 
     /// Says that we had to wait for something else for so long.
     pub(super) fn excuse(&mut self, time: Duration) {
-        self.deadline += time;
+        self.stall.deadline += time;
+        self.rate.deadline += time;
     }
 }
 
