@@ -15,6 +15,9 @@ pub(crate) use building::BuildingArgs;
 pub(crate) use limits::LimitArgs;
 pub(crate) use store::StoreArgs;
 
+/// The program's name, for messages.
+pub(crate) const PROGRAM: &str = "obuilder";
+
 /// Build OBuilder specs on this machine, step by step, keeping each step's result for the next build that needs the same.
 ///
 /// Needs root, and runc for steps. The exit code is 0 on success, 1 if the build failed, 124 for a mistake on the command line, and 130
@@ -137,12 +140,7 @@ pub(crate) struct Export {
     #[arg(long, value_name = "DIR", requires = "path")]
     pub(crate) to: Option<PathBuf>,
     /// Write the whole result as an OCI image to this directory, which is made if it is missing.
-    #[arg(
-        long,
-        value_name = "DIR",
-        conflicts_with = "path",
-        required_unless_present = "path"
-    )]
+    #[arg(long, value_name = "DIR", conflicts_with = "path")]
     pub(crate) oci: Option<PathBuf>,
     /// The image's name in that directory.
     #[arg(long, value_name = "TAG", default_value = "latest")]

@@ -61,7 +61,7 @@ fn mistakes_on_the_command_line() {
         "build -f x.spec --store=/nowhere --mirror=docker.io",
         "build -f x.spec --store=/nowhere --memory=much",
         "build -f x.spec --store=/nowhere --cpus=0",
-        "build -f x.spec --store=/nowhere --pids=0",
+        "build -f x.spec --store=/nowhere --pids=few",
         "build -f x.spec --store=/nowhere --step-time=soon",
         "build -f x.spec --store=/nowhere --parallel-stages=0",
         "dockerfile",

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use ocluster_tests::{Story, run};
 
 /// The programs, and the subcommands that have a page of their own.
-const PROGRAMS: [(&str, &[&str]); 4] = [
+const PROGRAMS: [(&str, &[&str]); 5] = [
     ("ocluster-scheduler", &["import", "export"]),
     ("ocluster-worker", &[]),
     ("ocluster-client", &["submit-docker", "submit-obuilder"]),
@@ -24,6 +24,19 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
             "unpause",
             "update",
             "forget",
+        ],
+    ),
+    (
+        "obuilder",
+        &[
+            "build",
+            "healthcheck",
+            "dockerfile",
+            "ls",
+            "export",
+            "delete",
+            "clean",
+            "check",
         ],
     ),
 ];

@@ -278,6 +278,6 @@ async fn stop(agent: &Agent) {
         warn!("Some jobs did not stop in time");
     }
     if let Some(obuilder) = &agent.config.executors.obuilder {
-        obuilder.sync().await;
+        obuilder.settle().await;
     }
 }

@@ -17,6 +17,9 @@ pub const MAX_STAGE_DEPTH: usize = 100;
 /// What is said beyond that.
 pub(crate) const TOO_DEEP: &str = "builds are nested too deep";
 
+/// How many stages one spec may have, those within stages included, so that whoever builds it can take all of them up at once.
+pub const MAX_STAGES: usize = 1000;
+
 /// The most bytes of a name that an error quotes.
 const MAX_NAME: usize = 100;
 
@@ -27,7 +30,8 @@ impl Spec {
     /// Checks what the types do not: that stages are copied from only where they are in scope and have names of their own,
     /// that variables have names without `=`, that targets of caches and secrets are absolute, that no byte is NUL.
     ///
-    /// It also checks that stages are nested no deeper than [`MAX_STAGE_DEPTH`]. [`Spec::parse`] has done all that.
+    /// It also checks that there are at most [`MAX_STAGES`] stages, nested no deeper than [`MAX_STAGE_DEPTH`]. [`Spec::parse`] has done
+    /// all that.
     ///
     /// # Errors
     /// The first fault that it finds, without a position.
@@ -92,9 +96,14 @@ impl Fault {
     }
 }
 
-/// How often each name of a stage can be seen: a stage may hide another of the same name further out.
+/// What a place in a spec can see.
 #[derive(Default)]
-struct Scope<'a>(BTreeMap<&'a BStr, usize>);
+struct Scope<'a> {
+    /// How often each name of a stage can be seen: a stage may hide another of the same name further out.
+    names: BTreeMap<&'a BStr, usize>,
+    /// How many stages there were so far, seen or not.
+    stages: usize,
+}
 
 impl<'a> Scope<'a> {
     fn check(&mut self, spec: &'a Spec, level: usize) -> Result<(), Fault> {
@@ -104,6 +113,14 @@ impl<'a> Scope<'a> {
         }
         let mut own = BTreeSet::new();
         for (index, (name, stage)) in spec.stages.iter().enumerate() {
+            self.stages += 1;
+            if self.stages > MAX_STAGES {
+                return Err(Fault::new("too many builds in one spec".to_owned())
+                    .hint(&format!(
+                        "expected at most {MAX_STAGES}, those within builds included"
+                    ))
+                    .within(index));
+            }
             if !own.insert(name.as_bstr()) {
                 let name = quoted(name);
                 return Err(Fault::new(format!("there are two builds {name}"))
@@ -113,7 +130,7 @@ impl<'a> Scope<'a> {
             no_nul(&Sexp::atom(name.clone())).map_err(|fault| fault.within(index))?;
             self.check(stage, level + 1)
                 .map_err(|fault| fault.within(index))?;
-            *self.0.entry(name.as_bstr()).or_default() += 1;
+            *self.names.entry(name.as_bstr()).or_default() += 1;
         }
         let from = spec.stages.len();
         if spec.from.is_empty() {
@@ -127,10 +144,10 @@ impl<'a> Scope<'a> {
                 .map_err(|fault| fault.within(from + 1 + index))?;
         }
         for name in own {
-            if let Some(count) = self.0.get_mut(name) {
+            if let Some(count) = self.names.get_mut(name) {
                 *count -= 1;
                 if *count == 0 {
-                    self.0.remove(name);
+                    self.names.remove(name);
                 }
             }
         }
@@ -143,7 +160,7 @@ impl<'a> Scope<'a> {
             Op::Env { name, .. } => check_variable(name),
             Op::Run(run) => check_targets(run),
             Op::Copy(copy) => match &copy.from {
-                CopySource::Stage(name) if !self.0.contains_key(name.as_bstr()) => {
+                CopySource::Stage(name) if !self.names.contains_key(name.as_bstr()) => {
                     Err(self.unknown_stage(name, op))
                 }
                 CopySource::Stage(_) | CopySource::Context => Ok(()),
@@ -156,7 +173,7 @@ impl<'a> Scope<'a> {
         let name = quoted(name);
         let mut message = format!("Unknown build {name} in {}.", op.to_sexp().quote());
         let mut names: Vec<_> = self
-            .0
+            .names
             .keys()
             .take(MAX_SUGGESTIONS)
             .copied()

@@ -21,10 +21,10 @@ mod pretty;
 mod print;
 mod sexp;
 
-pub use check::MAX_STAGE_DEPTH;
+pub use check::{MAX_STAGE_DEPTH, MAX_STAGES};
 pub use dockerfile::{DockerfileOptions, Escape};
 pub use error::SpecError;
 pub use id::{CopyKey, InvalidStepId, Manifest, RunKey, StepId};
 pub use model::{Cache, Copy, CopySource, Op, Run, Secret, Spec, User};
 pub use pretty::{build_heading, from_heading, heading};
-pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value};
+pub use sexp::{MAX_DEPTH, MAX_TEXT, Position, Sexp, Value, quoted};

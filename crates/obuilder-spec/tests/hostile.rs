@@ -6,7 +6,7 @@ use std::thread;
 
 use bstr::ByteSlice as _;
 use ocluster_obuilder_spec::{
-    DockerfileOptions, MAX_DEPTH, MAX_STAGE_DEPTH, MAX_TEXT, Op, Sexp, Spec,
+    DockerfileOptions, MAX_DEPTH, MAX_STAGE_DEPTH, MAX_STAGES, MAX_TEXT, Op, Sexp, Spec,
 };
 
 fn error(text: &[u8]) -> String {
@@ -114,6 +114,27 @@ fn stages_that_are_nested_deeper_are_refused() {
     });
 }
 
+/// A spec with so many stages, half of them within the others.
+fn many_stages(number: usize) -> String {
+    let pairs = (0..number / 2)
+        .map(|n| format!("(build s{n} ((build inner ((from x))) (from x)))\n"))
+        .collect::<String>();
+    let odd = ["", "(build odd ((from x)))"][number % 2];
+    format!("({pairs}{odd}(from x))")
+}
+
+#[test]
+fn a_spec_has_a_limited_number_of_stages() {
+    assert!(Spec::parse(many_stages(MAX_STAGES).as_bytes()).is_ok());
+    for number in [MAX_STAGES + 1, 36_000] {
+        let text = many_stages(number);
+        assert_eq!(
+            error(text.as_bytes()),
+            "line 501, column 1: too many builds in one spec; expected at most 1000, those within builds included"
+        );
+    }
+}
+
 #[test]
 fn the_deepest_list_that_is_read_is_no_spec() {
     on_a_small_stack(|| {
@@ -196,7 +217,7 @@ fn a_name_of_a_mebibyte_is_not_repeated_in_errors() {
     ] {
         error(text.as_bytes());
     }
-    let many: String = (0..20_000)
+    let many: String = (0..MAX_STAGES)
         .map(|index| format!("(build s{index} ((from x)))"))
         .collect();
     let error =

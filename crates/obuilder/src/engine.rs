@@ -13,7 +13,7 @@ use crate::image::{
     DockerEngine, FetchError, ImageFetcher, LocalImages, Registries, RegistryConfig, Remote,
     registry::Mirrors,
 };
-use crate::sandbox::{RuncConfig, RuncSandbox, SandboxError};
+use crate::sandbox::{RuncConfig, RuncSandbox, SandboxError, Seccomp};
 use crate::store::{Location, Store, StoreError, StoreOptions};
 
 /// How long the build of a health check may take, without the fetch of its image.
@@ -28,6 +28,10 @@ pub struct EngineConfig {
     pub store_options: StoreOptions,
     /// The OCI runtime that runs steps: a name to look up in `PATH`, or a path.
     pub runtime: PathBuf,
+    /// The control group below which steps get theirs; absolute in the hierarchy.
+    pub cgroup_parent: PathBuf,
+    /// Which system calls steps may make.
+    pub seccomp: Seccomp,
     /// Whether steps' requests to flush files to the disk are taken for done.
     pub fast_sync: bool,
     /// Where base images come from.
@@ -73,13 +77,12 @@ pub struct Engine {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The store cannot be opened.
-    #[error("cannot open the store {location}: {source}")]
+    #[error("cannot open the store {location}: {reason}")]
     Store {
         /// Which.
         location: Location,
-        /// Why.
-        #[source]
-        source: StoreError,
+        /// Why. It is not the error's source, since its sentence is there already.
+        reason: StoreError,
     },
     /// Steps cannot be run.
     #[error(transparent)]
@@ -96,19 +99,22 @@ impl Engine {
     /// What is wrong, and what to do.
     pub async fn open(config: EngineConfig) -> Result<Self, EngineError> {
         let location = config.store;
-        let of_store = |source| EngineError::Store {
+        let of_store = |reason| EngineError::Store {
             location: location.clone(),
-            source,
+            reason,
         };
         let opened = Store::open(&location, config.store_options).await;
         let store = opened.map_err(of_store)?;
         let room = |name| store.state_dir(name).map_err(of_store);
         let sandbox = RuncSandbox::open(RuncConfig {
             runtime: config.runtime,
+            state: room("sandbox")?,
+            cgroup_parent: config.cgroup_parent,
+            seccomp: config.seccomp,
             fast_sync: config.fast_sync,
-            ..RuncConfig::new(room("sandbox")?)
         });
         let sandbox = Arc::new(sandbox.await?);
+        sandbox.can_enforce(&config.build.limits)?;
         let remote = remote(config.images.remote, room("blobs")?).await?;
         let images = ImageFetcher::new(config.images.local, remote, room("scratch")?);
         let builder = Builder::new(store, sandbox, Arc::new(images), config.build);

@@ -23,6 +23,7 @@ pub mod export;
 pub mod image;
 mod rootfs;
 pub mod sandbox;
+mod size;
 mod step_log;
 pub mod store;
 

@@ -162,6 +162,59 @@ async fn when_all_of_a_name_was_pruned_its_own_id_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_moved_between_look_and_fetch_never_gets_the_id_of_another() {
+    let bench = Bench::with(pull(PullPolicy::Always)).await;
+    let base = async |bench: &Bench| {
+        let (result, _) = bench.start("((from base))").done().await;
+        let content = bench.read(&result.layer, "base").await.unwrap();
+        assert_eq!(result.layer.meta().origin["digest"], content);
+        (result.id, content)
+    };
+    let (first, _) = base(&bench).await;
+    bench.fetcher.publish("base", "two", &[]);
+    bench.fetcher.publish_after_a_look("base", "three");
+    let (third, content) = base(&bench).await;
+    assert_eq!(content, "sha256:three");
+    // It is remembered for what it is, and found again.
+    assert_eq!(base(&bench).await, (third, content.clone()));
+    assert_eq!(bench.fetcher.fetches(), 2);
+    bench.fetcher.publish("base", "two", &[]);
+    let (second, content) = base(&bench).await;
+    assert_eq!(content, "sha256:two");
+    // What came meanwhile may be there, too.
+    bench.fetcher.publish("base", "four", &[]);
+    bench.fetcher.publish_after_a_look("base", "one");
+    assert_eq!(base(&bench).await, (first, "sha256:one".to_owned()));
+    assert!(first != second && second != third && third != first);
+    // After a restart, too.
+    let bench = bench.restart(pull(PullPolicy::Missing)).await;
+    assert_eq!(base(&bench).await.0, first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_is_due_when_what_the_last_one_found_was_pruned() {
+    let bench = Bench::with(pull(PullPolicy::After(Duration::ZERO))).await;
+    let (first, _) = bench.start(SPEC).done().await;
+    bench.fetcher.publish("base", "two", &[]);
+    drop(bench.start(SPEC).done().await);
+    // The first image stays, since something in use is built on it.
+    let never = CancellationToken::new();
+    let later = Timestamp::now() + Duration::from_secs(60);
+    bench.builder.prune(later, 100, &never).await.unwrap();
+    assert!(bench.has(StepId::of_base(b"base")).await);
+    drop(first);
+    let bench = bench
+        .restart(pull(PullPolicy::After(Duration::from_secs(3600))))
+        .await;
+    let (again, _) = bench.start(SPEC).done().await;
+    assert_eq!(
+        bench.read(&again.layer, "base").await.unwrap(),
+        "sha256:two"
+    );
+    assert_eq!(bench.fetcher.looks(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_nobody_has_is_the_users_to_mend() {
     let bench = Bench::new().await;
     let (error, log) = bench.start("((from nobody))").failed().await;

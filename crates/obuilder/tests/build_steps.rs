@@ -10,7 +10,7 @@
 
 mod build_support;
 
-use build_support::{Bench, Recorder, Setup, numbered, secrets, within};
+use build_support::{Bench, Recorder, Setup, numbered, open, secrets, within};
 use jiff::Timestamp;
 use ocluster_obuilder::build::{BuildError, BuilderOptions};
 use ocluster_obuilder::image::PullPolicy;
@@ -856,6 +856,45 @@ async fn a_healthcheck_really_runs_each_time_and_leaves_nothing() {
         "{error}"
     );
     bench.expect_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_needs_no_registry_after_everything_was_pruned() {
+    let bench = Bench::new().await;
+    let never = CancellationToken::new();
+    let minute = Duration::from_secs(60);
+    let check = async |image: &str| {
+        bench
+            .builder
+            .healthcheck(image.into(), minute, &never)
+            .await
+    };
+    let prune = async || {
+        let later = Timestamp::now() + Duration::from_secs(60);
+        bench.builder.prune(later, 100, &never).await.unwrap();
+    };
+    check("base").await.unwrap();
+    prune().await;
+    bench.fetcher.go_away();
+    check("base").await.unwrap();
+    assert_eq!(bench.fetcher.fetches(), 1);
+    // Only the image of the last check is kept.
+    bench.fetcher.come_back();
+    bench.fetcher.publish("other", "other", &[]);
+    check("other").await.unwrap();
+    prune().await;
+    assert!(!bench.has(StepId::of_base(b"base")).await);
+    assert!(bench.has(StepId::of_base(b"other")).await);
+    // And nothing of it keeps the store open.
+    let Bench {
+        builder,
+        store,
+        root,
+        ..
+    } = bench;
+    drop(store);
+    builder.close().await.unwrap();
+    open(root.path()).await.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

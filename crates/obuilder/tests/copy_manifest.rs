@@ -174,18 +174,17 @@ fn the_destination_decides_what_sources_may_be() {
         ("/src", ".", "/src/.", false),
         ("/src/", "/y/", "/y/", true),
     ] {
-        let plan = tree.scan_in(workdir, &taking(["f1"], dst), (7, 8)).unwrap();
+        let plan = tree.scan_in(workdir, &taking(["f1"], dst)).unwrap();
         assert_eq!(plan.dst, joined);
         assert_eq!(plan.into_directory, into);
-        assert_eq!(plan.owner, (7, 8));
     }
 }
 
 #[test]
-fn a_source_that_no_file_can_belong_to_is_refused() {
+fn an_owner_that_no_file_can_have_is_refused() {
     let tree = context();
     let error = tree
-        .scan_in("/", &taking(["f1"], "/d"), (u32::MAX, 0))
+        .copy(&taking(["f1"], "/d"), (u32::MAX, 0), &Tree::new())
         .unwrap_err();
     assert!(error.to_string().contains("4294967295"), "{error}");
 }

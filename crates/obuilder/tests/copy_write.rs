@@ -333,9 +333,9 @@ fn a_cancelled_copy_ends() {
     let target = ocluster_obuilder::copy::open_root(image.root()).unwrap();
     let target = std::os::fd::AsFd::as_fd(&target);
     let copy = taking(["d"], "/x/");
-    let answer = ocluster_obuilder::copy::scan(root, &copy, "/".into(), USER, &cancel);
+    let answer = ocluster_obuilder::copy::scan(root, &copy, "/".into(), &cancel);
     assert_eq!(answer.unwrap_err().to_string(), "cancelled");
-    let answer = ocluster_obuilder::copy::write(root, target, &plan, &cancel);
+    let answer = ocluster_obuilder::copy::write(root, target, &plan, USER, &cancel);
     assert_eq!(answer.unwrap_err().to_string(), "cancelled");
     assert!(!image.exists("x/d/f"));
 }

@@ -1,5 +1,7 @@
 //! Trees exported as files, tars and images, and taken back. Needs root, `skopeo`, `umoci` and GNU tar.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/tars.rs"]
 mod tars;
 #[path = "support/trees.rs"]

@@ -1,5 +1,7 @@
 //! Images out of a Docker engine of the test's own, and our images into it. Needs root, `docker.io`, `skopeo`, `umoci` and `util-linux`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/trees.rs"]
 mod trees;
 

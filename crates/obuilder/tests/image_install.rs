@@ -1,5 +1,7 @@
 //! Images from local files, installed into a store on overlayfs. Needs root, `umoci`, `skopeo` and `busybox-static`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/tars.rs"]
 mod tars;
 #[path = "support/trees.rs"]
@@ -37,11 +39,14 @@ struct Machine {
 
 impl Machine {
     async fn new() -> Self {
+        Self::at(TempDir::new().unwrap()).await
+    }
+
+    async fn at(dir: TempDir) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests mount layers: run them as root"
         );
-        let dir = TempDir::new().unwrap();
         let root = dir.path().canonicalize().unwrap().join("store");
         let location = Location {
             kind: Kind::Overlayfs,
@@ -322,6 +327,59 @@ async fn tars_of_root_filesystems_are_images_compressed_or_not() {
             fs::read_to_string(copy.path().join("etc/hostname")).unwrap(),
             "here"
         );
+    }
+}
+
+/// On a filesystem of 16 MiB, which only the threads of this test see, and which is gone with them.
+#[test]
+fn a_layer_that_filled_the_disk_has_left_it_when_the_fetch_fails() {
+    let story = async {
+        let outside = TempDir::new().unwrap();
+        let file = outside.path().join("root.tar.gz");
+        let zeros = vec![0; 1 << 20];
+        let tar = (0..24).fold(Tar::new(), |tar, n| {
+            tar.raw(
+                tar::EntryType::Regular,
+                format!("f{n}").as_bytes(),
+                b"",
+                &zeros,
+            )
+        });
+        fs::write(&file, gzip(&tar.end())).unwrap();
+        let disk = TempDir::new().unwrap();
+        rustix::mount::mount(
+            "tmpfs",
+            disk.path(),
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            c"size=16m,mode=0755",
+        )
+        .unwrap();
+        let machine = Machine::at(disk).await;
+        for _ in 0..5 {
+            let error = machine
+                .fetch(&format!("rootfs:{}", file.display()))
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(&error, FetchError::Store(error) if error.is_full_disk()),
+                "{error}"
+            );
+            // At once, for whoever makes room and tries again.
+            assert_eq!(fs::read_dir(machine.path("store/tmp")).unwrap().count(), 0);
+        }
+    };
+    let test = std::thread::spawn(move || {
+        ocluster_obuilder::unshare_mounts().expect("these tests need root");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(story);
+    });
+    if let Err(panic) = test.join() {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Layers unpacked onto plain directories: what they make, what they remove, and what the bad ones do not reach. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/tars.rs"]
 mod tars;
 

@@ -19,7 +19,7 @@ use ocluster_obuilder::StepLog;
 use ocluster_obuilder::sandbox::{
     Ended, Limits, RuncConfig, RuncSandbox, Sandbox as _, SandboxError,
 };
-use sandbox_support::{Bench, leftovers, processes, read, script, wait_for};
+use sandbox_support::{Bench, files, leftovers, processes, read, script, wait_for};
 use tokio_util::sync::CancellationToken;
 
 const MIB: u64 = 1 << 20;
@@ -148,13 +148,24 @@ async fn a_step_that_prints_too_much_is_killed_and_what_was_allowed_is_kept() {
 }
 
 #[tokio::test]
-async fn the_workers_limits_hold_for_steps_that_ask_for_more() {
-    let bench = Bench::with(|config| config.limits.output = Some(10)).await;
-    let mut step = bench.step("yes");
-    step.limits.output = Some(1_000_000);
+async fn limits_that_cannot_be_are_refused_before_any_step() {
+    let bench = Bench::new().await;
+    let no_processes = Limits {
+        pids: Some(0),
+        ..Limits::default()
+    };
+    let refused = bench.sandbox().can_enforce(&no_processes);
+    assert!(
+        matches!(refused, Err(SandboxError::Request(_))),
+        "{refused:?}"
+    );
+    let mut step = bench.step("true");
+    step.limits = no_processes;
     let outcome = bench.run(step).await;
-    assert_eq!(outcome.ended(), Ended::TooMuchOutput);
-    assert_eq!(outcome.log.len(), 10);
+    assert!(
+        matches!(outcome.error(), SandboxError::Request(_)),
+        "{outcome:?}"
+    );
     bench.close();
 }
 
@@ -391,6 +402,55 @@ async fn groups_and_processes_of_an_earlier_run_are_removed_at_the_start() {
     assert!(left.is_empty(), "{left:#?}");
     bench.sh("true").await.succeeded();
     bench.close();
+}
+
+/// A control group in all hierarchies, removed at the end.
+struct Slice(Vec<PathBuf>);
+
+impl Slice {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let groups = mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup"))
+            .map(|line| Path::new(line.split(' ').nth(4).unwrap()).join(name));
+        let slice = Self(groups.collect());
+        for group in &slice.0 {
+            fs::create_dir_all(group).unwrap();
+        }
+        slice
+    }
+
+    /// How many groups are in it, however deep.
+    fn groups(&self) -> usize {
+        let inside = self.0.iter().flat_map(|group| files(group));
+        inside.filter(|path| path.is_dir()).count()
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        for group in &self.0 {
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+#[tokio::test]
+async fn steps_get_their_groups_below_the_operators() {
+    let name = format!("obuilder-test-{}.slice", std::process::id());
+    let slice = Slice::new(&name);
+    let bench = Bench::with(|config| config.cgroup_parent = Path::new("/").join(&name)).await;
+    let bench = Arc::new(bench);
+    let (running, cancel) = bench
+        .start(bench.step("echo here; sleep 1000"), "here")
+        .await;
+    assert!(slice.groups() > 0);
+    cancel.cancel();
+    assert_eq!(running.await.unwrap().ended(), Ended::Cancelled);
+    bench.nothing_left();
+    Arc::into_inner(bench).unwrap().close();
+    assert_eq!(slice.groups(), 0);
 }
 
 #[tokio::test]

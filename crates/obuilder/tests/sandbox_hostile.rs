@@ -62,7 +62,16 @@ async fn a_target_that_cannot_be_mounted_on_is_the_steps_failure() {
     let bench = Bench::new().await;
     let cache = bench.path().join("cache");
     fs::create_dir(&cache).unwrap();
-    for target in ["/etc/passwd", "/etc/passwd/below", "/proc/inside"] {
+    for (link, system) in [("p", "/proc"), ("s", "/sys"), ("d", "/dev")] {
+        symlink(system, bench.rootfs().join(link)).unwrap();
+    }
+    for target in [
+        "/etc/passwd",
+        "/etc/passwd/below",
+        "/p/inside",
+        "/s/inside",
+        "/d/null",
+    ] {
         let mut step = bench.step("true");
         step.caches.push(CacheMount {
             tree: Rootfs::Plain(cache.clone()),
@@ -76,6 +85,28 @@ async fn a_target_that_cannot_be_mounted_on_is_the_steps_failure() {
             outcome.text()
         );
         assert!(!outcome.log.is_empty());
+    }
+    bench.nothing_left();
+    bench.close();
+}
+
+#[tokio::test]
+async fn a_target_that_the_container_has_of_its_own_is_refused_before_it_starts() {
+    let bench = Bench::new().await;
+    let deep = format!("/{}", "n".repeat(256));
+    let far = "/d".repeat(2040);
+    for target in ["/proc/inside", "/sys/foo", "/dev/null", &deep, &far] {
+        let mut step = bench.step("true");
+        step.secrets.push(SecretFile {
+            value: Zeroizing::new(b"s".to_vec()),
+            target: target.into(),
+        });
+        let outcome = bench.run(step).await;
+        let SandboxError::Request(why) = outcome.error() else {
+            panic!("{target}: {outcome:?}");
+        };
+        assert!(why.starts_with("the target of a secret"), "{why}");
+        assert!(!why.contains(&*bench.path().to_string_lossy()), "{why}");
     }
     bench.nothing_left();
     bench.close();

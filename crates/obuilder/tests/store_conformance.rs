@@ -51,6 +51,7 @@ macro_rules! conformance {
             );
             crate::conformance!(@ full_disk:
                 a_full_disk_is_told_apart_and_is_no_end
+                a_full_disk_does_not_keep_a_store_from_being_opened_and_pruned
             );
             crate::conformance!(@ caches:
                 a_cache_is_created_empty_and_belongs_to_its_user
@@ -66,6 +67,7 @@ macro_rules! conformance {
                 many_releases_leave_few_trees
                 concurrent_users_never_see_half_a_version
                 what_a_crash_of_the_machine_may_have_cut_is_dropped
+                a_crash_of_the_machine_takes_no_more_than_what_is_new
             );
             crate::conformance!(@ stores:
                 layers_are_found_as_they_were_kept

@@ -1,15 +1,22 @@
-//! OBuilder's stress test, shortened: many builds that share steps and a cache, at once, on the real runtime and overlayfs.
+//! OBuilder's stress test, shortened: many builds that share steps and a cache, at once, on the real runtime.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/filesystem.rs"]
+#[allow(dead_code)]
+mod filesystem;
+#[path = "support/tree.rs"]
+#[allow(dead_code)]
+mod tree;
 mod whole_support;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use filesystem::{Filesystem, Mounted, where_nobody_sees};
 use futures::StreamExt as _;
 use ocluster_obuilder::build::Secrets;
-use ocluster_obuilder::store::{Kind, Location};
+use ocluster_obuilder::store::{Backend as _, Btrfs, Kind, Location};
 use tempfile::TempDir;
 use whole_support::{Whole, base_image, from};
 
@@ -23,12 +30,37 @@ fn digits(build: usize) -> [usize; STEPS] {
     std::array::from_fn(|step| (mixed >> (5 * step)) % 3)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_builds_at_once_share_steps_and_all_have_what_they_asked_for() {
-    let dir = TempDir::new().unwrap();
+#[test]
+fn many_builds_at_once_share_steps_and_all_have_what_they_asked_for() {
+    run(Filesystem::Ext4, Kind::Overlayfs);
+}
+
+#[test]
+fn many_builds_at_once_do_not_wait_for_each_other_on_btrfs() {
+    run(Filesystem::Btrfs, Kind::Btrfs);
+}
+
+fn run(filesystem: Filesystem, kind: Kind) {
+    where_nobody_sees(|| {
+        let (_mounted, dir) = Mounted::shared(filesystem);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(stress(&dir, kind));
+        drop(runtime);
+        if kind == Kind::Btrfs {
+            // A temporary directory cannot remove subvolumes.
+            Btrfs::default().remove(dir.path()).unwrap();
+        }
+    });
+}
+
+async fn stress(dir: &TempDir, kind: Kind) {
     let base = from(&base_image(dir.path()));
     let location = Location {
-        kind: Kind::Overlayfs,
+        kind,
         root: dir.path().join("store"),
     };
     let whole = Arc::new(Whole::new(dir.path(), &location).await);

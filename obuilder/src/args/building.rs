@@ -7,6 +7,7 @@ use ocluster_cli::Failure;
 use ocluster_obuilder::build::BuilderOptions;
 use ocluster_obuilder::image::registry::Mirrors;
 use ocluster_obuilder::image::{DockerEngine, LocalImages, PullPolicy};
+use ocluster_obuilder::sandbox::Seccomp;
 use ocluster_obuilder::store::StoreOptions;
 use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages};
 
@@ -22,6 +23,13 @@ pub(crate) struct BuildingArgs {
     /// The OCI runtime that runs steps: a program in PATH, or its file.
     #[arg(long, value_name = "PROGRAM", default_value = "runc")]
     runtime: PathBuf,
+    /// Which system calls steps may make: "open", all of them, or "guarded", all but those that concern the machine rather than a build
+    /// (mounts, namespaces, tracing, keys, clocks, modules), which fail.
+    #[arg(long, value_name = "CALLS", default_value_t = Seccomp::Open)]
+    seccomp: Seccomp,
+    /// The control group below which steps get theirs, as in /machine.slice.
+    #[arg(long, value_name = "GROUP", default_value = "/", value_parser = control_group)]
+    cgroup_parent: PathBuf,
     /// When to ask the registry again what the name of a base image stands for: "missing" never, "always" each time, or after some
     /// time, as in "6h".
     #[arg(long, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
@@ -61,6 +69,8 @@ impl BuildingArgs {
             store: store.location()?,
             store_options: StoreOptions::default(),
             runtime: self.runtime,
+            cgroup_parent: self.cgroup_parent,
+            seccomp: self.seccomp,
             fast_sync: self.fast_sync,
             images: ImagesConfig {
                 local: LocalImages::Any,
@@ -91,4 +101,12 @@ fn docker_engine() -> Result<DockerEngine, Failure> {
         (None, address) => DockerEngine::http(address),
     };
     engine.map_err(|error| Failure::failed(error.to_string()))
+}
+
+fn control_group(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("expected the group's path from the top of the hierarchy, as in /machine.slice")
+    }
 }

@@ -4,8 +4,7 @@ use clap::Args;
 use ocluster_cli::Failure;
 use ocluster_obuilder::store::{Location, RsyncMode};
 
-/// The program's name, for messages.
-const PROGRAM: &str = "obuilder";
+use super::PROGRAM;
 
 /// Which store.
 #[derive(Clone, Debug, Args)]

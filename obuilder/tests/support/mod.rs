@@ -22,6 +22,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use ocluster_cli::testing::{Shell, transcript};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything takes that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -155,7 +156,7 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A build in the background, which is killed if the test ends before it.
+/// A build in the background, which is ended if the test ends before it.
 pub struct Running {
     pub child: Child,
     said: PathBuf,
@@ -191,6 +192,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Asked first: one that is killed leaves its step's control group to the next who opens the store, and there is none.
+        let start = Instant::now();
+        let mut asked = false;
+        while start.elapsed() < PATIENCE {
+            // The number of one that has ended may be another's by now.
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            if !asked {
+                asked = kill_process(Pid::from_child(&self.child), Signal::TERM).is_ok();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,6 +1,6 @@
 //! Flags about OBuilder builds. Without `--obuilder-store` there are none, and no other flag of these makes sense.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use ocluster_cli::{parse_duration, parse_size};
 use ocluster_obuilder::build::BuilderOptions;
 use ocluster_obuilder::image::registry::Mirrors;
 use ocluster_obuilder::image::{DockerEngine, LocalImages, PullPolicy};
-use ocluster_obuilder::sandbox::Limits;
+use ocluster_obuilder::sandbox::{Limits, Seccomp};
 use ocluster_obuilder::store::{Location, RsyncMode, StoreOptions};
 use ocluster_obuilder::{EngineConfig, ImagesConfig, RemoteImages};
 
@@ -92,6 +92,22 @@ pub(super) struct OBuilderArgs {
     )]
     obuilder_runtime: PathBuf,
 
+    /// Which system calls steps may make: "open", all of them, as with OBuilder; or "guarded", all but those that concern the machine
+    /// rather than a build (mounts, namespaces, tracing, keys, clocks, modules), which fail.
+    #[arg(long, value_name = "CALLS", default_value_t = Seccomp::Open, requires = "obuilder_store")]
+    obuilder_seccomp: Seccomp,
+
+    /// The control group below which steps get theirs, as in /machine.slice. Where a service may only use what systemd delegates to it
+    /// (Delegate=), one of that.
+    #[arg(
+        long,
+        value_name = "GROUP",
+        default_value = "/",
+        value_parser = control_group,
+        requires = "obuilder_store"
+    )]
+    obuilder_cgroup_parent: PathBuf,
+
     /// Keep at most this much in caches (bytes, or with k, M, G), removing those not used for the longest time.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "obuilder_store")]
     obuilder_cache_quota: Option<u64>,
@@ -104,17 +120,28 @@ pub(super) struct OBuilderArgs {
     #[arg(long, value_name = "N", value_parser = processors, requires = "obuilder_store")]
     obuilder_cpus: Option<f64>,
 
-    /// Let each step have at most this many processes and threads at once.
-    #[arg(long, value_name = "N", requires = "obuilder_store")]
-    obuilder_pids: Option<NonZeroU64>,
+    /// Let each step have at most this many processes and threads at once; 0 for no limit.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32_768,
+        requires = "obuilder_store"
+    )]
+    obuilder_pids: u64,
 
     /// Stop a step that takes longer than this, as in "90m".
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "obuilder_store")]
     obuilder_step_time: Option<Duration>,
 
-    /// Stop a step that prints more than this (bytes, or with k, M, G).
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "obuilder_store")]
-    obuilder_step_output: Option<u64>,
+    /// Stop a step that prints more than this (bytes, or with k, M, G); 0 for no limit.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = parse_size,
+        requires = "obuilder_store"
+    )]
+    obuilder_step_output: u64,
 }
 
 /// Who fetches base images.
@@ -155,6 +182,8 @@ impl OBuilderArgs {
                 cache_quota: self.obuilder_cache_quota,
             },
             runtime: self.obuilder_runtime,
+            cgroup_parent: self.obuilder_cgroup_parent,
+            seccomp: self.obuilder_seccomp,
             fast_sync: self.fast_sync,
             images: ImagesConfig {
                 local: LocalImages::Below(self.obuilder_images),
@@ -172,11 +201,11 @@ impl OBuilderArgs {
                 parallel_stages: self.obuilder_parallel_stages.get(),
                 pull: self.obuilder_pull,
                 limits: Limits {
-                    memory: self.obuilder_memory,
+                    memory: self.obuilder_memory.filter(|bytes| *bytes > 0),
                     cpus: self.obuilder_cpus,
-                    pids: self.obuilder_pids.map(NonZeroU64::get),
-                    time: self.obuilder_step_time,
-                    output: self.obuilder_step_output,
+                    pids: Some(self.obuilder_pids).filter(|pids| *pids > 0),
+                    time: self.obuilder_step_time.filter(|time| !time.is_zero()),
+                    output: Some(self.obuilder_step_output).filter(|bytes| *bytes > 0),
                 },
             },
         };
@@ -212,5 +241,60 @@ fn processors(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
         Ok(number) if (0.01..=65_536.0).contains(&number) => Ok(number),
         _ => Err("expected a number of processors, such as 2 or 1.5"),
+    }
+}
+
+fn control_group(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') {
+        Ok(text.into())
+    } else {
+        Err("expected the group's path from the top of the hierarchy, as in /machine.slice")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: OBuilderArgs,
+    }
+
+    fn engine(flags: &[&str]) -> EngineConfig {
+        let words = ["worker", "--obuilder-store=/obuilder"].iter().chain(flags);
+        let config = Line::try_parse_from(words).unwrap().args.into_config();
+        config.unwrap().unwrap().engine
+    }
+
+    #[test]
+    fn a_step_cannot_print_or_fork_for_ever_unless_the_operator_says_so() {
+        let limits = engine(&[]).build.limits;
+        assert_eq!(limits.pids, Some(32_768));
+        assert_eq!(limits.output, Some(1 << 30));
+        let limits = engine(&["--obuilder-pids=0", "--obuilder-step-output=0"])
+            .build
+            .limits;
+        assert_eq!(limits, Limits::default());
+    }
+
+    #[test]
+    fn the_sandbox_can_be_guarded_and_put_below_a_group() {
+        let config = engine(&[]);
+        assert_eq!(config.seccomp, Seccomp::Open);
+        assert_eq!(config.cgroup_parent, PathBuf::from("/"));
+        let config = engine(&[
+            "--obuilder-seccomp=guarded",
+            "--obuilder-cgroup-parent=/machine.slice",
+        ]);
+        assert_eq!(config.seccomp, Seccomp::Guarded);
+        assert_eq!(config.cgroup_parent, PathBuf::from("/machine.slice"));
+        for wrong in ["--obuilder-seccomp=shut", "--obuilder-cgroup-parent=slice"] {
+            let words = ["worker", "--obuilder-store=/obuilder", wrong];
+            assert!(Line::try_parse_from(words).is_err(), "{wrong}");
+        }
     }
 }

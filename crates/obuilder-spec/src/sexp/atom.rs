@@ -22,8 +22,10 @@ pub(crate) fn one_line(atom: &[u8]) -> BString {
     }
 }
 
-/// The atom in quotes, whether it needs them or not. This is OCaml's `%S`, too.
-pub(crate) fn quoted(atom: &[u8]) -> BString {
+/// The atom in quotes, whether it needs them or not: printable ASCII on one line, with all other bytes escaped, so that nothing in a
+/// name can break a log. This is OCaml's `%S`, too, which OBuilder's messages are full of.
+#[must_use]
+pub fn quoted(atom: &[u8]) -> BString {
     let mut out = BString::from("\"");
     escape(atom, |piece| out.extend_from_slice(piece));
     out.push(b'"');
@@ -45,5 +47,19 @@ pub(crate) fn escape(atom: &[u8], mut put: impl FnMut(&[u8])) {
                 put(&[b'\\', digit(byte / 100), digit(byte / 10), digit(byte)]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn atoms_of_any_bytes_become_one_line_of_ascii() {
+        assert_eq!(quoted(b"a b"), r#""a b""#);
+        assert_eq!(
+            quoted(b"q\"\\\n\t\x01\xc3\xa9\x7f"),
+            r#""q\"\\\n\t\001\195\169\127""#
+        );
     }
 }

@@ -6,6 +6,7 @@ mod mach;
 mod reader;
 mod value;
 
+pub use atom::quoted;
 pub(crate) use mach::{Mach, Sink};
 pub use reader::{MAX_DEPTH, MAX_TEXT};
 pub use value::{Position, Sexp, Value};

@@ -33,10 +33,12 @@ const RESOLVED: &str = "resolved";
 pub(super) struct Choice {
     /// Its id; it may have to be fetched.
     pub(super) id: StepId,
+    /// The image's digest, if the id is made with it.
+    pub(super) digest: Option<String>,
     /// What to use instead if it cannot be fetched. Held, so that it stays.
     pub(super) instead: Option<Layer>,
-    /// What to remember once the layer is there.
-    pub(super) record: Option<Record>,
+    /// Whether the name was looked up, which is to be remembered once the layer is there.
+    pub(super) looked_up: bool,
     /// What the user should know.
     pub(super) note: Option<String>,
 }
@@ -61,8 +63,10 @@ pub(super) async fn choose(
     let store = &engine.store;
     let record = Record::load(store, name).await;
     let mut current = None;
+    let mut lost = false;
     if let Some(digest) = record.as_ref().and_then(|record| record.digest.as_ref()) {
         current = store.layer(id_with(name, digest)).await;
+        lost = current.is_none();
     }
     if current.is_none() {
         current = store.layer(plain).await;
@@ -74,15 +78,12 @@ pub(super) async fn choose(
         .as_ref()
         .map(|record| &record.checked)
         .or_else(|| current.meta().origin.get(RESOLVED))
-        .and_then(|time| time.parse().ok());
+        .and_then(|time| time.parse().ok())
+        // What was found then is not there any more; what the name meant before must not take its place.
+        .filter(|_| !lost);
     if !is_due(engine.options.pull, checked, Timestamp::now()) {
         return Ok(Choice::of(current.id()).pinning(current));
     }
-    let remembered = |digest: Option<String>| Record {
-        name: name.to_string(),
-        digest,
-        checked: Timestamp::now().to_string(),
-    };
     match engine.fetcher.resolve(name.as_bstr(), cancel).await {
         Err(FetchError::Cancelled) => Err(BuildError::Cancelled),
         Err(error) => {
@@ -96,23 +97,18 @@ pub(super) async fn choose(
                 None => false,
             };
             let mut choice = if turned_back {
-                let mut choice = Choice::of(plain);
-                choice.record = Some(remembered(None));
-                choice
+                Choice::of(plain)
             } else {
-                let mut choice = Choice::of(id_with(name, &digest));
-                choice.record = Some(remembered(Some(digest.clone())));
-                choice
+                Choice::of(id_with(name, &digest))
             };
+            choice.looked_up = true;
             choice.note = Some(format!("{name} is now {digest}"));
+            choice.digest = (!turned_back).then_some(digest);
             Ok(choice.pinning(current))
         }
         Ok(_) => {
-            let derived = (current.id() != plain)
-                .then(|| record.and_then(|record| record.digest))
-                .flatten();
             let mut choice = Choice::of(current.id());
-            choice.record = Some(remembered(derived));
+            choice.looked_up = true;
             Ok(choice.pinning(current))
         }
     }
@@ -147,8 +143,9 @@ impl Choice {
     fn of(id: StepId) -> Self {
         Self {
             id,
+            digest: None,
             instead: None,
-            record: None,
+            looked_up: false,
             note: None,
         }
     }
@@ -160,6 +157,17 @@ impl Choice {
 }
 
 impl Record {
+    /// That `name` was just found to stand for `layer`.
+    pub(super) fn of(name: &BString, layer: &Layer) -> Self {
+        let derived = layer.id() != StepId::of_base(name);
+        let digest = layer.meta().origin.get(DIGEST);
+        Self {
+            name: name.to_string(),
+            digest: digest.filter(|_| derived).cloned(),
+            checked: Timestamp::now().to_string(),
+        }
+    }
+
     async fn load(store: &Store, name: &BString) -> Option<Self> {
         let path = Self::path(store, name).ok()?;
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
@@ -199,6 +207,16 @@ impl Record {
 pub(super) struct Fetch {
     pub(super) id: StepId,
     pub(super) name: BString,
+    /// The image's digest, if the id is made with it.
+    pub(super) digest: Option<String>,
+}
+
+/// Where an image goes that was fetched.
+enum Goal {
+    /// Nowhere: it is there.
+    There(Layer),
+    /// To the layer with this id.
+    Make(StepId),
 }
 
 impl Fetch {
@@ -224,7 +242,11 @@ impl Fetch {
             log.write(line).await.map_err(told)?;
         }
         log.close();
-        let draft = store.begin(self.id, image.top.as_ref()).await?;
+        let id = match self.goal(store, image.digest.as_ref()).await? {
+            Goal::There(layer) => return Ok(layer),
+            Goal::Make(id) => id,
+        };
+        let draft = store.begin(id, image.top.as_ref()).await?;
         let kept = StepLog::create(draft.log_path()).await.map_err(told)?;
         let mut lines = log.reader();
         while let Some(bytes) = lines.next().await.map_err(told)? {
@@ -243,6 +265,28 @@ impl Fetch {
             origin,
         };
         Ok(draft.commit(meta).await?)
+    }
+
+    /// Where the image with the digest `found` goes. The name may have come to mean something else again since it was looked up: an id
+    /// that is made with a digest must never be that of another image, so the image that came goes where it belongs.
+    async fn goal(&self, store: &Store, found: Option<&String>) -> Result<Goal, Fault> {
+        let name = &self.name;
+        let Some(chosen) = self.digest.as_ref().filter(|&chosen| found != Some(chosen)) else {
+            return Ok(Goal::Make(self.id));
+        };
+        let Some(found) = found else {
+            let text = format!("{name} was {chosen} a moment ago, and what came has no digest");
+            return Err(BuildError::Source(text).into());
+        };
+        let derived = id_with(name, found);
+        for id in [StepId::of_base(name), derived] {
+            if let Some(layer) = store.layer(id).await
+                && layer.meta().origin.get(DIGEST) == Some(found)
+            {
+                return Ok(Goal::There(layer));
+            }
+        }
+        Ok(Goal::Make(derived))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The builder as its users see it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -65,6 +65,7 @@ impl Builder {
                 options,
                 steps: Steps::default(),
                 counts: Counts::default(),
+                checked: Mutex::default(),
             }),
         }
     }
@@ -172,13 +173,14 @@ impl Builder {
                     store,
                     sandbox,
                     fetcher,
+                    checked,
                     ..
                 } = engine;
-                drop((sandbox, fetcher));
+                drop((sandbox, fetcher, checked));
                 store.close().await
             }
-            // Whoever has the others closes it.
-            Err(shared) => shared.store.sync().await,
+            // Whoever has the others closes it; what was thrown away is gone all the same.
+            Err(shared) => shared.store.clone().close().await,
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::fault::Fault;
-use super::layered::Change;
+use super::layered::{Change, view};
 use super::place::Place;
 use crate::copy::{self, CopyError, CopyPlan};
 use crate::store::{Draft, Layer};
@@ -32,53 +32,58 @@ pub(super) struct Transfer {
     source: Arc<OwnedFd>,
     /// Keeps what `source` is in.
     _stage: Option<Layer>,
-    plan: CopyPlan,
+    plan: Arc<CopyPlan>,
     user: User,
+    /// The step's id.
+    id: StepId,
 }
 
 impl Transfer {
-    /// Finds out what `copy` takes from `source`, at `place`.
+    /// Finds out what `copy` takes from `source`, at `place`, and the step's id above `base`.
     pub(super) async fn scan(
         source: Source,
         copy: &Copy,
         place: &Place,
+        base: StepId,
         cancel: &CancellationToken,
     ) -> Result<Self, Fault> {
         let (tree, stage) = match source {
             Source::Directory(path) => (Rootfs::Plain(path), None),
-            Source::Stage(layer) => (layer.view()?, Some(layer)),
+            Source::Stage(layer) => (view(&layer).await?, Some(layer)),
         };
         // The thread must not outlive its use for long if we are dropped.
         let gone = cancel.child_token();
         let _gone = gone.clone().drop_guard();
         let copy = copy.clone();
         let workdir: BString = place.workdir.clone();
-        let (source, plan) = tree
-            .with(move |path| {
-                let source = copy::open_root(path)?;
-                // The owner is no part of what is found; it is looked up only when files are written.
-                let plan = copy::scan(source.as_fd(), &copy, workdir.as_bstr(), (0, 0), &gone)?;
-                Ok::<_, CopyError>((source, plan))
+        let user = place.user.clone();
+        tree.with(move |path| {
+            let source = copy::open_root(path)?;
+            let plan = copy::scan(source.as_fd(), &copy, workdir.as_bstr(), &gone)?;
+            // Here, since hashing the paths of very many files takes its time, too.
+            let id = CopyKey {
+                base,
+                user: &user,
+                items: &plan.items,
+                dst: &plan.dst,
+                into_directory: plan.into_directory,
+            }
+            .id();
+            Ok(Self {
+                source: Arc::new(source),
+                _stage: stage,
+                plan: Arc::new(plan),
+                user,
+                id,
             })
-            .await??;
-        Ok(Self {
-            source: Arc::new(source),
-            _stage: stage,
-            plan,
-            user: place.user.clone(),
         })
+        .await?
+        .map_err(|error: CopyError| error.into())
     }
 
-    /// The step's id, above `base`.
-    pub(super) fn id(&self, base: StepId) -> StepId {
-        CopyKey {
-            base,
-            user: &self.user,
-            items: &self.plan.items,
-            dst: &self.plan.dst,
-            into_directory: self.plan.into_directory,
-        }
-        .id()
+    /// The step's id.
+    pub(super) const fn id(&self) -> StepId {
+        self.id
     }
 }
 
@@ -92,15 +97,15 @@ impl Change for Transfer {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Fault>> {
         async move {
-            let mut plan = self.plan.clone();
-            plan.owner = sandbox::resolve(&self.user, &base.view()?).await?;
+            let owner = sandbox::resolve(&self.user, &view(base).await?).await?;
+            let plan = Arc::clone(&self.plan);
             let source = Arc::clone(&self.source);
             let cancel = cancel.clone();
             draft
                 .rootfs()
                 .with(move |path| {
                     let target = copy::open_root(path)?;
-                    copy::write(source.as_fd(), target.as_fd(), &plan, &cancel)
+                    copy::write(source.as_fd(), target.as_fd(), &plan, owner, &cancel)
                 })
                 .await??;
             Ok(())

@@ -1,7 +1,7 @@
 //! What all builds of one builder share: the store, the sandbox, the steps under way, and the counts.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -24,6 +24,8 @@ pub(super) struct Engine {
     pub(super) options: BuilderOptions,
     pub(super) steps: Steps,
     pub(super) counts: Counts,
+    /// What the last health check's base image stands for. Held, so that it stays, and the next check needs nobody to fetch it from.
+    pub(super) checked: Mutex<Option<Layer>>,
 }
 
 /// How often steps were in the store already, and how often they were not.

@@ -5,7 +5,7 @@ use crate::MountError;
 use crate::copy::CopyError;
 use crate::image::FetchError;
 use crate::sandbox::{SandboxError, UserError};
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full_disk};
 
 /// An attempt at a step failed.
 #[derive(Debug)]
@@ -24,16 +24,9 @@ impl Fault {
     pub(super) fn io(what: &str, error: &std::io::Error) -> Self {
         Self {
             error: BuildError::Machine(format!("cannot {what}: {error}")),
-            full_disk: is_full(error),
+            full_disk: is_full_disk(error),
         }
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
 }
 
 impl From<BuildError> for Fault {
@@ -57,7 +50,7 @@ impl From<StoreError> for Fault {
 impl From<MountError> for Fault {
     fn from(error: MountError) -> Self {
         Self {
-            full_disk: is_full(&error.source),
+            full_disk: is_full_disk(&error.source),
             error: BuildError::Machine(error.to_string()),
         }
     }

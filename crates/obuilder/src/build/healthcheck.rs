@@ -18,7 +18,8 @@ const KEPT: usize = 64 * 1024;
 
 impl Builder {
     /// Fetches `image`, however long that takes, and then runs `echo healthcheck` in it, which must not take longer than `limit`. The
-    /// result is deleted, so each check really runs.
+    /// result is deleted, so each check really runs. The image is kept from being pruned until the next check or for as long as the
+    /// builder lives, so that checks go on when nobody can be asked for it.
     ///
     /// # Errors
     /// Why the machine cannot build, with what the check printed.
@@ -40,8 +41,14 @@ impl Builder {
         log: &Kept,
         cancel: &CancellationToken,
     ) -> Result<(), BuildError> {
-        // Held, so that it is still there for the check.
-        let _base = self.build_quietly(log, spec(image, &[]), cancel).await?;
+        let base = self.build_quietly(log, spec(image, &[]), cancel).await?;
+        let former = self
+            .engine
+            .checked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(base.layer);
+        drop(former);
         let command = Run {
             shell: "echo healthcheck".into(),
             ..Run::default()

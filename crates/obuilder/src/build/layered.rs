@@ -4,11 +4,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::BuildError;
 use super::engine::{Engine, Work};
 use super::fault::Fault;
 use super::feed::Publisher;
 use crate::store::{Draft, Layer, LayerMeta};
-use crate::{StepId, StepLog};
+use crate::{Rootfs, StepId, StepLog};
 
 /// A layer above another one.
 pub(super) struct Layered<C> {
@@ -29,6 +30,18 @@ pub(super) trait Change: Send + Sync + 'static {
         log: &'a StepLog,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Fault>>;
+}
+
+/// The whole tree of `layer`, to be read while `layer` is held. Making it looks at the disk, so it is done where that may take its time.
+pub(super) async fn view(layer: &Layer) -> Result<Rootfs, Fault> {
+    let layer = layer.clone();
+    match tokio::task::spawn_blocking(move || layer.view()).await {
+        Ok(view) => Ok(view?),
+        Err(error) => {
+            let text = format!("looking at a layer was interrupted: {error}");
+            Err(BuildError::Machine(text).into())
+        }
+    }
 }
 
 impl<C: Change> Work for Layered<C> {

@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::engine::Engine;
 use super::fault::Fault;
-use super::layered::Change;
+use super::layered::{Change, view};
 use super::place::Place;
 use super::{BuildError, Secrets, room, words};
 use crate::sandbox::{self, CacheMount, Ended, Network, SecretFile, Step};
@@ -95,7 +95,7 @@ impl Command {
         log: &StepLog,
         cancel: &CancellationToken,
     ) -> Result<(), Fault> {
-        let user = sandbox::resolve(&self.place.user, &base.view()?).await?;
+        let user = sandbox::resolve(&self.place.user, &view(base).await?).await?;
         let mut leases = Vec::with_capacity(self.caches.len());
         for cache in &self.caches {
             leases.push(engine.store.cache(cache.id.as_bstr(), user).await?);

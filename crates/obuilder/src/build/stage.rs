@@ -156,6 +156,7 @@ impl Evaluator<'_> {
         let fetch = base::Fetch {
             id: choice.id,
             name: name.clone(),
+            digest: choice.digest,
         };
         let made = match (self.step(choice.id, fetch).await, choice.instead) {
             // What the name stood for before is better than nothing.
@@ -168,8 +169,10 @@ impl Evaluator<'_> {
             }
             (made, _) => {
                 let made = made?;
-                if let Some(record) = choice.record {
-                    record.save(&engine.store, name).await;
+                if choice.looked_up {
+                    base::Record::of(name, &made.layer)
+                        .save(&engine.store, name)
+                        .await;
                 }
                 made
             }
@@ -191,10 +194,10 @@ impl Evaluator<'_> {
         place: &Place,
         base: Layer,
     ) -> Result<Made, BuildError> {
-        let change = Transfer::scan(source, copy, place, &self.build.halt)
+        let change = Transfer::scan(source, copy, place, base.id(), &self.build.halt)
             .await
             .map_err(|fault| fault.error)?;
-        let id = change.id(base.id());
+        let id = change.id();
         let made = self.step(id, Layered { id, base, change }).await?;
         Ok(self.told(made))
     }
@@ -219,7 +222,7 @@ impl Evaluator<'_> {
         let Some(mut result) = result.cloned() else {
             return Err(BuildError::Failed(format!(
                 "Unknown build {} in a copy",
-                super::words::quoted(name.as_bytes())
+                spec::quoted(name.as_bytes())
             )));
         };
         if let Some(made) = result.borrow().clone() {

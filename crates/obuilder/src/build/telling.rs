@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::feed::{Feed, Told};
 use super::plan::{Plan, Section};
 use super::stage::{End, Event};
-use super::{BuildError, BuildLog, words};
+use super::{BuildError, BuildLog};
 
 /// The listening end of one stage.
 pub(super) struct Listener {
@@ -52,7 +52,7 @@ pub(super) async fn tell(
                 teller.opened.pop();
             }
             Section::Close(name, _) => {
-                let text = format!("--> finished {}", words::quoted(name.as_bytes()));
+                let text = format!("--> finished {}", spec::quoted(name.as_bytes()));
                 log.note(text.into()).await;
             }
         }

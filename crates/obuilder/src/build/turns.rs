@@ -21,7 +21,8 @@ struct State {
 /// Leave to work. Dropping it gives it to the earliest stage that waits.
 #[derive(Debug)]
 pub(super) struct Turn {
-    turns: Turns,
+    /// Taken out once it is somebody else's.
+    turns: Option<Turns>,
 }
 
 impl Turns {
@@ -58,7 +59,7 @@ impl Turns {
 
     fn turn(&self) -> Turn {
         Turn {
-            turns: self.clone(),
+            turns: Some(self.clone()),
         }
     }
 
@@ -69,17 +70,21 @@ impl Turns {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = {
-            let mut state = self.turns.lock();
-            let next = state.waiting.pop_first();
-            if next.is_none() {
-                state.free += 1;
+        // A loop, and never a drop within this one: a build that is thrown away may leave any number of waiters that are gone.
+        while let Some(turns) = self.turns.take() {
+            let next = {
+                let mut state = turns.lock();
+                let next = state.waiting.pop_first();
+                if next.is_none() {
+                    state.free += 1;
+                }
+                next
+            };
+            if let Some((_, grant)) = next
+                && let Err(mut refused) = grant.send(Self { turns: Some(turns) })
+            {
+                self.turns = refused.turns.take();
             }
-            next
-        };
-        if let Some((_, grant)) = next {
-            // A receiver that is gone hands the turn back: it is dropped here, and goes to the next.
-            drop(grant.send(self.turns.turn()));
         }
     }
 }
@@ -118,6 +123,17 @@ mod tests {
         // Granted, but never looked at.
         drop(granted);
         assert!(turns.take(3).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_turn_passes_over_many_waiters_that_are_gone() {
+        let turns = Turns::new(1);
+        let first = turns.take(0).await;
+        for place in 1..100_000 {
+            assert!(turns.take(place).now_or_never().is_none());
+        }
+        drop(first);
+        assert!(turns.take(0).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use bstr::{BString, ByteSlice};
+use ocluster_obuilder_spec::quoted;
 
 use crate::sandbox::{Ended, Limits};
+use crate::size::Size;
 
 /// The names of signals 1 to 31.
 const SIGNALS: [&str; 31] = [
@@ -57,7 +59,7 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
         Ended::OutOfMemory => {
             let _ = write!(text, " failed: out of memory");
             match limits.memory {
-                Some(bytes) => write!(text, " (a step may use {})", size(bytes)),
+                Some(bytes) => write!(text, " (a step may use {})", Size(bytes)),
                 None => Ok(()),
             }
         }
@@ -71,7 +73,7 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
         Ended::TooMuchOutput => {
             let _ = write!(text, " failed: it printed too much");
             match limits.output {
-                Some(bytes) => write!(text, " (a step may print {})", size(bytes)),
+                Some(bytes) => write!(text, " (a step may print {})", Size(bytes)),
                 None => Ok(()),
             }
         }
@@ -82,46 +84,13 @@ pub(super) fn failed(argv: &[BString], ended: Ended, limits: &Limits) -> String 
 
 /// That there is no such network. Names are written as OCaml writes a list of strings.
 pub(super) fn unsupported_network(names: &[BString]) -> String {
-    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-    format!("Unsupported network configuration [{}]", names.join("; "))
-}
-
-/// `bytes` as OCaml's `%S` writes them.
-pub(super) fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() + 2);
-    text.push('"');
-    for &byte in bytes {
-        let _ = match byte {
-            b'"' => write!(text, "\\\""),
-            b'\\' => write!(text, "\\\\"),
-            b'\n' => write!(text, "\\n"),
-            b'\t' => write!(text, "\\t"),
-            b'\r' => write!(text, "\\r"),
-            8 => write!(text, "\\b"),
-            b' '..=b'~' => write!(text, "{}", char::from(byte)),
-            _ => write!(text, "\\{byte:03}"),
-        };
-    }
-    text.push('"');
-    text
+    let names = bstr::join("; ", names.iter().map(|name| quoted(name)));
+    format!("Unsupported network configuration [{}]", names.as_bstr())
 }
 
 fn name(signal: i32) -> Option<&'static str> {
     let index = usize::try_from(signal).ok()?.checked_sub(1)?;
     SIGNALS.get(index).copied()
-}
-
-/// A number of bytes for people: in the largest unit of which it is a whole number.
-fn size(bytes: u64) -> String {
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let mut rest = bytes;
-    let mut unit = 0;
-    while rest != 0 && rest.is_multiple_of(1024) && unit + 1 < units.len() {
-        rest /= 1024;
-        unit += 1;
-    }
-    let unit = units.get(unit).copied().unwrap_or("bytes");
-    format!("{rest} {unit}")
 }
 
 #[cfg(test)]
@@ -167,7 +136,7 @@ mod tests {
             (Ended::TimedOut, ": it took too long (a step may take 90s)"),
             (
                 Ended::TooMuchOutput,
-                ": it printed too much (a step may print 1000000 bytes)",
+                ": it printed too much (a step may print 976.5 KiB)",
             ),
         ] {
             let text = said(ended, limits);

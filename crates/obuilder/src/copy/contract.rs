@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use bstr::BString;
 use ocluster_obuilder_spec::Manifest;
 
+use crate::store::is_full_disk;
+
 /// What one `copy` takes, found and hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyPlan {
@@ -15,8 +17,6 @@ pub struct CopyPlan {
     pub dst: BString,
     /// Whether the destination is a directory to copy into.
     pub into_directory: bool,
-    /// Who will own what is copied: uid and gid.
-    pub owner: (u32, u32),
 }
 
 /// Nothing can be copied.
@@ -45,6 +45,6 @@ impl CopyError {
     /// Whether room on the disk would help.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if is_full_disk(source))
     }
 }

@@ -4,12 +4,12 @@
 use std::os::fd::BorrowedFd;
 
 use bstr::{BStr, ByteSlice as _};
+use ocluster_obuilder_spec::quoted;
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use super::CopyError;
-use super::quote::quoted;
 use super::tree::{failed, join, open_dir, split};
 
 /// How many links are followed at most, as in the kernel.

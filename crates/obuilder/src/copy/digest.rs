@@ -2,13 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use ocluster_obuilder_spec::quoted;
 use rustix::fs::{self, FileType, Stat};
 use rustix::io::{self, Errno};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::CopyError;
-use super::quote::quoted;
 use super::tree::failed;
 
 /// How much is read at once, in bytes.

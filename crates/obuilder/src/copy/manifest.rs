@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bstr::{BStr, BString, ByteSlice as _};
-use ocluster_obuilder_spec::Manifest;
+use ocluster_obuilder_spec::{Manifest, quoted};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CopyError;
+use super::budget::Budget;
 use super::digest::{Reader, changed};
-use super::quote::quoted;
 use super::tree::{failed, join, open_dir, shortened, split};
 
 /// The longest path that Linux takes, in bytes. It bounds how deep a tree can be, too.
@@ -23,6 +23,8 @@ pub(super) struct Finder<'a> {
     pub(super) exclude: &'a [BString],
     /// Hashes files.
     pub(super) reader: Reader<'a>,
+    /// What may still be found.
+    pub(super) budget: Budget,
 }
 
 /// A directory some of whose directories are still to be looked at.
@@ -38,11 +40,15 @@ impl Finder<'_> {
     pub(super) fn find(&mut self, src: &BStr) -> Result<Manifest, CopyError> {
         match self.check(src)? {
             Source::Leaf(path, kind) => {
+                self.budget.item(path.len())?;
                 let (dir, name) = split(&path);
                 let dir = open_dir(self.root, dir).map_err(|errno| failed("open", dir, errno))?;
                 self.leaf(dir.as_fd(), name, path.clone(), kind)
             }
-            Source::Directory(path) => self.directory(path),
+            Source::Directory(path) => {
+                self.budget.item(path.len())?;
+                self.directory(path)
+            }
         }
     }
 
@@ -159,7 +165,7 @@ impl Finder<'_> {
     }
 
     /// The names in `dir`, without those to leave out, and what they are as far as the disk tells.
-    fn names(&self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>, CopyError> {
+    fn names(&mut self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>, CopyError> {
         let reading = |errno| failed("read", path, errno);
         let mut names = Vec::new();
         for entry in Dir::read_from(dir).map_err(reading)? {
@@ -167,6 +173,8 @@ impl Finder<'_> {
             let name = entry.file_name().to_bytes();
             let excluded = self.exclude.iter().any(|excluded| excluded == name);
             if name != b"." && name != b".." && !excluded {
+                // Before anything is looked at, since one directory alone may have too many.
+                self.budget.item(path.len() + 1 + name.len())?;
                 names.push((name.to_vec(), entry.file_type()));
             }
         }
@@ -194,6 +202,7 @@ impl Finder<'_> {
             FileType::Symlink => {
                 let target = fs::readlinkat(dir, name, Vec::new())
                     .map_err(|errno| gone_or(errno, "read", &path))?;
+                self.budget.text(target.as_bytes().len())?;
                 Ok(Manifest::Symlink {
                     path: path.into(),
                     target: target.into_bytes().into(),
@@ -241,5 +250,39 @@ fn gone_or(errno: Errno, action: &'static str, path: &[u8]) -> CopyError {
         )),
         Errno::LOOP | Errno::NOTDIR | Errno::INVAL | Errno::NXIO => changed(path),
         _ => failed(action, path, errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::open_root;
+    use super::*;
+
+    #[test]
+    fn all_that_is_found_counts_before_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/file"), "").unwrap();
+        std::os::unix::fs::symlink("target", dir.path().join("d/link")).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let cancel = CancellationToken::new();
+        let found = |src: &str, items, bytes| {
+            let mut finder = Finder {
+                root: root.as_fd(),
+                exclude: &["other".into()],
+                reader: Reader::new(&cancel),
+                budget: Budget::of(items, bytes),
+            };
+            finder.find(src.into()).is_ok()
+        };
+        // A directory with its path, and what is in it; what the link holds counts like a path.
+        let bytes = "d".len() + "d/file".len() + "d/link".len() + "target".len();
+        assert!(found("d", 3, bytes));
+        assert!(!found("d", 2, bytes));
+        assert!(!found("d", 3, bytes - 1));
+        assert!(found("d/file", 1, "d/file".len()));
+        assert!(!found("d/file", 0, 100));
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! scan         one `copy` of a spec -> what there is to copy, hashed
-//! manifest       one source's files
+//!   manifest     one source's files
+//!   budget       how many there may be
 //! write        what there is to copy -> the layer's tree
 //! destination    where in the layer's tree that is, seen as a program in the image would
 //! digest         hashes a file, and copies it meanwhile
@@ -16,15 +17,16 @@
 //! other thread, also when the source and the target are mounted in different ones. Whoever opens a directory of a mounted tree has to
 //! close it before the tree is sealed or removed.
 
+mod budget;
 mod contract;
 mod destination;
 mod digest;
 mod manifest;
-mod quote;
 mod scan;
 mod tree;
 mod write;
 
+pub use budget::{MAX_COPY_ITEMS, MAX_COPY_PATH_BYTES};
 pub use contract::{CopyError, CopyPlan};
 pub use scan::scan;
 pub use tree::open_root;

@@ -3,19 +3,23 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use bstr::{BStr, BString, ByteSlice as _};
-use ocluster_obuilder_spec::Copy;
+use ocluster_obuilder_spec::{Copy, quoted};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::digest::Reader;
 use super::manifest::Finder;
-use super::quote::quoted;
 use super::{CopyError, CopyPlan};
 
 /// Finds and hashes what `copy` takes from the tree `source`: the build's context, or the result of a stage. It blocks; when `cancel` fires
 /// it ends soon, at the latest with the next piece of a file.
 ///
 /// The rules and their messages are OBuilder's: sources are below the tree's top whether they start with a slash or not, `..` is refused,
-/// links are taken as links, and what is neither file, link nor directory is refused. A path may have 4095 bytes.
+/// links are taken as links, and what is neither file, link nor directory is refused. A path may have 4095 bytes; there may be at most
+/// [`MAX_COPY_ITEMS`] items, with paths of [`MAX_COPY_PATH_BYTES`] in all.
+///
+/// [`MAX_COPY_ITEMS`]: super::MAX_COPY_ITEMS
+/// [`MAX_COPY_PATH_BYTES`]: super::MAX_COPY_PATH_BYTES
 ///
 /// # Errors
 /// A source that cannot be copied, a destination that does not fit them, the disk's, or cancelled.
@@ -23,13 +27,13 @@ pub fn scan(
     source: BorrowedFd<'_>,
     copy: &Copy,
     workdir: &BStr,
-    owner: (u32, u32),
     cancel: &CancellationToken,
 ) -> Result<CopyPlan, CopyError> {
     let mut finder = Finder {
         root: source.as_fd(),
         exclude: &copy.exclude,
         reader: Reader::new(cancel),
+        budget: Budget::default(),
     };
     let items = copy
         .src
@@ -51,15 +55,10 @@ pub fn scan(
             quoted(&dst)
         )));
     }
-    // The kernel takes this number for "leave the owner as it is".
-    if owner.0 == u32::MAX || owner.1 == u32::MAX {
-        return refused("user and group 4294967295 cannot own files; use smaller numbers");
-    }
     Ok(CopyPlan {
         items,
         dst,
         into_directory,
-        owner,
     })
 }
 

@@ -5,11 +5,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use ocluster_obuilder_spec::quoted;
 use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::CopyError;
-use super::quote::quoted;
 
 /// How often a look-up is tried again that the kernel gave up because something was renamed meanwhile.
 const ATTEMPTS: usize = 16;
@@ -89,7 +89,7 @@ pub(super) fn shortened(path: &[u8]) -> String {
     const SHOWN: usize = 80;
     match path.get(..SHOWN) {
         Some(start) if path.len() > SHOWN => format!("{}...", quoted(start)),
-        _ => quoted(path),
+        _ => quoted(path).to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use bstr::ByteSlice as _;
-use ocluster_obuilder_spec::Manifest;
+use ocluster_obuilder_spec::{Manifest, quoted};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -12,20 +12,19 @@ use tokio_util::sync::CancellationToken;
 use super::destination::{self, create_directory};
 use super::digest::{Reader, changed};
 use super::manifest::{open_file, path_of};
-use super::quote::quoted;
 use super::tree::{failed, join, open_dir, split};
 use super::{CopyError, CopyPlan};
 
 /// From this size on, in bytes, it is tried to share a file's blocks with its source.
 const WORTH_SHARING: i64 = 64 * 1024;
 
-/// Writes `plan`, scanned in `source`, into the tree `target`. It blocks; when `cancel` fires it ends soon, at the latest with the next
+/// Writes `plan`, scanned in `source`, into the tree `target`, to be owned by `owner` (uid and gid). It blocks; when `cancel` fires it ends soon, at the latest with the next
 /// piece of a file. What is there after an error is of no use: throw the tree away.
 ///
-/// Files get mode 0755 if anybody may execute them, else 0644, directories 0755; all get the plan's owner and their source's time in
+/// Files get mode 0755 if anybody may execute them, else 0644, directories 0755; all get the owner and their source's time in
 /// whole seconds, and nothing else: no set-user-id bits, extended attributes or hard links. A file or link replaces a file, a link or an
 /// empty directory, as `tar` does. A directory is merged into one that is there, or to which a link leads that is there; any existing
-/// directory keeps owner, mode and time. Directories that are missing on the way are created: for the plan's owner if the destination is
+/// directory keeps owner, mode and time. Directories that are missing on the way are created: for the owner if the destination is
 /// a directory to copy into, else for root.
 ///
 /// Content is hashed again while it is written, so that a layer never holds anything but what its id says.
@@ -36,17 +35,24 @@ pub fn write(
     source: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
     plan: &CopyPlan,
+    owner: (u32, u32),
     cancel: &CancellationToken,
 ) -> Result<(), CopyError> {
+    // The kernel takes this number for "leave the owner as it is".
+    if owner.0 == u32::MAX || owner.1 == u32::MAX {
+        return Err(CopyError::Request(
+            "user and group 4294967295 cannot own files; use smaller numbers".to_owned(),
+        ));
+    }
     let mut writer = Writer {
         source,
         target,
-        owner: plan.owner,
+        owner,
         reader: Reader::new(cancel),
         sharing: true,
     };
     if plan.into_directory {
-        let place = destination::directory(target, plan.dst.as_bstr(), plan.owner)?;
+        let place = destination::directory(target, plan.dst.as_bstr(), owner)?;
         for item in &plan.items {
             let (_, name) = split(path_of(item));
             if name.is_empty() {

@@ -1,8 +1,8 @@
 //! What an operator chooses about sandboxes. Nothing here looks at the machine.
 
+use std::fmt;
 use std::path::PathBuf;
-
-use super::Limits;
+use std::str::FromStr;
 
 /// How steps are run by an OCI runtime.
 #[derive(Clone, Debug)]
@@ -16,8 +16,6 @@ pub struct RuncConfig {
     pub fast_sync: bool,
     /// The control group below which steps get theirs; absolute in the hierarchy.
     pub cgroup_parent: PathBuf,
-    /// What each step may use at most. A step's own limits can be lower, not higher.
-    pub limits: Limits,
     /// Which system calls steps may make.
     pub seccomp: Seccomp,
 }
@@ -32,8 +30,29 @@ pub enum Seccomp {
     Guarded,
 }
 
+impl FromStr for Seccomp {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "open" => Ok(Self::Open),
+            "guarded" => Ok(Self::Guarded),
+            _ => Err("expected \"open\" or \"guarded\""),
+        }
+    }
+}
+
+impl fmt::Display for Seccomp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Guarded => "guarded",
+        })
+    }
+}
+
 impl RuncConfig {
-    /// `runc` as found in `PATH`, with its state in `state`, and without limits.
+    /// `runc` as found in `PATH`, with its state in `state`.
     #[must_use]
     pub fn new(state: impl Into<PathBuf>) -> Self {
         Self {
@@ -41,7 +60,6 @@ impl RuncConfig {
             state: state.into(),
             fast_sync: false,
             cgroup_parent: PathBuf::from("/"),
-            limits: Limits::default(),
             seccomp: Seccomp::Open,
         }
     }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::failure::is_full;
 use super::{SandboxError, sys};
+use crate::store::is_full_disk;
 use crate::{MountError, Rootfs, unshare_mounts};
 
 /// A mount namespace of the calling thread's own, until it is dropped (on the same thread).
@@ -92,7 +92,7 @@ impl Enclosure {
 
 fn not_mounted(error: MountError) -> SandboxError {
     SandboxError::Machine {
-        full_disk: is_full(&error.source),
+        full_disk: is_full_disk(&error.source),
         message: error.to_string(),
     }
 }

@@ -1,7 +1,5 @@
 //! Whose fault it is when a runtime could not start a step: the step's, or the machine's. The log has the runtime's words in either case.
 
-use std::io;
-
 use bstr::ByteSlice as _;
 
 /// Why a step was not started.
@@ -18,8 +16,12 @@ pub(super) enum Fault {
 /// What runtimes say of a full disk. The second is what a full quota gives.
 const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
-/// What runc, crun and youki say of commands that cannot be run and places that cannot be used.
-const STEP: [&str; 14] = [
+/// What runtimes say of control groups, which steps have no say in.
+const MACHINE: [&str; 1] = ["cgroup configuration"];
+
+/// What runc, crun and youki say of commands that cannot be run and places that cannot be used. A step finds a read-only file system
+/// where a link of the image leads to one of the container's own.
+const STEP: [&str; 17] = [
     "exec: \"",
     "exec format error",
     "executable file",
@@ -28,6 +30,9 @@ const STEP: [&str; 14] = [
     "mkdir cwd",
     "set cwd",
     "not a directory",
+    "is a directory",
+    "file name too long",
+    "read-only file system",
     "too many levels of symbolic links",
     "argument list too long",
     "cannot be mounted because",
@@ -41,6 +46,8 @@ pub(super) fn fault(said: &[u8]) -> Fault {
     let said = said.to_str_lossy().to_lowercase().replace('\\', "");
     if FULL.iter().any(|words| said.contains(words)) {
         Fault::FullDisk
+    } else if MACHINE.iter().any(|words| said.contains(words)) {
+        Fault::Machine
     } else if STEP.iter().any(|words| said.contains(words)) {
         Fault::Step
     } else {
@@ -48,12 +55,13 @@ pub(super) fn fault(said: &[u8]) -> Fault {
     }
 }
 
-/// Whether `error` is that there is no room on the disk.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+/// What a runtime said, without where on the machine the trees of the step are: that is nobody's business but the operator's.
+pub(super) fn without_places(said: &[u8], places: &[String]) -> String {
+    let mut said = said.trim().to_str_lossy().into_owned();
+    for place in places.iter().filter(|place| place.len() > 1) {
+        said = said.replace(place, "");
+    }
+    said
 }
 
 #[cfg(test)]
@@ -68,9 +76,27 @@ mod tests {
             "executable file `nope` not found in $PATH: No such file or directory",
             "exec container process `/x`: Exec format error",
             r#"level=error msg="runc run failed: unable to start container process: chdir to cwd (\"/x\") set in config.json failed: not a directory""#,
+            r#"level=error msg="runc run failed: unable to start container process: error during container init: error mounting \"/c\" to rootfs at \"/s/x\": mkdir /r/sys/x: read-only file system""#,
+            r#"level=error msg="runc run failed: unable to start container process: error during container init: error mounting \"/c\" to rootfs at \"/a\": mkdir /r/a: file name too long""#,
+            r#"level=error msg="runc run failed: unable to start container process: error during container init: error mounting \"/s\" to rootfs at \"/a\": open /r/a: is a directory""#,
         ] {
             assert_eq!(fault(said.as_bytes()), Fault::Step, "{said}");
         }
+    }
+
+    #[test]
+    fn places_of_the_store_are_not_told() {
+        let places = [
+            "/store/work/7/rootfs".to_owned(),
+            "/store/cache/c".to_owned(),
+        ];
+        assert_eq!(
+            without_places(
+                br#"error mounting "/store/cache/c" to rootfs at "/a": mkdir /store/work/7/rootfs/a: it broke"#,
+                &places
+            ),
+            r#"error mounting "" to rootfs at "/a": mkdir /a: it broke"#
+        );
     }
 
     #[test]

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::cgroup::Cgroups;
-use super::failure::is_full;
 use super::request::machine_path;
-use super::{RuncConfig, SandboxError, Seccomp, request, runtime};
+use super::{RuncConfig, SandboxError, Seccomp, runtime};
+use crate::store::is_full_disk;
 
 /// How often the lock of another sandbox is tried, and how long to wait in between. The last step of one that was just closed may still
 /// be ending.
@@ -52,8 +52,6 @@ impl Machine {
                     .to_owned(),
             ));
         }
-        request::check(&config.limits)
-            .map_err(|why| trouble(format!("the limits of steps cannot be: {why}")))?;
         let runtime = runtime::find(&config.runtime).await?;
         let (state, lock) = lock(&config.state).await?;
         let hash: String = Sha256::digest(state.as_os_str().as_encoded_bytes())
@@ -70,15 +68,11 @@ impl Machine {
                 config.cgroup_parent.display()
             )));
         }
-        let limits = config.limits;
         let private = state.join("private");
         machine_path(&private)?;
         let place = private.clone();
         let cgroups = blocking(move || {
             let cgroups = Cgroups::of_this_machine(base).map_err(trouble)?;
-            if let Some(why) = cgroups.cannot_enforce(&limits) {
-                return Err(trouble(why));
-            }
             cgroups.clean().map_err(trouble)?;
             make_private(&place).map_err(|error| of_disk(&place, &error))?;
             Ok(cgroups)
@@ -150,7 +144,7 @@ fn make_private(private: &Path) -> io::Result<()> {
 fn of_disk(path: &Path, error: &io::Error) -> SandboxError {
     SandboxError::Machine {
         message: format!("cannot use {} for sandboxes: {error}", path.display()),
-        full_disk: is_full(error),
+        full_disk: is_full_disk(error),
     }
 }
 

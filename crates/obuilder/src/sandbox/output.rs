@@ -15,8 +15,9 @@ use crate::StepLog;
 /// The most that is read at once.
 const PIECE: usize = 64 * 1024;
 
-/// How much of the output is kept aside, for errors: what a runtime says when it cannot start a step.
-const KEPT: usize = 4096;
+/// How much of the output is kept aside, for errors: what a runtime says when it cannot start a step, with a path or
+/// two of the longest, and the reason at the end.
+const KEPT: usize = 16 * 1024;
 
 /// How long the pipe's end is waited for after all processes of the step have ended. Only a stranger can hold it open then.
 const AFTER_THE_END: Duration = Duration::from_secs(5);

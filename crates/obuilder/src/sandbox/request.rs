@@ -1,13 +1,16 @@
 //! A step that was checked: everything in it can be told to an OCI runtime. It must never repeat a value of the environment in an error.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bstr::{BStr, ByteSlice};
 use zeroize::Zeroizing;
 
 use super::{Limits, Network, SandboxError, Step};
 use crate::Rootfs;
+
+/// What the kernel accepts of a path, in bytes: in one name, and in all.
+const LONGEST_NAME: usize = 255;
+const LONGEST_PATH: usize = 4095;
 
 /// What a runtime is asked to do.
 pub(super) struct Request {
@@ -35,8 +38,8 @@ pub(super) struct Cache {
 }
 
 impl Request {
-    /// Checks `step`, and lowers its limits to those of `machine`.
-    pub(super) fn new(step: Step, machine: &Limits) -> Result<Self, SandboxError> {
+    /// Checks `step`, but for its limits.
+    pub(super) fn new(step: Step) -> Result<Self, SandboxError> {
         if step.argv.is_empty() {
             return Err(SandboxError::Request(
                 "there is no command to run: the shell and the command are empty".to_owned(),
@@ -59,12 +62,13 @@ impl Request {
                 Ok(format!("{name}={value}"))
             })
             .collect::<Result<_, SandboxError>>()?;
-        let cwd = place(step.cwd.as_bstr(), "the working directory")?;
+        let root = machine_path(step.rootfs.path())?;
+        let cwd = place(step.cwd.as_bstr(), "the working directory", &root)?;
         let caches = step
             .caches
             .into_iter()
             .map(|cache| {
-                let target = below_root(cache.target.as_bstr(), "the target of a cache")?;
+                let target = mountable(cache.target.as_bstr(), "the target of a cache", &root)?;
                 Ok(Cache {
                     source: machine_path(cache.tree.path())?,
                     tree: cache.tree,
@@ -76,12 +80,12 @@ impl Request {
             .secrets
             .into_iter()
             .map(|secret| {
-                let target = below_root(secret.target.as_bstr(), "the target of a secret")?;
+                let target = mountable(secret.target.as_bstr(), "the target of a secret", &root)?;
                 Ok((secret.value, target))
             })
             .collect::<Result<_, SandboxError>>()?;
         Ok(Self {
-            root: machine_path(step.rootfs.path())?,
+            root,
             rootfs: step.rootfs,
             argv,
             cwd,
@@ -90,8 +94,14 @@ impl Request {
             network: step.network,
             caches,
             secrets,
-            limits: lower(&step.limits, machine)?,
+            limits: step.limits,
         })
+    }
+
+    /// Where its trees are on the machine.
+    pub(super) fn places(&self) -> Vec<String> {
+        let caches = self.caches.iter().map(|cache| &cache.source);
+        caches.chain([&self.root]).cloned().collect()
     }
 }
 
@@ -124,56 +134,50 @@ pub(super) fn machine_path(path: &Path) -> Result<String, SandboxError> {
         })
 }
 
-fn place(path: &BStr, what: &str) -> Result<String, SandboxError> {
+/// `path` in the step's tree, which is seen at `root`.
+fn place(path: &BStr, what: &str, root: &str) -> Result<String, SandboxError> {
     let path = text(path, || what.to_owned())?;
     if !path.starts_with('/') {
         return Err(SandboxError::Request(format!(
             "{what} is {path:?}, which is not absolute"
         )));
     }
-    Ok(path)
-}
-
-/// Like [`place`], for what is mounted: not over everything.
-fn below_root(path: &BStr, what: &str) -> Result<String, SandboxError> {
-    let path = place(path, what)?;
-    let mut depth = 0_usize;
-    for part in path.split('/') {
-        match part {
-            "" | "." => (),
-            ".." => depth = depth.saturating_sub(1),
-            _ => depth += 1,
-        }
-    }
-    if depth == 0 {
+    if let Some(name) = path.split('/').find(|name| name.len() > LONGEST_NAME) {
         return Err(SandboxError::Request(format!(
-            "{what} is {path:?}, which is the whole tree"
+            "{what} has a name of {} bytes in it, and no file can have one of more than {LONGEST_NAME}",
+            name.len()
+        )));
+    }
+    let longest = LONGEST_PATH.saturating_sub(root.len());
+    if path.len() > longest {
+        return Err(SandboxError::Request(format!(
+            "{what} is a path of {} bytes, and here it can have no more than {longest}",
+            path.len()
         )));
     }
     Ok(path)
 }
 
-/// The lower one of each two limits.
-fn lower(step: &Limits, machine: &Limits) -> Result<Limits, SandboxError> {
-    let limits = Limits {
-        memory: least(step.memory, machine.memory),
-        cpus: match (step.cpus, machine.cpus) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        },
-        pids: least(step.pids, machine.pids),
-        time: least::<Duration>(step.time, machine.time),
-        output: least(step.output, machine.output),
-    };
-    check(&limits).map_err(SandboxError::Request)?;
-    Ok(limits)
-}
-
-fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
+/// Like [`place`], for what is mounted: not over everything, and not over what every container has of its own.
+fn mountable(path: &BStr, what: &str, root: &str) -> Result<String, SandboxError> {
+    let path = place(path, what, root)?;
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => (),
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
     }
+    let why = match *parts {
+        [] => "the whole tree",
+        ["dev", "shm", _, ..] => return Ok(path),
+        ["proc" | "sys" | "dev", ..] => "for the system alone, as is all of /proc, /sys and /dev",
+        _ => return Ok(path),
+    };
+    Err(SandboxError::Request(format!(
+        "{what} is {path:?}, which is {why}"
+    )))
 }
 
 /// Whether `limits` make sense; if not, why.
@@ -218,7 +222,7 @@ mod tests {
     }
 
     fn refused(step: Step) -> String {
-        match Request::new(step, &Limits::default()) {
+        match Request::new(step) {
             Err(SandboxError::Request(why)) => why,
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("accepted"),
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_plain_step_is_accepted() {
-        assert!(Request::new(step(), &Limits::default()).is_ok());
+        assert!(Request::new(step()).is_ok());
     }
 
     #[test]
@@ -270,47 +274,81 @@ mod tests {
         }
     }
 
+    fn with_cache_and_with_secret(target: &str) -> [Step; 2] {
+        let (mut cached, mut secret) = (step(), step());
+        cached.caches.push(super::super::CacheMount {
+            tree: Rootfs::Plain("/nowhere".into()),
+            target: target.into(),
+        });
+        secret.secrets.push(super::super::SecretFile {
+            value: Zeroizing::new(vec![]),
+            target: target.into(),
+        });
+        [cached, secret]
+    }
+
     #[test]
-    fn the_lower_limit_holds() {
-        let mut step = step();
-        step.limits = Limits {
-            memory: Some(10),
-            cpus: Some(4.0),
-            pids: None,
-            time: Some(Duration::from_secs(9)),
-            output: None,
-        };
-        let machine = Limits {
-            memory: Some(20),
-            cpus: Some(2.0),
-            pids: Some(7),
-            time: None,
-            output: None,
-        };
-        let limits = Request::new(step, &machine)
-            .map(|request| request.limits)
-            .unwrap();
-        assert_eq!(
-            limits,
-            Limits {
-                memory: Some(10),
-                cpus: Some(2.0),
-                pids: Some(7),
-                time: Some(Duration::from_secs(9)),
-                output: None,
+    fn nothing_is_mounted_on_what_the_container_has_of_its_own() {
+        for target in [
+            "/proc",
+            "/proc/x",
+            "/sys/foo",
+            "/dev",
+            "/dev/null",
+            "/dev/shm",
+            "/a/../dev/./pts/x",
+        ] {
+            for step in with_cache_and_with_secret(target) {
+                let why = refused(step);
+                assert!(why.contains("for the system alone"), "{why}");
             }
-        );
+        }
+        for target in ["/dev/shm/x", "/process", "/opt/sys/foo"] {
+            for step in with_cache_and_with_secret(target) {
+                assert!(Request::new(step).is_ok(), "{target}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_that_no_file_can_have_are_refused() {
+        let name = "n".repeat(256);
+        let long = "/d".repeat(2046);
+        for (path, text) in [
+            (format!("/a/{name}/b"), "a name of 256 bytes"),
+            (long, "a path of 4092 bytes"),
+        ] {
+            let mut inside = step();
+            inside.cwd = path.as_str().into();
+            for step in with_cache_and_with_secret(&path)
+                .into_iter()
+                .chain([inside])
+            {
+                let why = refused(step);
+                assert!(why.contains(text), "{why}");
+                assert!(!why.contains("nowhere"), "{why}");
+            }
+        }
+        let mut longest = step();
+        longest.cwd = format!("/{}", "n".repeat(255)).as_str().into();
+        assert!(Request::new(longest).is_ok());
     }
 
     #[test]
     fn limits_that_make_no_sense_are_refused() {
+        let refused = |limits: Limits| check(&limits).unwrap_err();
         for cpus in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
-            let mut step = step();
-            step.limits.cpus = Some(cpus);
-            assert!(refused(step).contains("makes no sense"));
+            let why = refused(Limits {
+                cpus: Some(cpus),
+                ..Limits::default()
+            });
+            assert!(why.contains("makes no sense"), "{why}");
         }
-        let mut step = step();
-        step.limits.memory = Some(u64::MAX);
-        assert!(refused(step).contains("memory"));
+        let why = refused(Limits {
+            memory: Some(u64::MAX),
+            ..Limits::default()
+        });
+        assert!(why.contains("memory"), "{why}");
+        assert_eq!(check(&Limits::default()), Ok(()));
     }
 }

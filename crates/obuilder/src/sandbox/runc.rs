@@ -12,20 +12,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bstr::ByteSlice as _;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Fault, fault, is_full};
+use super::failure::{Fault, fault, without_places};
 use super::leash::{Leash, PullOnDrop};
 use super::machine::Machine;
 use super::output::{Output, Printed};
-use super::request::Request;
+use super::request::{self, Request};
 use super::supervise::{End, supervise};
 use super::{Ended, Limits, RuncConfig, Running, Sandbox, SandboxError, Step};
 use crate::StepLog;
+use crate::store::is_full_disk;
 
 /// What a step's thread needs for its own calls; the step's processes have their own.
 const STACK: usize = 512 * 1024;
@@ -37,20 +37,29 @@ const LAST_WORDS: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct RuncSandbox {
     machine: Arc<Machine>,
-    limits: Limits,
 }
 
 impl RuncSandbox {
-    /// Sees that the runtime works and that the machine can enforce the limits, and ends and removes what an earlier sandbox in the
-    /// same directory left.
+    /// Sees that the runtime works, and ends and removes what an earlier sandbox in the same directory left.
     ///
     /// # Errors
-    /// What is missing, and what to do: the runtime, root's rights, a controller, the directory. Another sandbox uses the directory.
+    /// What is missing, and what to do: the runtime, root's rights, the directory. Another sandbox uses the directory.
     pub async fn open(config: RuncConfig) -> Result<Self, SandboxError> {
         Ok(Self {
             machine: Arc::new(Machine::open(&config).await?),
-            limits: config.limits,
         })
+    }
+
+    /// Whether steps can be given these limits.
+    ///
+    /// # Errors
+    /// They make no sense, or the machine lacks a controller that one of them needs.
+    pub fn can_enforce(&self, limits: &Limits) -> Result<(), SandboxError> {
+        let why = match request::check(limits) {
+            Ok(()) => self.machine.cgroups.cannot_enforce(limits),
+            Err(why) => Some(why),
+        };
+        why.map_or(Ok(()), |why| Err(SandboxError::Request(why)))
     }
 
     async fn run_step(
@@ -62,11 +71,10 @@ impl RuncSandbox {
         if cancel.is_cancelled() {
             return Ok(Ended::Cancelled);
         }
-        let request = Request::new(step, &self.limits)?;
-        if let Some(why) = self.machine.cgroups.cannot_enforce(&request.limits) {
-            return Err(SandboxError::Request(why));
-        }
+        self.can_enforce(&step.limits)?;
+        let request = Request::new(step)?;
         let limits = request.limits;
+        let places = request.places();
         let (reading, writing) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|error| no_means("a pipe", &error.into()))?;
         let output =
@@ -128,15 +136,16 @@ impl RuncSandbox {
                 full_disk: false,
             })
         });
-        self.verdict(end?, stopped, printed)
+        self.verdict(end?, stopped, printed, &places)
     }
 
-    /// What became of a step that was `stopped` by us or not.
+    /// What became of a step that was `stopped` by us or not, and whose trees are in `places`.
     fn verdict(
         &self,
         end: Option<End>,
         stopped: Option<Ended>,
         printed: Printed,
+        places: &[String],
     ) -> Result<Ended, SandboxError> {
         if let Some(stopped) = stopped {
             return Ok(stopped);
@@ -147,7 +156,7 @@ impl RuncSandbox {
         if let Some(error) = printed.failed {
             return Err(SandboxError::Machine {
                 message: format!("cannot keep the output of a step: {error}"),
-                full_disk: is_full(&error),
+                full_disk: is_full_disk(&error),
             });
         }
         let Some(end) = end else {
@@ -162,8 +171,8 @@ impl RuncSandbox {
         if end.started {
             return Ok(ended(&end));
         }
-        let said = printed.beginning;
-        match fault(&said) {
+        let said = without_places(&printed.beginning, places);
+        match fault(&printed.beginning) {
             // OBuilder's answer, too: the log has the runtime's words, and the status is the runtime's.
             Fault::Step if !end.status.success() => Ok(ended(&end)),
             Fault::FullDisk => Err(self.not_started(&end, &said, true)),
@@ -171,13 +180,12 @@ impl RuncSandbox {
         }
     }
 
-    fn not_started(&self, end: &End, said: &[u8], full_disk: bool) -> SandboxError {
+    fn not_started(&self, end: &End, said: &str, full_disk: bool) -> SandboxError {
         let runtime = self.machine.runtime.display();
-        let said = said.trim().to_str_lossy();
         let why = if said.is_empty() {
             "it said nothing"
         } else {
-            &said
+            said
         };
         SandboxError::Machine {
             message: format!("{runtime} did not start a step ({}): {why}", end.status),

@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use bstr::{BStr, BString, ByteSlice as _};
 use ocluster_obuilder_spec::User;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
 use crate::{MountError, Rootfs};
 
@@ -157,17 +158,18 @@ fn read(root: &Path, file: &str) -> io::Result<Vec<u8>> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let file = File::from(openat2(
+    // Not opened yet, only held: steps can make devices, and opening one of the machine's can do anything.
+    let held = openat2(
         root,
         file,
-        // A pipe must not keep us waiting.
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )?);
-    if !file.metadata()?.is_file() {
+    )?;
+    if FileType::from_raw_mode(fstat(&held)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is not a regular file"));
     }
+    let file = File::open(format!("/proc/self/fd/{}", held.as_raw_fd()))?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -257,6 +259,19 @@ mod tests {
         let passwd = root.path().join("etc/passwd");
         fs::remove_file(&passwd).unwrap();
         rustix::fs::mkfifoat(CWD, &passwd, Mode::RWXU).unwrap();
+        let error = look_up("opam", root.path()).unwrap_err();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn a_device_for_a_list_is_not_opened() {
+        let root = image(PASSWD, GROUP);
+        let passwd = root.path().join("etc/passwd");
+        fs::remove_file(&passwd).unwrap();
+        // Nobody has this one: to open it is an error of another kind.
+        let device = rustix::fs::makedev(240, 7);
+        rustix::fs::mknodat(CWD, &passwd, FileType::CharacterDevice, Mode::RWXU, device)
+            .expect("only root can make devices, and this test must");
         let error = look_up("opam", root.path()).unwrap_err();
         assert!(error.contains("not a regular file"), "{error}");
     }

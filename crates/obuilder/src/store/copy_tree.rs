@@ -1,7 +1,7 @@
 //! Copies a whole tree as it is seen: owners, modes, times, extended attributes, devices, and files with several names.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,107 +13,117 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::StoreError;
-use super::tree::{OVERLAY_XATTRS, join, open_beneath, open_dir, proc_path, walk};
+use super::removal::{nothing_special, remove_tree};
+use super::tree::{OVERLAY_XATTRS, Visit, open_dir, proc_path, walk};
 
-/// Copies the tree at `from` to `to`, which does not exist. Blocks.
+/// Copies the tree at `from` to `to`, which does not exist. Meanwhile there is a directory beside it, called as `to` is and `.twins`.
+/// Blocks.
 ///
 /// # Errors
 /// The disk's; `to` may then be half there.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), StoreError> {
-    copy(from, to).map_err(StoreError::io("copy a whole tree to", to))
+    let twins = to.with_extension("twins");
+    let copied = copy(from, to, &twins).map_err(StoreError::io("copy a whole tree to", to));
+    let removed = remove_tree(&twins, &nothing_special);
+    copied.and(removed)
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    rustix::fs::mkdir(to, Mode::RWXU)?;
+fn copy(from: &Path, to: &Path, twins: &Path) -> io::Result<()> {
+    for dir in [to, twins] {
+        rustix::fs::mkdir(dir, Mode::RWXU)?;
+    }
     let top = open_dir(CWD, from)?;
-    let new_top = open_dir(CWD, to)?;
-    let here = CString::from(c".");
+    let about = rustix::fs::fstat(&top)?;
     let mut copying = Copying {
-        new_top,
-        current: None,
+        new: open_dir(CWD, to)?,
+        twins: open_dir(CWD, twins)?,
         names: HashMap::new(),
-        directories: vec![(Vec::new(), here.clone(), rustix::fs::fstat(&top)?)],
+        above: Vec::new(),
     };
-    copy_xattrs(top.as_fd(), copying.new_top.as_fd(), &here)?;
-    walk(&top, |place, name, about| {
-        copying.entry(place.dir, place.path, name, about)
-    })?;
-    copying.finish()
+    walk(top.as_fd(), &mut copying)?;
+    finish(top.as_fd(), copying.new.as_fd(), c".", &about)
 }
 
 struct Copying {
-    new_top: OwnedFd,
-    /// The new directory that was last worked in.
-    current: Option<(Vec<u8>, OwnedFd)>,
-    /// Where files are that have several names, by device and number.
-    names: HashMap<(u64, u64), (Vec<u8>, CString)>,
-    /// What directories are to look like in the end, with the directory that each is in.
-    directories: Vec<(Vec<u8>, CString, Stat)>,
+    /// The new directory for what is met.
+    new: OwnedFd,
+    /// Where files that have several names can be found by a number, however deep their names are.
+    twins: OwnedFd,
+    /// Their numbers, by device and inode of what is copied.
+    names: HashMap<(u64, u64), usize>,
+    /// What the directories on the way down are to look like in the end.
+    above: Vec<Stat>,
 }
 
-impl Copying {
-    fn entry(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        path: &[u8],
-        name: &CString,
-        about: &Stat,
-    ) -> io::Result<()> {
-        if self.current.as_ref().is_none_or(|(at, _)| at != path) {
-            self.current = Some((path.to_vec(), open_beneath(self.new_top.as_fd(), path)?));
-        }
-        let Some((_, new)) = &self.current else {
-            return Ok(());
-        };
+impl Visit for Copying {
+    fn meet(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+        let about = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(about.st_mode);
-        if kind != FileType::Directory && about.st_nlink > 1 {
-            let twin = self.names.get(&(about.st_dev, about.st_ino));
-            if let Some((twin_path, twin_name)) = twin {
-                let twin_dir = open_beneath(self.new_top.as_fd(), twin_path)?;
-                return Ok(rustix::fs::linkat(
-                    &twin_dir,
-                    twin_name,
-                    new,
-                    name,
-                    AtFlags::empty(),
-                )?);
-            }
-            self.names
-                .insert((about.st_dev, about.st_ino), (path.to_vec(), name.clone()));
-        }
+        let twin = (about.st_dev, about.st_ino);
+        let new = self.new.as_fd();
         match kind {
             FileType::Directory => {
                 rustix::fs::mkdirat(new, name, Mode::RWXU)?;
-                copy_xattrs(dir, new.as_fd(), name)?;
-                // What is made in it changes its time, and its mode may forbid it.
-                self.directories.push((path.to_vec(), name.clone(), *about));
-                // A path that is too long is noticed before it is needed.
-                return join(path, name).map(drop);
+                return Ok(true);
             }
-            FileType::RegularFile => copy_file(dir, new.as_fd(), name, about)?,
+            _ if about.st_nlink > 1 && self.link(twin, name)? => return Ok(false),
+            FileType::RegularFile => copy_file(dir, new, name, &about)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
                 rustix::fs::symlinkat(target, new, name)?;
             }
             kind => rustix::fs::mknodat(new, name, kind, Mode::RUSR, about.st_rdev)?,
         }
-        set_owner_and_mode(new.as_fd(), name, about)?;
-        copy_xattrs(dir, new.as_fd(), name)?;
-        set_times(new.as_fd(), name, about)
+        finish(dir, new, name, &about)?;
+        if about.st_nlink > 1 {
+            let number = self.names.len();
+            let none = AtFlags::empty();
+            rustix::fs::linkat(new, name, &self.twins, number.to_string(), none)?;
+            self.names.insert(twin, number);
+        }
+        Ok(false)
     }
 
-    /// Gives the directories their looks, those farthest down first.
-    fn finish(self) -> io::Result<()> {
-        for (path, name, about) in self.directories.iter().rev() {
-            let dir = open_beneath(self.new_top.as_fd(), path)?;
-            set_owner_and_mode(dir.as_fd(), name, about)?;
-            set_times(dir.as_fd(), name, about)?;
-        }
+    fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        self.above.push(rustix::fs::fstat(dir)?);
+        self.new = open_dir(self.new.as_fd(), name)?;
         Ok(())
+    }
+
+    fn leave(&mut self, dir: BorrowedFd<'_>, name: &CStr, _found: bool) -> io::Result<bool> {
+        self.new = open_dir(self.new.as_fd(), c"..")?;
+        // What is made in a directory changes its time, and its mode or attributes may change what is made.
+        if let Some(about) = self.above.pop() {
+            finish(dir, self.new.as_fd(), name, &about)?;
+        }
+        Ok(true)
     }
 }
 
-fn set_owner_and_mode(dir: BorrowedFd<'_>, name: &CString, about: &Stat) -> io::Result<()> {
+impl Copying {
+    /// Makes `name` another name of the file that was copied already, if it was.
+    fn link(&self, twin: (u64, u64), name: &CStr) -> io::Result<bool> {
+        let Some(number) = self.names.get(&twin).map(usize::to_string) else {
+            return Ok(false);
+        };
+        let (twins, new) = (&self.twins, &self.new);
+        match rustix::fs::linkat(twins, number.as_str(), new, name, AtFlags::empty()) {
+            // As many as the filesystem allows, with ours: this is the last.
+            Err(Errno::MLINK) => rustix::fs::renameat(twins, number.as_str(), new, name)?,
+            linked => linked?,
+        }
+        Ok(true)
+    }
+}
+
+/// Makes the new `name` look like the old one.
+fn finish(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, about: &Stat) -> io::Result<()> {
+    set_owner_and_mode(to, name, about)?;
+    copy_xattrs(from, to, name)?;
+    set_times(to, name, about)
+}
+
+fn set_owner_and_mode(dir: BorrowedFd<'_>, name: &CStr, about: &Stat) -> io::Result<()> {
     rustix::fs::chownat(
         dir,
         name,
@@ -133,7 +143,7 @@ fn set_owner_and_mode(dir: BorrowedFd<'_>, name: &CString, about: &Stat) -> io::
     Ok(())
 }
 
-fn set_times(dir: BorrowedFd<'_>, name: &CString, about: &Stat) -> io::Result<()> {
+fn set_times(dir: BorrowedFd<'_>, name: &CStr, about: &Stat) -> io::Result<()> {
     let time = |seconds, nanoseconds: u64| Timespec {
         tv_sec: seconds,
         tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
@@ -150,7 +160,7 @@ fn set_times(dir: BorrowedFd<'_>, name: &CString, about: &Stat) -> io::Result<()
     )?)
 }
 
-fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CString) -> io::Result<()> {
+fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let (old, new) = (proc_path(from, name), proc_path(to, name));
     let names = match xattr::list(&old) {
         Ok(names) => names,
@@ -172,7 +182,7 @@ fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CString) -> io::
 fn copy_file(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
-    name: &CString,
+    name: &CStr,
     about: &Stat,
 ) -> io::Result<()> {
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -200,4 +210,50 @@ fn copy_file(
         at = end;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{mkdirat, statat};
+
+    use super::*;
+
+    const NAME: &str =
+        "a directory whose name is rather long, so that few of them make a path that no call takes";
+
+    #[test]
+    fn a_tree_deeper_than_any_path_is_copied_with_its_links() {
+        let at = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| at.path().join(name));
+        std::fs::create_dir(&old).unwrap();
+        std::fs::write(old.join("first"), "x").unwrap();
+        let top = open_dir(CWD, &old).unwrap();
+        let mut dir = open_dir(CWD, &old).unwrap();
+        for _ in 0..1500 {
+            mkdirat(&dir, NAME, Mode::RWXU).unwrap();
+            dir = open_dir(dir.as_fd(), NAME).unwrap();
+        }
+        for name in ["second", "third"] {
+            rustix::fs::linkat(&top, "first", &dir, name, AtFlags::empty()).unwrap();
+        }
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o1570)).unwrap();
+
+        copy_tree(&old, &new).unwrap();
+        let mut dir = open_dir(CWD, &new).unwrap();
+        let first = statat(&dir, "first", AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        for _ in 0..1500 {
+            dir = open_dir(dir.as_fd(), NAME).unwrap();
+        }
+        assert_eq!(first.st_nlink, 3, "no other name is left");
+        for name in ["second", "third"] {
+            let found = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            assert_eq!(found.st_ino, first.st_ino);
+        }
+        let about = rustix::fs::fstat(&dir).unwrap();
+        assert_eq!(about.st_mode & 0o7777, 0o1570);
+        for tree in [old, new] {
+            remove_tree(&tree, &nothing_special).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 0);
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::core::make_dir;
-use super::handle::Inner;
+use super::handle::{Inner, blocking};
 use super::housekeeper::Housekeeper;
 use super::meta::Facts;
 use super::mount_points::MountPoint;
@@ -54,9 +54,7 @@ impl Draft {
     /// # Errors
     /// The disk's; it is thrown away.
     pub async fn commit(self, meta: LayerMeta) -> Result<Layer, StoreError> {
-        tokio::task::spawn_blocking(move || self.commit_blocking(meta))
-            .await
-            .unwrap_or_else(|error| Err(StoreError::interrupted(&error)))
+        blocking(move || self.commit_blocking(meta)).await
     }
 
     /// Throws it away, as dropping it does, and waits until nothing is left of it.

@@ -28,7 +28,7 @@ impl StoreError {
     /// Whether room on the disk would help.
     #[must_use]
     pub fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { source, .. } if is_full_disk(source))
     }
 
     /// What the disk said when `action` was tried on `path`.
@@ -44,6 +44,14 @@ impl StoreError {
     pub(super) fn interrupted(error: &tokio::task::JoinError) -> Self {
         Self::Refused(format!("the store was interrupted: {error}"))
     }
+}
+
+/// Whether `error` is that there is no room on a disk, or none left for us.
+pub(crate) fn is_full_disk(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl From<MountError> for StoreError {

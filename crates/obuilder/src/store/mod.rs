@@ -57,6 +57,7 @@ pub use cache::{CacheInfo, CacheLease, CacheTable};
 pub use check::{Problem, check_closed};
 pub use draft::Draft;
 pub use error::StoreError;
+pub(crate) use error::is_full_disk;
 pub use handle::{LayerInfo, Store, StoreOptions};
 pub use layer::Layer;
 pub use location::{Kind, Location, LocationError, RsyncMode};

@@ -41,7 +41,13 @@ pub(super) fn open(location: &Location) -> Result<Opened, StoreError> {
     mounts::detach_below(layout.root())
         .map_err(StoreError::io("unmount what is in", layout.root()))?;
     remove_probes(&layout, &*backend)?;
-    backend.probe(layout.root())?;
+    match backend.probe(layout.root()) {
+        // What was a store is one still. With a full disk nothing can be tried, and it has to be open to be pruned.
+        Err(error) if found == Found::Ours && error.is_full_disk() => {
+            tracing::warn!(%error, "the disk of the store is full");
+        }
+        probed => probed?,
+    }
     for dir in layout.directories() {
         make_own_dir(&dir)?;
     }
@@ -114,7 +120,7 @@ fn make_own_dir(path: &Path) -> Result<(), StoreError> {
 fn remove_probes(layout: &Layout, backend: &dyn Backend) -> Result<(), StoreError> {
     for (name, path) in list(layout.root())? {
         if format::is_probe(&name) {
-            backend.remove(&path)?;
+            remove_leftover(backend, &path);
         }
     }
     Ok(())
@@ -220,9 +226,16 @@ fn mend_links(layout: &Layout, index: &Index) -> Result<(), StoreError> {
 /// Removes everything in a directory of ours.
 fn empty(dir: &Path, backend: &dyn Backend) -> Result<(), StoreError> {
     for (_, path) in list(dir)? {
-        backend.remove(&path)?;
+        remove_leftover(backend, &path);
     }
     Ok(())
+}
+
+/// Removes what nobody needs. If that fails it is in nobody's way, so that the store can be used all the same.
+pub(super) fn remove_leftover(backend: &dyn Backend, path: &Path) {
+    if let Err(error) = backend.remove(path) {
+        tracing::warn!(%error, "something left over stays until the store is opened again");
+    }
 }
 
 /// What is in a directory.

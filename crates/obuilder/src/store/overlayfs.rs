@@ -5,14 +5,16 @@
 //! work/w     the kernel's
 //! ```
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use super::core::make_dir;
 use super::removal::{nothing_special, remove_tree};
 use super::space::space_of;
 use super::tree::{OVERLAY_XATTRS, purge_overlay_marks};
+use super::whole_tree::make_directory;
 use super::{Backend, Space, StoreError};
 use crate::rootfs::{Overlay, Rootfs, Upper};
 
@@ -29,11 +31,8 @@ impl Backend for Overlayfs {
             .prefix(".probe-")
             .tempdir_in(root)
             .map_err(StoreError::io("create a directory in", root))?;
-        try_everything(dir.path()).map_err(|error| match &error {
-            StoreError::Io { source, .. } if error.is_full_disk() => StoreError::Refused(format!(
-                "cannot try overlayfs in {}: {source}; free some space",
-                root.display()
-            )),
+        try_everything(dir.path()).map_err(|error| match error {
+            full if full.is_full_disk() => full,
             error => StoreError::Refused(format!(
                 "the filesystem of {} cannot keep layers of overlayfs ({error}); use a directory on ext4, xfs, btrfs or tmpfs, on a kernel \
                  with overlayfs, or another kind of store, such as rsync:",
@@ -49,15 +48,15 @@ impl Backend for Overlayfs {
         mount_point: &Path,
     ) -> Result<Rootfs, StoreError> {
         let upper = work.join("fs");
-        make_dir(work, 0o700)?;
-        make_dir(&upper, 0o755)?;
+        make_dir(work)?;
+        make_directory(&upper)?;
         let Some(base) = chain.first() else {
             return Ok(Rootfs::Plain(upper));
         };
         // The top of the merged tree is the top of its newest layer.
         copy_attributes(base, &upper).map_err(StoreError::io("set the attributes of", &upper))?;
         let kernel = work.join("w");
-        make_dir(&kernel, 0o700)?;
+        make_dir(&kernel)?;
         let (start, lower) = relative_to_first(chain);
         Ok(Rootfs::Overlay(Overlay {
             upper: Some(Upper {
@@ -112,16 +111,16 @@ impl Backend for Overlayfs {
 fn try_everything(dir: &Path) -> Result<(), StoreError> {
     let layers = [dir.join("1"), dir.join("2")];
     for layer in &layers {
-        make_dir(layer, 0o755)?;
+        make_directory(layer)?;
     }
     let [base, newer] = &layers;
     let below = base.join("dir");
-    make_dir(&below, 0o755)?;
+    make_directory(&below)?;
     for file in [base.join("file"), below.join("file")] {
         fs::write(&file, "").map_err(StoreError::io("write", &file))?;
     }
     let at = dir.join("at");
-    make_dir(&at, 0o700)?;
+    make_dir(&at)?;
     let work = dir.join("work");
     let tree = Overlayfs.create(&[newer.clone(), base.clone()], &work, &at)?;
     let change = |top: &Path| -> io::Result<bool> {
@@ -143,15 +142,6 @@ fn try_everything(dir: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Refused("removed files stay".to_owned()));
     }
     Ok(())
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .mode(mode)
-        .create(path)
-        // The process may have a mask that takes bits away.
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .map_err(StoreError::io("create", path))
 }
 
 /// Owner, mode, extended attributes and time of the directory `from`.

@@ -6,17 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::StoreError;
-
-/// Directories that are open at once, at most. What is deeper is moved up first, since a step may nest directories deeper than any
-/// path, stack or number of descriptors reaches.
-const DEPTH: usize = 48;
-
-/// Directories within each other that cannot be moved up (each on a filesystem of its own), at most.
-const HARD_DEPTH: usize = 4 * DEPTH;
+use super::tree::{Visit, walk_into};
 
 /// Removes directories that the usual call does not remove, given by their parent and name. Answers whether it is gone.
 pub(super) type Special<'a> = &'a dyn Fn(BorrowedFd<'_>, &CStr) -> io::Result<bool>;
@@ -41,103 +35,60 @@ fn remove(tree: &Path, special: Special<'_>) -> io::Result<()> {
             "it is no file within a directory",
         ));
     };
-    let parent = match openat(
-        CWD,
-        parent,
-        DIRECTORY.difference(OFlags::NOFOLLOW),
-        Mode::empty(),
-    ) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = match openat(CWD, parent, flags, Mode::empty()) {
         Ok(parent) => parent,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let name = CString::new(name.as_bytes())?;
-    Walk { special, moved: 0 }.remove(parent.as_fd(), &name, None, 0)
+    let mut removal = Removal { special };
+    if removal.meet(parent.as_fd(), &name)? {
+        walk_into(parent.as_fd(), &name, &mut removal)?;
+    }
+    Ok(())
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-struct Walk<'a> {
+struct Removal<'a> {
     special: Special<'a>,
-    /// How many directories were moved up: gives each a name of its own.
-    moved: u64,
 }
 
-impl Walk<'_> {
-    /// Removes what `parent` calls `name`. `top` is an open directory of the tree where there is room for what is too deep.
-    fn remove(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &CStr,
-        top: Option<BorrowedFd<'_>>,
-        depth: usize,
-    ) -> io::Result<()> {
-        match unlinkat(parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+impl Visit for Removal<'_> {
+    /// Removes what can be removed at once, which is all but directories with something in them.
+    fn meet(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+        let refused = match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(false),
             // Some filesystems say EPERM of a directory.
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if (self.special)(parent, name)? {
-            return Ok(());
-        }
-        match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if depth >= DEPTH
-            && let Some(top) = top
-        {
-            self.moved += 1;
-            let above = format!("obuilder-removal-{}", self.moved);
-            match renameat(parent, name, top, above.as_str()) {
-                Ok(()) => return Ok(()),
-                Err(Errno::XDEV) if depth < HARD_DEPTH => {}
-                // Somebody's file may have that very name: the next number will do.
-                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR) => {
-                    return self.remove(parent, name, Some(top), depth);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let dir = match openat(parent, name, DIRECTORY, Mode::empty()) {
-            Ok(dir) => dir,
-            // Somebody else removes the same.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(error @ (Errno::ISDIR | Errno::PERM)) => error,
             Err(error) => return Err(error.into()),
         };
-        loop {
-            let removed = self.empty(dir.as_fd(), top.unwrap_or(dir.as_fd()), depth)?;
-            match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                // Others were moved here meanwhile, or were not seen while the directory changed below the reader.
-                Err(Errno::NOTEMPTY | Errno::EXIST) if removed => {}
-                Err(error) => return Err(error.into()),
-            }
+        if (self.special)(dir, name)? {
+            return Ok(false);
+        }
+        match remove_empty(dir, name) {
+            Err(Errno::NOTDIR) => Err(refused.into()),
+            removed => Ok(!removed?),
         }
     }
 
-    /// Removes what is in `dir`; answers whether there was anything.
-    fn empty(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        top: BorrowedFd<'_>,
-        depth: usize,
-    ) -> io::Result<bool> {
-        let mut any = false;
-        for entry in Dir::read_from(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                any = true;
-                self.remove(dir, name, Some(top), depth + 1)?;
-            }
+    fn leave(&mut self, dir: BorrowedFd<'_>, name: &CStr, found: bool) -> io::Result<bool> {
+        if remove_empty(dir, name)? {
+            return Ok(true);
         }
-        Ok(any)
+        if found {
+            // Not all was seen, since the directory changed below the reader.
+            return Ok(false);
+        }
+        Err(Errno::NOTEMPTY.into())
+    }
+}
+
+/// Removes the directory `name` of `dir` unless something is in it. Answers whether it is gone.
+fn remove_empty(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -148,6 +99,7 @@ mod tests {
     use rustix::fs::mkdirat;
 
     use super::*;
+    use crate::store::tree::open_dir;
 
     fn gone(tree: &Path) {
         remove_tree(tree, &nothing_special).unwrap();
@@ -182,13 +134,11 @@ mod tests {
         let at = tempfile::tempdir().unwrap();
         let tree = at.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
-        // A name that the removal would choose itself is in the way.
-        std::fs::write(tree.join("obuilder-removal-1"), "x").unwrap();
         let name = "d".repeat(200);
-        let mut dir = openat(CWD, &tree, DIRECTORY, Mode::empty()).unwrap();
+        let mut dir = open_dir(CWD, &tree).unwrap();
         for _ in 0..2000 {
             mkdirat(&dir, name.as_str(), Mode::RWXU).unwrap();
-            dir = openat(&dir, name.as_str(), DIRECTORY, Mode::empty()).unwrap();
+            dir = open_dir(dir.as_fd(), name.as_str()).unwrap();
         }
         rustix::fs::openat(
             &dir,
@@ -208,6 +158,18 @@ mod tests {
             let dir = tree.join(format!("{}", n % 7)).join(format!("{n}"));
             std::fs::create_dir_all(&dir).unwrap();
             std::fs::write(dir.join("file \n"), "x").unwrap();
+        }
+        gone(&tree);
+    }
+
+    /// What is too deep was moved up once, under names that a step could take, and each name taken cost a piece of the stack.
+    #[test]
+    fn no_names_of_files_exhaust_the_stack() {
+        let at = tempfile::tempdir().unwrap();
+        let tree = at.path().join("tree");
+        std::fs::create_dir_all(tree.join("d/".repeat(200))).unwrap();
+        for n in 0..20_000 {
+            std::fs::write(tree.join(format!("obuilder-removal-{n}")), "").unwrap();
         }
         gone(&tree);
     }

@@ -416,11 +416,22 @@ struct Image {
     env: Vec<(BString, BString)>,
 }
 
+impl Image {
+    fn new(digest: &str, env: &[(&str, &str)]) -> Self {
+        Self {
+            digest: format!("sha256:{digest}"),
+            env: env.iter().map(|&(k, v)| (k.into(), v.into())).collect(),
+        }
+    }
+}
+
 /// A registry in memory. Each image has one layer with one file, `base`, which holds the digest.
 #[derive(Default)]
 pub struct FakeFetcher {
     images: Mutex<HashMap<String, Image>>,
     away: Mutex<Option<String>>,
+    /// What is published once somebody looked a name up.
+    next: Mutex<Option<(String, Image)>>,
     pub fetched: AtomicUsize,
     pub resolved: AtomicUsize,
     /// The layers made.
@@ -429,11 +440,13 @@ pub struct FakeFetcher {
 
 impl FakeFetcher {
     pub fn publish(&self, name: &str, digest: &str, env: &[(&str, &str)]) {
-        let image = Image {
-            digest: format!("sha256:{digest}"),
-            env: env.iter().map(|&(k, v)| (k.into(), v.into())).collect(),
-        };
+        let image = Image::new(digest, env);
         self.images.lock().unwrap().insert(name.to_owned(), image);
+    }
+
+    /// The next look at a name is the last before it means something else.
+    pub fn publish_after_a_look(&self, name: &str, digest: &str) {
+        *self.next.lock().unwrap() = Some((name.to_owned(), Image::new(digest, &[])));
     }
 
     pub fn go_away(&self) {
@@ -501,7 +514,11 @@ impl Fetcher for FakeFetcher {
     ) -> BoxFuture<'a, Result<Option<String>, FetchError>> {
         async move {
             self.resolved.fetch_add(1, Ordering::SeqCst);
-            Ok(Some(self.image(name)?.digest))
+            let now = self.image(name)?;
+            if let Some((name, image)) = self.next.lock().unwrap().take() {
+                self.images.lock().unwrap().insert(name, image);
+            }
+            Ok(Some(now.digest))
         }
         .boxed()
     }

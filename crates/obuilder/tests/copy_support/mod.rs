@@ -99,24 +99,17 @@ impl Tree {
 
     /// Scans as root in `/`.
     pub(crate) fn scan(&self, copy: &Copy) -> Result<CopyPlan, CopyError> {
-        self.scan_in("/", copy, (0, 0))
+        self.scan_in("/", copy)
     }
 
     pub(crate) fn scan_in(
         &self,
         workdir: impl AsRef<[u8]>,
         copy: &Copy,
-        owner: (u32, u32),
     ) -> Result<CopyPlan, CopyError> {
         let root = copy::open_root(self.root()).unwrap();
         let workdir = BStr::new(workdir.as_ref());
-        copy::scan(
-            root.as_fd(),
-            copy,
-            workdir,
-            owner,
-            &CancellationToken::new(),
-        )
+        copy::scan(root.as_fd(), copy, workdir, &CancellationToken::new())
     }
 
     /// What is found at one source.
@@ -127,13 +120,24 @@ impl Tree {
         }
     }
 
+    /// Writes for root.
     pub(crate) fn write(&self, plan: &CopyPlan, target: &Tree) -> Result<(), CopyError> {
+        self.write_for((0, 0), plan, target)
+    }
+
+    fn write_for(
+        &self,
+        owner: (u32, u32),
+        plan: &CopyPlan,
+        target: &Tree,
+    ) -> Result<(), CopyError> {
         let source = copy::open_root(self.root()).unwrap();
         let target = copy::open_root(target.root()).unwrap();
         copy::write(
             source.as_fd(),
             target.as_fd(),
             plan,
+            owner,
             &CancellationToken::new(),
         )
     }
@@ -145,8 +149,8 @@ impl Tree {
         owner: (u32, u32),
         target: &Tree,
     ) -> Result<(), CopyError> {
-        let plan = self.scan_in("/", copy, owner)?;
-        self.write(&plan, target)
+        let plan = self.scan(copy)?;
+        self.write_for(owner, &plan, target)
     }
 }
 

@@ -73,7 +73,7 @@ async fn a_cut_costs_only_what_was_missing() {
     let from: Vec<_> = asked.iter().map(Request::from).collect();
     assert_eq!(from, [None, Some(100_000), Some(250_000)]);
     let told = puller.told();
-    assert!(told.contains("going on from 97.7 KiB"), "{told}");
+    assert!(told.contains("going on from 97.6 KiB"), "{told}");
 }
 
 #[tokio::test]

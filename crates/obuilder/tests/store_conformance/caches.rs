@@ -328,6 +328,13 @@ pub(crate) fn a_cache_larger_than_the_quota_is_reset_and_used_ones_stay(lab: &La
     assert_eq!(names(&caches), ["small", "used"]);
 }
 
+/// The trees of the cache `c`.
+fn tree_names(lab: &Lab) -> Vec<String> {
+    let mut names = lab.names("caches/c-c");
+    names.retain(|name| !name.contains("json"));
+    names
+}
+
 pub(crate) fn many_releases_leave_few_trees(lab: &Lab) {
     let caches = lab.caches(None);
     let layered = lab.backend.longest_chain().is_some();
@@ -356,8 +363,10 @@ pub(crate) fn many_releases_leave_few_trees(lab: &Lab) {
     }
     settle(lab, &caches);
     let trees = |caches: &CacheTable| {
-        let dir = format!("caches/c-{}", caches.list()[0].name);
-        lab.names(&dir).len() - 1
+        // Until a version is on the disk, the last one that was stays.
+        lab.runtime.block_on(caches.sync()).unwrap();
+        settle(lab, caches);
+        tree_names(lab).len()
     };
     if let Some(old) = old {
         // The trees that an old clone is mounted above are there for as long as it.
@@ -441,13 +450,8 @@ pub(crate) fn what_a_crash_of_the_machine_may_have_cut_is_dropped(lab: &Lab) {
     put(lab, &caches, "new", "file", "v1");
     settle(lab, &caches);
     drop(caches);
-    // As they look after the machine was started again.
     for name in ["synced", "new"] {
-        let version = lab.root.join(format!("caches/c-{name}/version.json"));
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let text = fs::read_to_string(&version).unwrap();
-        assert!(text.contains(boot.trim()), "{text}");
-        fs::write(&version, text.replace(boot.trim(), "another")).unwrap();
+        restart_the_machine(lab, name);
     }
     let caches = lab.caches(None);
     assert_eq!(names(&caches), ["synced"]);
@@ -457,4 +461,60 @@ pub(crate) fn what_a_crash_of_the_machine_may_have_cut_is_dropped(lab: &Lab) {
     drop(caches);
     // In the same run of the machine, what is new is as good.
     assert_eq!(get(lab, &lab.caches(None), "synced", "file").unwrap(), "v2");
+}
+
+/// Makes the current version of the cache look as it does after the machine was started again.
+fn restart_the_machine(lab: &Lab, name: &str) {
+    let version = lab.root.join(format!("caches/c-{name}/version.json"));
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = fs::read_to_string(&version).unwrap();
+    assert!(text.contains(boot.trim()), "{text}");
+    fs::write(&version, text.replace(boot.trim(), "another")).unwrap();
+}
+
+pub(crate) fn a_crash_of_the_machine_takes_no_more_than_what_is_new(lab: &Lab) {
+    let caches = lab.caches(None);
+    put(lab, &caches, "c", "file", "v1");
+    lab.runtime.block_on(caches.sync()).unwrap();
+    for text in ["v2", "v3"] {
+        put(lab, &caches, "c", "file", text);
+        settle(lab, &caches);
+    }
+    drop(caches);
+    // A crash of the process loses nothing, and takes nothing of what a crash of the machine would need.
+    let caches = lab.caches(None);
+    assert_eq!(get(lab, &caches, "c", "file").unwrap(), "v3");
+    settle(lab, &caches);
+    drop(caches);
+    restart_the_machine(lab, "c");
+    let caches = lab.caches(None);
+    assert_eq!(get(lab, &caches, "c", "file").unwrap(), "v1");
+    settle(lab, &caches);
+    assert_eq!(tree_names(lab).len(), 1, "{:?}", tree_names(lab));
+
+    // What the disk cut is no version.
+    put(lab, &caches, "c", "file", "v4");
+    settle(lab, &caches);
+    drop(caches);
+    fs::write(lab.root.join("caches/c-c/version.json"), "").unwrap();
+    let caches = lab.caches(None);
+    assert_eq!(get(lab, &caches, "c", "file").unwrap(), "v1");
+
+    // With a newer version on the disk the older one goes.
+    put(lab, &caches, "c", "file", "v5");
+    lab.runtime.block_on(caches.sync()).unwrap();
+    settle(lab, &caches);
+    let layers = if lab.backend.longest_chain().is_some() {
+        2
+    } else {
+        1
+    };
+    assert_eq!(tree_names(lab).len(), layers, "{:?}", tree_names(lab));
+
+    // A cache that was removed does not come back.
+    lab.runtime.block_on(caches.remove(BStr::new("c"))).unwrap();
+    settle(lab, &caches);
+    drop(caches);
+    assert_eq!(names(&lab.caches(None)), [""; 0]);
+    assert_eq!(lab.names("caches"), [""; 0]);
 }

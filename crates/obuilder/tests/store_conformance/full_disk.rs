@@ -1,6 +1,7 @@
 //! A disk that fills up, for every store. Each on a filesystem of its own.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use ocluster_obuilder::store::StoreError;
@@ -8,6 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::filesystem::Mounted;
 use crate::lab::Lab;
+use crate::stores::{location, make, open, prune};
 
 /// What a layer here takes, in bytes.
 const LARGE: usize = 6 << 20;
@@ -55,6 +57,29 @@ pub(crate) fn a_full_disk_is_told_apart_and_is_no_end(shared: &Lab) {
         "{with} and then {without}"
     );
     lab.backend.remove(&base[0]).unwrap();
+}
+
+pub(crate) fn a_full_disk_does_not_keep_a_store_from_being_opened_and_pruned(shared: &Lab) {
+    let mounted = Mounted::small(shared.case.filesystem);
+    let lab = &Lab::new(shared.case, mounted.path());
+    lab.runtime.block_on(async {
+        let store = open(&location(lab)).await.unwrap();
+        make(&store, 1, None).await.unwrap();
+        store.close().await.unwrap();
+    });
+    // To the last byte, as far as the filesystem gives it.
+    fill(&lab.root.join("filler"), lab);
+    let mut rest = File::create(lab.root.join("rest")).unwrap();
+    while rest
+        .write_all(&[1; 512])
+        .and_then(|()| rest.sync_data())
+        .is_ok()
+    {}
+    lab.runtime.block_on(async {
+        let store = open(&location(lab)).await.unwrap();
+        assert_eq!(prune(&store).await, 1);
+        assert_eq!(store.count(), 0);
+    });
 }
 
 /// Makes a layer above `base` for which there is no room; answers what the store, or else the step, met.

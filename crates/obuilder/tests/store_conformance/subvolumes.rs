@@ -49,6 +49,22 @@ fn trees_with_subvolumes_within_are_removed() {
     });
 }
 
+/// Directories of a subvolume cannot be moved out of it, so that how deep they are must not matter.
+#[test]
+fn subvolumes_deep_within_subvolumes_are_removed() {
+    Case::BTRFS.run(|lab: &Lab| {
+        let chain = lab.layer("layer", &[], |tree| {
+            let outer = tree.join("outer");
+            btrfs(&["subvolume", "create"], &outer, &[]);
+            let deep = outer.join("d/".repeat(300));
+            fs::create_dir_all(&deep).unwrap();
+            btrfs(&["subvolume", "create"], &deep.join("inner"), &[]);
+        });
+        lab.backend.remove(&chain[0]).unwrap();
+        assert_eq!(lab.names("layers"), [""; 0]);
+    });
+}
+
 #[test]
 fn sealed_layers_cannot_be_written_to() {
     Case::BTRFS.run(|lab: &Lab| {

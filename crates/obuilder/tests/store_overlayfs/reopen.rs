@@ -166,6 +166,42 @@ async fn what_is_left_mounted_in_the_store_is_unmounted_before_anything_is_remov
     assert_eq!(names(&outside), ["precious"]);
 }
 
+/// A file that nobody can remove, until this is dropped.
+struct Stubborn(fs::File);
+
+impl Stubborn {
+    fn new(path: &std::path::Path) -> Self {
+        let file = fs::File::create(path).unwrap();
+        rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::IMMUTABLE)
+            .expect("files can be made immutable on the filesystem of the temporary directory");
+        Self(file)
+    }
+}
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        let _ = rustix::fs::ioctl_setflags(&self.0, rustix::fs::IFlags::empty());
+    }
+}
+
+#[tokio::test]
+async fn a_store_can_be_used_though_something_left_over_cannot_be_removed() {
+    let home = Home::new();
+    drop(family(&home).await);
+    let [left, cache] = ["tmp/gone-1", "caches/c-left"].map(|dir| home.root().join(dir));
+    fs::create_dir(&left).unwrap();
+    fs::create_dir(&cache).unwrap();
+    let stubborn = [&left, &cache].map(|dir| Stubborn::new(&dir.join("file")));
+    let store = home.open().await;
+    assert_eq!(store.list().await.unwrap().len(), 4);
+    make(&store, 5, None, |tree| write(tree, "more", "5")).await;
+    drop(store);
+    assert!(left.join("file").exists() && cache.join("file").exists());
+    drop(stubborn);
+    drop(home.open().await);
+    assert!(!left.exists() && !cache.exists());
+}
+
 /// Makes the layer one of an earlier run of the machine.
 fn of_an_earlier_run(home: &Home, n: u32) {
     let meta = home.layer_dir(n).join("meta.json");

@@ -21,8 +21,8 @@ use crate::executor::{Cause, Execution, Executor, Failure, JobContext, Outcome};
 use crate::health::Patient;
 use crate::metrics::Metrics;
 
-/// How long a worker that stops waits for its store's disk.
-const SYNC_LIMIT: Duration = Duration::from_secs(10);
+/// How long a worker that stops waits for its store.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How OBuilder builds are done.
 #[derive(Clone, Debug)]
@@ -75,11 +75,11 @@ impl OBuilderExecutor {
         })
     }
 
-    /// Brings what was built to the disk, so that not even the machine's end loses it. Takes ten seconds at most.
-    pub(crate) async fn sync(&self) {
-        let store = self.engine.store().clone();
-        let synced = self.pool.spawn(async move { store.sync().await });
-        match tokio::time::timeout(SYNC_LIMIT, synced).await {
+    /// Waits until nothing of cancelled builds is left, and what was built is on the disk, so that not even the machine's end loses it.
+    /// No build may be under way. Takes ten seconds at most: the next start does the same.
+    pub(crate) async fn settle(&self) {
+        let closing = self.pool.spawn(self.engine.clone().close());
+        match tokio::time::timeout(SETTLE_LIMIT, closing).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => warn!("Cannot bring the OBuilder store to the disk: {error}"),
             Ok(Err(error)) => warn!("Cannot bring the OBuilder store to the disk: {error}"),

@@ -18,9 +18,10 @@ use super::Digest;
 use super::endpoint::Endpoint;
 use super::partial::{Partial, whole_path};
 use super::patience::Patience;
-use super::progress::{Bytes as Shown, State};
+use super::progress::State;
 use super::transport::{LEAST_PROGRESS, Question, StallWatch, Transport};
 use super::trouble::Trouble;
+use crate::size::Size;
 
 /// How many pieces may wait for the disk.
 const WAITING: usize = 8;
@@ -126,7 +127,7 @@ impl Job {
                         let why = format!(
                             "{} sent {} whose digest is {found}",
                             endpoint.name,
-                            Shown(partial.len())
+                            Size(partial.len())
                         );
                         return Ok((partial, Some(Trouble::Source(why))));
                     }
@@ -155,7 +156,7 @@ impl Job {
                 return Ok((partial, Some(trouble)));
             };
             state.send_modify(|state| {
-                let there = Shown(partial.len());
+                let there = Size(partial.len());
                 state.note(format!("{}; going on from {there}", trouble.why()));
             });
             if cancel.run_until_cancelled(sleep(wait)).await.is_none() {

@@ -1,6 +1,5 @@
 //! What is told of a download, in lines that people read: rarely, and without anything secret.
 
-use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Digest;
 use super::trouble::Trouble;
 use crate::StepLog;
+use crate::size::Size;
 
 /// How often one layer is told of.
 const EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub(super) async fn follow(
     log: &StepLog,
 ) -> Result<(), Trouble> {
     let layer = format!("layer {}", digest.short());
-    let of = size.map_or_else(String::new, |size| format!(" of {}", Bytes(size)));
+    let of = size.map_or_else(String::new, |size| format!(" of {}", Size(size)));
     let mut told = 0;
     let mut next = Instant::now() + EVERY;
     loop {
@@ -62,37 +62,19 @@ pub(super) async fn follow(
         }
         if let Some(outcome) = outcome {
             if outcome.is_ok() {
-                let size = Bytes(size.unwrap_or(done));
+                let size = Size(size.unwrap_or(done));
                 tell(log, &format!("{layer}: {size} downloaded")).await;
             }
             return outcome;
         }
         if Instant::now() >= next {
             next = Instant::now() + EVERY;
-            tell(log, &format!("{layer}: {}{of}", Bytes(done))).await;
+            tell(log, &format!("{layer}: {}{of}", Size(done))).await;
         }
         match timeout_at(next, state.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             // Nobody downloads any more.
             Ok(Err(_)) => return Err(Trouble::Cancelled),
-        }
-    }
-}
-
-/// A number of bytes, as people read it.
-pub(super) struct Bytes(pub(super) u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "one digit behind the point is shown"
-        )]
-        let bytes = self.0 as f64;
-        match self.0 {
-            0..=9_999 => write!(f, "{} bytes", self.0),
-            10_000..=1_048_575 => write!(f, "{:.1} KiB", bytes / 1024.0),
-            _ => write!(f, "{:.1} MiB", bytes / 1_048_576.0),
         }
     }
 }
@@ -104,7 +86,7 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::sleep;
 
-    use super::{Bytes, State, follow};
+    use super::{State, follow};
     use crate::StepLog;
     use crate::image::registry::Digest;
     use crate::image::registry::trouble::Trouble;
@@ -137,8 +119,8 @@ mod tests {
         .await;
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told[0].starts_with("layer e3b0c44298fc: "), "{told:?}");
-        assert!(told[0].ends_with(" of 100.0 MiB"), "{told:?}");
-        assert_eq!(told[2], "layer e3b0c44298fc: 100.0 MiB downloaded");
+        assert!(told[0].ends_with(" of 100 MiB"), "{told:?}");
+        assert_eq!(told[2], "layer e3b0c44298fc: 100 MiB downloaded");
     }
 
     #[tokio::test]
@@ -156,17 +138,5 @@ mod tests {
     #[tokio::test]
     async fn a_download_that_vanishes_is_waited_for_no_longer() {
         assert!(told(async |_| ()).await.is_empty());
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (9_999, "9999 bytes"),
-            (10_240, "10.0 KiB"),
-            (1 << 30, "1024.0 MiB"),
-        ] {
-            assert_eq!(Bytes(bytes).to_string(), text);
-        }
     }
 }

@@ -91,7 +91,7 @@ impl Cgroups {
         .find(|(controller, _, wanted)| *wanted && self.with(controller).is_none())
         .map(|(controller, what, _)| {
             format!(
-                "this machine cannot limit {what}: its control groups have no {controller} controller; enable it in the kernel, or leave out the limit"
+                "this machine cannot limit {what}: its control groups have no {controller} controller; enable it in the kernel, or do without the limit (0 processes means no limit)"
             )
         })
     }

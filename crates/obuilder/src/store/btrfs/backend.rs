@@ -96,6 +96,9 @@ impl Backend for Btrfs {
         let tried = self.make(&[], &probe);
         self.remove(&probe)?;
         tried.map_err(|error| {
+            if error.kind() == io::ErrorKind::StorageFull {
+                return StoreError::io("create", &probe)(error);
+            }
             StoreError::Refused(format!(
                 "cannot make btrfs subvolumes in {}: {error}: make sure that the filesystem can be written, and that the process is free to call what it needs",
                 root.display()

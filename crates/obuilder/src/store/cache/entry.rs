@@ -1,5 +1,6 @@
 //! One cache: its current version, and how that is replaced.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,10 +10,11 @@ use tracing::warn;
 
 use super::CacheInfo;
 use super::name::directory_name;
-use super::record::{FILE, Record, RecordedTree};
+use super::record::{Known, Record, RecordedTree, is_record};
 use super::size::bytes_of;
 use super::tree::{Chores, Tree};
 use crate::store::StoreError;
+use crate::store::open::remove_leftover;
 
 /// One cache.
 #[derive(Debug)]
@@ -35,8 +37,24 @@ pub(super) struct State {
     pub(super) trees: Vec<Arc<Tree>>,
     pub(super) used: Timestamp,
     pub(super) users: usize,
-    /// Whether the version survives a crash of the machine.
-    pub(super) on_disk: bool,
+    /// The trees of the last version that survives a crash of the machine, which stay until another does; empty if none does.
+    pub(super) saved: Vec<Arc<Tree>>,
+}
+
+impl State {
+    /// Has the trees of both versions kept, and those of `old` that are of neither removed when nobody has them.
+    pub(super) fn keep_instead_of(&self, old: &[Arc<Tree>]) {
+        for tree in old {
+            tree.keep(false);
+        }
+        for tree in self.trees.iter().chain(&self.saved) {
+            tree.keep(true);
+        }
+    }
+}
+
+fn same(a: &[Arc<Tree>], b: &[Arc<Tree>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 impl Entry {
@@ -50,7 +68,7 @@ impl Entry {
                 trees: Vec::new(),
                 used: Timestamp::now(),
                 users: 0,
-                on_disk: false,
+                saved: Vec::new(),
             }),
             flattening: tokio::sync::Mutex::new(()),
         }
@@ -62,35 +80,46 @@ impl Entry {
         boot: &str,
         chores: &Arc<Chores>,
     ) -> Result<Option<Self>, StoreError> {
-        let Some(record) = Record::read(dir, boot) else {
+        let Some(Known { current, saved }) = Record::read(dir, boot) else {
             return Ok(None);
         };
-        let expected = directory_name(record.name.as_ref());
+        let saved = saved.filter(|saved| saved.name == current.name);
+        let expected = directory_name(current.name.as_ref());
         if dir.file_name() != Some(expected.as_ref()) {
             return Ok(None);
         }
+        let mut trees: HashMap<String, Arc<Tree>> = HashMap::new();
+        let mut trees_of = |recorded: Vec<RecordedTree>| -> Vec<Arc<Tree>> {
+            let tree_of = |RecordedTree { directory, bytes }| {
+                let path = dir.join(&directory);
+                // There is one of each, since the last to let go of it removes it.
+                let tree = trees
+                    .entry(directory)
+                    .or_insert_with(|| Tree::new(path, chores));
+                tree.keep(true);
+                if let Some(bytes) = bytes {
+                    tree.measured(bytes);
+                }
+                Arc::clone(tree)
+            };
+            recorded.into_iter().map(tree_of).collect()
+        };
+        let entry = Self::new(current.name, dir.into());
+        let mut state = entry.state();
+        state.generation = current.generation;
+        state.used = Timestamp::from_millisecond(current.used_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+        state.trees = trees_of(current.trees);
+        state.saved = saved.map_or_else(Vec::new, |saved| trees_of(saved.trees));
+        drop(state);
         for found in std::fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
             let found = found.map_err(StoreError::io("list", dir))?;
             let name = found.file_name();
-            let wanted = name == FILE || record.trees.iter().any(|tree| *tree.directory == *name);
+            let wanted =
+                is_record(&name) || name.to_str().is_some_and(|name| trees.contains_key(name));
             if !wanted {
-                chores.backend.remove(&found.path())?;
+                remove_leftover(&*chores.backend, &found.path());
             }
         }
-        let entry = Self::new(record.name, dir.into());
-        let mut state = entry.state();
-        state.generation = record.generation;
-        state.on_disk = record.on_disk;
-        state.used = Timestamp::from_millisecond(record.used_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-        for recorded in record.trees {
-            let tree = Tree::new(dir.join(recorded.directory), chores);
-            tree.keep(true);
-            if let Some(bytes) = recorded.bytes {
-                tree.measured(bytes);
-            }
-            state.trees.push(tree);
-        }
-        drop(state);
         Ok(Some(entry))
     }
 
@@ -123,17 +152,11 @@ impl Entry {
         trees: Vec<Arc<Tree>>,
         boot: &str,
     ) -> Result<(), StoreError> {
-        self.write(generation, &trees, boot, false)?;
+        self.record(generation, &trees, boot).write(&self.dir)?;
         let mut state = self.state();
         state.generation = generation;
-        state.on_disk = false;
         let old = std::mem::replace(&mut state.trees, trees);
-        for tree in &old {
-            tree.keep(false);
-        }
-        for tree in &state.trees {
-            tree.keep(true);
-        }
+        state.keep_instead_of(&old);
         drop(state);
         drop(old);
         Ok(())
@@ -142,35 +165,30 @@ impl Entry {
     /// The trees of a version that is not on the disk for certain.
     pub(super) fn unsaved(&self) -> Option<Vec<Arc<Tree>>> {
         let state = self.state();
-        (!state.on_disk && !state.trees.is_empty()).then(|| state.trees.clone())
+        (!state.trees.is_empty() && !same(&state.trees, &state.saved)).then(|| state.trees.clone())
     }
 
     /// Remembers that the version of these trees is on the disk, if it still is the version.
     pub(super) fn saved(&self, trees: &[Arc<Tree>], boot: &str) -> Result<(), StoreError> {
         let _releasing = self.one_at_a_time();
         let (generation, now) = self.current();
-        let same =
-            now.len() == trees.len() && now.iter().zip(trees).all(|(a, b)| Arc::ptr_eq(a, b));
-        if same {
-            self.write(generation, &now, boot, true)?;
-            self.state().on_disk = true;
+        if same(&now, trees) {
+            self.record(generation, &now, boot).save(&self.dir)?;
+            let mut state = self.state();
+            let old = std::mem::replace(&mut state.saved, now);
+            state.keep_instead_of(&old);
+            drop(state);
+            drop(old);
         }
         Ok(())
     }
 
-    fn write(
-        &self,
-        generation: u64,
-        trees: &[Arc<Tree>],
-        boot: &str,
-        on_disk: bool,
-    ) -> Result<(), StoreError> {
-        let record = Record {
+    fn record(&self, generation: u64, trees: &[Arc<Tree>], boot: &str) -> Record {
+        Record {
             name: self.name.clone(),
             generation,
             used_ms: self.state().used.as_millisecond(),
             boot: boot.into(),
-            on_disk,
             trees: trees
                 .iter()
                 .map(|tree| RecordedTree {
@@ -178,8 +196,7 @@ impl Entry {
                     bytes: tree.bytes(),
                 })
                 .collect(),
-        };
-        record.write(&self.dir)
+        }
     }
 
     /// Measures what was not measured yet, and remembers that, and when the cache was used.
@@ -191,9 +208,8 @@ impl Entry {
         }
         let _releasing = self.one_at_a_time();
         let (generation, trees) = self.current();
-        let on_disk = self.state().on_disk;
         if !trees.is_empty()
-            && let Err(error) = self.write(generation, &trees, boot, on_disk)
+            && let Err(error) = self.record(generation, &trees, boot).write(&self.dir)
         {
             warn!(cache = %self.name, %error, "the size of a cache could not be written down");
         }

@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! ROOT/caches/c-NAME/version.json     the current version: its trees, the newest first, and when it was used
+//! ROOT/caches/c-NAME/saved.json       likewise the last version that survives a crash of the machine, if there is one
 //! ROOT/caches/c-NAME/GENERATION-*     the trees: one, or on overlayfs what each release changed
 //! ROOT/tmp/cache-*                    clones in use
 //! ```
 //!
-//! `version.json` is replaced by one rename, so a version is there or not; whatever it does not name is removed when the store is
+//! `version.json` is replaced by one rename, so a version is there or not. A release does not wait for the disk: the trees of
+//! the last version that is there for certain stay until a newer one is. Whatever the files do not name is removed when the store is
 //! opened.
 
 mod entry;

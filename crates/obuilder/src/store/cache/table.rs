@@ -19,6 +19,7 @@ use super::name::directory_name;
 use super::record::Record;
 use super::tree::Chores;
 use crate::store::meta::boot_id;
+use crate::store::open::remove_leftover;
 use crate::store::tree::sync_filesystem;
 use crate::store::{Backend, StoreError};
 
@@ -102,7 +103,7 @@ impl CacheTable {
                 Some(entry) => {
                     entries.insert(entry.name.clone(), Arc::new(entry));
                 }
-                None => chores.backend.remove(&dir)?,
+                None => remove_leftover(&*chores.backend, &dir),
             }
         }
         let table = Self {
@@ -116,6 +117,14 @@ impl CacheTable {
                 entries: Mutex::new(entries),
             }),
         };
+        if table
+            .shared
+            .entries()
+            .values()
+            .any(|entry| entry.unsaved().is_some())
+        {
+            table.shared.sync_later();
+        }
         table.shared.enforce_quota();
         Ok(table)
     }
@@ -258,10 +267,11 @@ impl Shared {
         self.chores.later(SYNC, async move {
             if let Some(shared) = shared.upgrade() {
                 shared.syncing.store(false, Ordering::Release);
-                let chores = Arc::clone(&shared.chores);
-                let synced = chores.block(move || shared.sync()).await;
+                let syncing = Arc::clone(&shared);
+                let synced = shared.chores.block(move || syncing.sync()).await;
                 if let Ok(Err(error)) = synced {
                     warn!(%error, "caches may not survive a crash of the machine");
+                    shared.sync_later();
                 }
             }
         });
@@ -294,19 +304,20 @@ impl Shared {
         if !though_used && entry.state().users > 0 {
             return Ok(false);
         }
-        // The file first: a process that is killed from here on has removed the cache.
+        // The files first: a process that is killed from here on has removed the cache.
         Record::remove(&entry.dir)?;
         let mut entries = self.entries();
         let mut state = entry.state();
         state.generation = state.generation.saturating_add(1);
         let trees = std::mem::take(&mut state.trees);
+        let saved = std::mem::take(&mut state.saved);
         let unused = state.users == 0;
         drop(state);
         if unused {
             Self::forget(&mut entries, &entry);
         }
         drop(entries);
-        for tree in trees {
+        for tree in trees.iter().chain(&saved) {
             tree.keep(false);
         }
         Ok(true)
