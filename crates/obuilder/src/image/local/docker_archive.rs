@@ -14,12 +14,12 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::documents::{self, Config, LARGEST, parse};
+use super::documents::{Config, LARGEST, parse};
 use super::{LocalImages, blocking, check};
 use crate::StepLog;
 use crate::image::blob::BlobReader;
 use crate::image::unpack::{Archive, Compression, Kind, UnpackError, decompress, detect, hex};
-use crate::image::{Blob, FetchError, ImageManifest, ImageSource, LayerDescriptor};
+use crate::image::{Blob, FetchError, ImageManifest, ImageSource, LayerDescriptor, registry};
 
 /// The most members of an archive, and bytes of a decompressed one.
 const MEMBERS: usize = 100_000;
@@ -338,9 +338,9 @@ impl Inner {
         // A claim, which is compared when the layer is unpacked.
         if let Some(claimed) = name
             .strip_prefix("blobs/sha256/")
-            .and_then(documents::hexadecimal)
+            .and_then(registry::Digest::from_hex)
         {
-            return Ok(claimed);
+            return Ok(claimed.bytes());
         }
         let mut hash = Sha256::new();
         io::copy(&mut reader().map_err(failed)?, &mut hash).map_err(failed)?;

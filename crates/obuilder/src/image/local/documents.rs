@@ -6,6 +6,7 @@ use bstr::BString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::image::registry::{Digest, architecture};
 use crate::image::{FetchError, LayerDescriptor};
 
 /// The largest of these documents, in bytes. Registries allow no larger ones.
@@ -133,43 +134,12 @@ pub(super) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, 
 
 /// Reads `sha256:` and 64 digits.
 pub(super) fn digest(text: &str) -> Result<[u8; 32], FetchError> {
-    let wrong = || {
+    let digest: Digest = text.parse().map_err(|_| {
         FetchError::Request(format!(
             "the image names something by {text:?}, which is not a SHA-256 digest"
         ))
-    };
-    let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
-    hexadecimal(digits).ok_or_else(wrong)
-}
-
-/// Reads 64 lower-case hexadecimal digits.
-pub(super) fn hexadecimal(digits: &str) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let bytes: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect();
-    bytes?.try_into().ok()
-}
-
-/// This machine's processor, in Go's words.
-pub(crate) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "loongarch64" => "loong64",
-        other => other,
-    }
+    })?;
+    Ok(digest.bytes())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod rootfs;
 
 pub use access::LocalImages;
 pub use docker_archive::DockerArchive;
-pub(crate) use documents::architecture;
 pub use oci::OciLayout;
 pub use rootfs::RootfsTar;
 

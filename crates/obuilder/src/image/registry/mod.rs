@@ -38,4 +38,5 @@ pub use config::{
 };
 pub use digest::{Digest, DigestError};
 pub use platform::Platform;
+pub(crate) use platform::architecture;
 pub use source::{Registries, RegistrySource};

@@ -17,8 +17,7 @@ impl Platform {
     /// What this program was made for. Processors of kind `arm` count as `v7`: an older one has to be named.
     #[must_use]
     pub fn here() -> Self {
-        let (architecture, variant) =
-            words_of(std::env::consts::ARCH, cfg!(target_endian = "little"));
+        let (architecture, variant) = words();
         Self {
             os: std::env::consts::OS.to_owned(),
             architecture: architecture.to_owned(),
@@ -45,8 +44,20 @@ impl Platform {
     }
 }
 
+/// The processor that this program was made for, in the words of registries.
+pub(crate) fn architecture() -> &'static str {
+    words().0
+}
+
+fn words() -> (&'static str, Option<&'static str>) {
+    words_of(std::env::consts::ARCH, cfg!(target_endian = "little"))
+}
+
 /// What registries call a processor that Rust calls `architecture`.
-fn words_of(architecture: &str, little_endian: bool) -> (&str, Option<&'static str>) {
+fn words_of(
+    architecture: &'static str,
+    little_endian: bool,
+) -> (&'static str, Option<&'static str>) {
     match architecture {
         "x86_64" => ("amd64", None),
         "x86" => ("386", None),
