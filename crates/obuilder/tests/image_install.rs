@@ -634,7 +634,7 @@ async fn two_installs_at_once_make_each_layer_once() {
         }
     );
     assert_eq!(a.unwrap().top.unwrap().id(), b.unwrap().top.unwrap().id());
-    assert_eq!(machine.told().matches(" B\n").count(), 6);
+    assert_eq!(machine.told().matches(" bytes\n").count(), 6);
     assert_eq!(machine.store.count(), 6);
 }
 
