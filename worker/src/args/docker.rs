@@ -1,8 +1,9 @@
 //! Flags about Docker builds.
 
 use clap::Args;
+use ocluster_obuilder::image::registry::docker_config_file;
 
-use crate::executor::docker::{BuildCpus, BuildLimits, BuildMemory, BuildNetwork, logins_file};
+use crate::executor::docker::{BuildCpus, BuildLimits, BuildMemory, BuildNetwork};
 use crate::executor::{DockerConfig, EngineAddress, Pull};
 
 /// How Docker builds are done.
@@ -64,7 +65,7 @@ impl DockerArgs {
         Ok(DockerConfig {
             pull: self.docker_pull,
             engine: EngineAddress::from_environment()?,
-            logins: logins_file(),
+            logins: docker_config_file(),
             limits: BuildLimits {
                 cpus: self.build_cpus,
                 memory: self.build_memory,

@@ -10,7 +10,7 @@ mod helper;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
@@ -30,15 +30,6 @@ const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 /// The largest file that is read, in bytes. Real ones have a few hundred.
 const MAX_FILE: u64 = 1 << 20;
-
-/// The file that Docker's command would read: `config.json` in `DOCKER_CONFIG`, or else in `.docker` in the user's home.
-pub(crate) fn file_from_environment() -> Option<PathBuf> {
-    let directory = match std::env::var_os("DOCKER_CONFIG") {
-        Some(directory) if !directory.is_empty() => PathBuf::from(directory),
-        _ => std::env::home_dir()?.join(".docker"),
-    };
-    Some(directory.join("config.json"))
-}
 
 /// Whom a registry is told that we are. At most one of the secrets is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,5 +37,4 @@ pub use limits::{
     BuildCpus, BuildCpusError, BuildLimits, BuildMemory, BuildMemoryError, BuildNetwork,
     BuildNetworkError,
 };
-pub(crate) use logins::file_from_environment as logins_file;
 pub use push::{AllowedRepository, AllowedRepositoryError, PushConfig, Retries};
