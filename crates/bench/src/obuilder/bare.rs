@@ -110,7 +110,7 @@ fn adapt(bundle: &Path, rootfs: &Path, name: &str) -> anyhow::Result<()> {
         }
     };
     set(
-        config.pointer_mut("/root/path"),
+        config.get_mut("root").and_then(|root| root.get_mut("path")),
         rootfs.display().to_string(),
     );
     set(

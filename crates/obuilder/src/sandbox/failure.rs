@@ -86,13 +86,10 @@ mod tests {
 
     #[test]
     fn places_of_the_store_are_not_told() {
-        let places = [
-            "/store/work/7/rootfs".to_owned(),
-            "/store/cache/c".to_owned(),
-        ];
+        let places = ["/store/step/rootfs".to_owned(), "/store/cache/c".to_owned()];
         assert_eq!(
             without_places(
-                br#"error mounting "/store/cache/c" to rootfs at "/a": mkdir /store/work/7/rootfs/a: it broke"#,
+                br#"error mounting "/store/cache/c" to rootfs at "/a": mkdir /store/step/rootfs/a: it broke"#,
                 &places
             ),
             r#"error mounting "" to rootfs at "/a": mkdir /a: it broke"#

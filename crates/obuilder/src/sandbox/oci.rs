@@ -219,8 +219,8 @@ mod tests {
 
     fn request() -> Request {
         Request {
-            rootfs: Rootfs::Plain("/store/work/rootfs".into()),
-            root: "/store/work/rootfs".into(),
+            rootfs: Rootfs::Plain("/store/step/rootfs".into()),
+            root: "/store/step/rootfs".into(),
             argv: vec![
                 "/usr/bin/env".into(),
                 "bash".into(),
@@ -287,7 +287,7 @@ mod tests {
                 "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
                 "noNewPrivileges": false
             },
-            "root": { "path": "/store/work/rootfs", "readonly": false },
+            "root": { "path": "/store/step/rootfs", "readonly": false },
             "hostname": "builder",
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc",
