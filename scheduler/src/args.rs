@@ -10,7 +10,7 @@ use ocluster_cli::{LogArgs, LogCounts, parse_duration};
 use ocluster_scheduling::Policy;
 use ocluster_vat::{Limits, Location, StrangerLimits};
 
-use crate::config::{Config, Retention};
+use crate::config::{Config, JobPolicy, Retention};
 
 /// Where capability files go if nobody says.
 const SECRETS_DIR: &str = "./capnp-secrets";
@@ -211,6 +211,9 @@ impl Args {
             update_timeout: self.worker_update_timeout,
             max_log_bytes: self.log_max_size,
             max_queued_bytes: bytes(self.max_queued),
+            jobs: JobPolicy::default(),
+            min_free_bytes: 0,
+            export_every: None,
             retention: Retention {
                 log_age: Some(self.log_keep).filter(|age| !age.is_zero()),
                 log_bytes: Some(self.log_keep_size).filter(|size| *size > 0),

@@ -1,5 +1,6 @@
 //! Everything that can be set about a scheduler, in plain types. The command line is one way to fill it in; tests are another.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,12 @@ pub struct Config {
     pub max_log_bytes: u64,
     /// How much memory the descriptions of queued jobs may take, in bytes.
     pub max_queued_bytes: usize,
+    /// What jobs may take, and what becomes of those whose workers fail.
+    pub jobs: JobPolicy,
+    /// Free bytes of the filesystem of the state directory below which new jobs are refused; 0 for no bound.
+    pub min_free_bytes: u64,
+    /// How often a copy of all that is remembered is written beside the store; `None` for never.
+    pub export_every: Option<Duration>,
     /// What is kept for how long.
     pub retention: Retention,
     /// Log lines counted so far.
@@ -62,6 +69,70 @@ pub struct Retention {
     pub job_age: Duration,
     /// The age in days at which a hint no longer says where a cache is; `None` for never.
     pub hint_days: Option<u32>,
+}
+
+/// What jobs may take, and what becomes of those whose workers fail.
+#[derive(Clone, Debug)]
+pub struct JobPolicy {
+    /// How often a durable job is tried on workers that fail before it is given up; at least 1.
+    pub max_attempts: u32,
+    /// After a start, how long workers may take to come back and say what they still run.
+    pub readopt_grace: Duration,
+    /// Time limits of pools without their own.
+    pub limits: PoolLimits,
+    /// Time limits of these pools.
+    pub pool_limits: BTreeMap<String, PoolLimits>,
+    /// Quotas of clients without their own.
+    pub quota: Quota,
+    /// Quotas of these clients.
+    pub client_quotas: BTreeMap<String, Quota>,
+}
+
+impl Default for JobPolicy {
+    /// Three attempts, two minutes for workers to come back, no limits and no quotas.
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            readopt_grace: Duration::from_secs(120),
+            limits: PoolLimits::default(),
+            pool_limits: BTreeMap::new(),
+            quota: Quota::default(),
+            client_quotas: BTreeMap::new(),
+        }
+    }
+}
+
+/// The time limits of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// How long one attempt may run.
+    pub running: LimitRange,
+    /// How long a job may wait for workers, all in all.
+    pub queued: LimitRange,
+    /// How long a job may run without printing anything.
+    pub silent: LimitRange,
+}
+
+/// A limit for jobs that do not ask for one, and the largest they may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitRange {
+    /// For jobs that do not ask; none if there is none.
+    pub default: Option<Duration>,
+    /// What is asked for above this is refused, and jobs without any limit have this one.
+    pub max: Option<Duration>,
+}
+
+/// What a client may use. No bound where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Jobs that run at once in one pool; others wait.
+    pub running: Option<u32>,
+    /// Jobs that are queued, in all pools; further ones are refused.
+    pub queued: Option<u32>,
+    /// Bytes of one job's description; larger ones are refused.
+    pub description: Option<u64>,
+    /// Bytes of one job's log; what is above is dropped.
+    pub log: Option<u64>,
 }
 
 /// Given ids of services.

@@ -33,6 +33,7 @@ mod housekeeping;
 mod http;
 mod job;
 mod job_run;
+mod jobs;
 mod metrics;
 mod records;
 mod restorer;

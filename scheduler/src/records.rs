@@ -2,8 +2,8 @@
 //!
 //! Writing never waits here. Who must not answer before something is on disk awaits [`Records::flushed`].
 
-use ocluster_scheduling::{Cluster, Record};
-use ocluster_store::{Change, JobRecord, Snapshot, StoreError, StoreHandle};
+use ocluster_scheduling::{AdminPause, Cluster, PauseNote, Record, Timestamp};
+use ocluster_store::{Change, JobRecord, Pause, Snapshot, StoreError, StoreHandle};
 use tracing::error;
 
 /// The way to the store.
@@ -65,10 +65,29 @@ impl Records {
 /// The store's form of a record of the scheduling core.
 pub(crate) fn change_of(record: Record) -> Change {
     match record {
-        Record::KnownWorker { pool, name, paused } => Change::WorkerKnown {
+        Record::KnownWorker {
+            pool,
+            name,
+            paused,
+            pause,
+        } => Change::WorkerKnown {
             pool: pool.as_str().to_owned(),
             name: name.as_str().to_owned(),
             paused,
+            pause: pause.map(|pause| Pause {
+                by: pause.by.map(|note| note.as_str().to_owned()),
+                why: pause.why.map(|note| note.as_str().to_owned()),
+                since_ms: pause.since_ms,
+            }),
+        },
+        Record::Debt {
+            pool,
+            client,
+            next_fair_start,
+        } => Change::DebtSet {
+            pool: pool.as_str().to_owned(),
+            client: client.as_str().to_owned(),
+            next_fair_start: next_fair_start.as_secs(),
         },
         Record::ForgottenWorker { pool, name } => Change::WorkerForgotten {
             pool: pool.as_str().to_owned(),
@@ -111,6 +130,18 @@ pub(crate) fn restore(cluster: &mut Cluster, snapshot: &Snapshot) {
             pool: worker.pool.as_str().into(),
             name: worker.name.as_str().into(),
             paused: worker.paused,
+            pause: worker.pause.as_ref().map(|pause| AdminPause {
+                by: pause.by.as_deref().and_then(PauseNote::new),
+                why: pause.why.as_deref().and_then(PauseNote::new),
+                since_ms: pause.since_ms,
+            }),
+        });
+    }
+    for debt in &snapshot.debts {
+        cluster.restore(Record::Debt {
+            pool: debt.pool.as_str().into(),
+            client: debt.client.as_str().into(),
+            next_fair_start: Timestamp::from_secs(debt.next_fair_start),
         });
     }
     for hint in &snapshot.hints {

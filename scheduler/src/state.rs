@@ -286,6 +286,7 @@ impl Scheduler {
                     }
                 }
             }
+            Effect::Queued { .. } => {}
             Effect::Log(fact) => info!("{fact}"),
         }
     }

@@ -10,6 +10,23 @@ use ocluster_vat::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// What a worker says of itself and the machine it runs on. Empty or 0 where it does not know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkerFacts {
+    pub(crate) version: String,
+    pub(crate) os: String,
+    pub(crate) arch: String,
+    pub(crate) kernel: String,
+    pub(crate) cpus: u32,
+    /// Bytes.
+    pub(crate) memory: u64,
+    /// Bytes of the filesystem of its state directory.
+    pub(crate) disk: u64,
+    pub(crate) disk_free: u64,
+    /// The kinds of jobs it can run.
+    pub(crate) kinds: Vec<String>,
+}
+
 /// A registered worker.
 pub(crate) struct WorkerSession {
     /// This registration's number.
@@ -22,6 +39,10 @@ pub(crate) struct WorkerSession {
     pub(crate) cap: worker::Client,
     /// The connection it registered over.
     pub(crate) connection: Connection,
+    /// What it said of itself, if it did.
+    pub(crate) facts: Option<WorkerFacts>,
+    /// SHA-256 of the secret by which it is known again, if it has one.
+    pub(crate) identity: Option<[u8; 32]>,
     /// How many jobs it has taken and not finished.
     running: watch::Sender<u32>,
     /// Whether an update of the worker is on its way.
@@ -45,6 +66,8 @@ impl WorkerSession {
             name,
             cap,
             connection,
+            facts: None,
+            identity: None,
             running: watch::Sender::new(0),
             updating: Cell::new(false),
             left: CancellationToken::new(),

@@ -551,7 +551,11 @@ fn what_is_in_files_and_arguments_is_found() -> Result<()> {
             command.args(["60"]).env("X", "y"),
             &story.scratch.log_file("sleep"),
         )?;
-        ensure!(!command_lines_with("sleep\0")?.is_empty() && sleeper.is_running()?);
+        // A program that was just started has no arguments for a moment: the system replaces the old ones first.
+        wait_for("the sleeper's arguments", SOON, || {
+            Ok((!command_lines_with("sleep\0")?.is_empty()).then_some(()))
+        })?;
+        ensure!(sleeper.is_running()?);
         run(&mut Command::new("true"))?.success()?;
         Ok(())
     })

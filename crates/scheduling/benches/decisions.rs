@@ -33,6 +33,7 @@ impl Farm {
             pools,
             costs: Costs::default(),
             hint_max_age: None,
+            ..Config::default()
         };
         let mut farm = Self {
             cluster: Cluster::new(config),

@@ -38,6 +38,7 @@ impl Cluster {
     pub fn restore(&mut self, fact: Record) {
         let pool = match &fact {
             Record::KnownWorker { pool, .. }
+            | Record::Debt { pool, .. }
             | Record::ForgottenWorker { pool, .. }
             | Record::CachedHint { pool, .. }
             | Record::ExpiredHint { pool, .. }
@@ -74,6 +75,8 @@ impl Cluster {
                 }
                 self.named(&pool)?.submit(out, client, job, hint, urgent)
             }
+            // The pool has these two next.
+            Event::Requeued { .. } | Event::Adopted { .. } => Err(Refusal::NotRunning),
             Event::Cancelled { job } => {
                 match self.pools.values_mut().find(|pool| pool.has_queued(job)) {
                     Some(pool) => pool.cancel(out, job),
@@ -135,6 +138,7 @@ impl Cluster {
                 name,
                 active,
                 auto_create,
+                pause: _,
             } => self
                 .named(&pool)?
                 .admin_active(out, name, active, auto_create),

@@ -1,6 +1,8 @@
 //! What the core is told once, at its start: the pools, their policies, and the costs assumed.
 
-use crate::ids::PoolName;
+use std::collections::BTreeMap;
+
+use crate::ids::{ClientId, PoolName};
 use crate::policy::Policy;
 
 /// Estimated seconds a job takes; the same for every job of every pool.
@@ -40,4 +42,15 @@ pub struct Config {
     pub costs: Costs,
     /// Forget that a worker has a hint cached this many days after it last ran such a job; `None`: never.
     pub hint_max_age: Option<u32>,
+    /// How many jobs of one client may run at once in each pool; what is above waits without being in anybody's way.
+    pub max_running: RunningQuota,
+}
+
+/// Bounds on the jobs of one client that run at once in a pool. No bound where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunningQuota {
+    /// For clients without a bound of their own.
+    pub general: Option<u32>,
+    /// For these clients.
+    pub of_client: BTreeMap<ClientId, u32>,
 }

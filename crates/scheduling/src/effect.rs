@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::ids::{Hint, JobId, PopId, WorkerId, WorkerName};
 use crate::record::Record;
+use crate::time::Timestamp;
 
 /// What an event led to.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,13 @@ pub enum Effect {
     EndPop {
         /// The pop.
         pop: PopId,
+    },
+    /// A submitted job was accepted, with this fair start. It says where the job's place is ([`crate::Event::Requeued`]).
+    Queued {
+        /// The job.
+        job: JobId,
+        /// Its fair start.
+        fair_start: Timestamp,
     },
     /// Remember this. Comes before the effects that rely on it.
     Persist(Record),

@@ -2,7 +2,8 @@
 
 use crate::ids::{ClientId, Hint, JobId, PoolName, PopId, WorkerId, WorkerName};
 use crate::rate::Rate;
-use crate::reasons::PauseNote;
+use crate::reasons::{AdminPause, PauseNote};
+use crate::time::Timestamp;
 
 /// Something happened outside.
 ///
@@ -22,6 +23,36 @@ pub enum Event {
         hint: Hint,
         /// Whether it goes before all jobs that are not urgent.
         urgent: bool,
+    },
+    /// A job that was accepted earlier is queued again, at its old place: after a restart, or because its attempt on a worker came
+    /// to nothing. Nothing is charged for it.
+    Requeued {
+        /// Its pool.
+        pool: PoolName,
+        /// Its client.
+        client: ClientId,
+        /// Its number.
+        job: JobId,
+        /// Its cache hint.
+        hint: Hint,
+        /// Whether it is urgent.
+        urgent: bool,
+        /// The fair start it was given when it was submitted ([`crate::Effect::Queued`]).
+        fair_start: Timestamp,
+        /// Workers on which it came to nothing. They get it only if there is no other worker that could.
+        avoid: Vec<WorkerName>,
+    },
+    /// A worker that has just joined still runs this job, which it was given in an earlier registration. The job must not be queued.
+    /// Answered as if the worker had taken it now.
+    Adopted {
+        /// The worker.
+        worker: WorkerId,
+        /// The job.
+        job: JobId,
+        /// Its client.
+        client: ClientId,
+        /// Its cache hint.
+        hint: Hint,
     },
     /// The client gave the job up. Refused with [`crate::Refusal::NotQueued`] once a worker has it.
     Cancelled {
@@ -83,6 +114,8 @@ pub enum Event {
         active: bool,
         /// Whether a name never seen before is accepted.
         auto_create: bool,
+        /// Who pauses it, why and since when, if they say so. Kept until it is resumed; a new one replaces the old.
+        pause: Option<AdminPause>,
     },
     /// The worker is about to be restarted.
     ShuttingDown {

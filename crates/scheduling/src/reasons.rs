@@ -91,6 +91,17 @@ impl fmt::Display for Reasons {
     }
 }
 
+/// What is known of an administrator's pause besides that it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPause {
+    /// Who asked for it, in their own words.
+    pub by: Option<PauseNote>,
+    /// Why.
+    pub why: Option<PauseNote>,
+    /// When, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
 /// What a worker says of its own pause, fit to be shown: one line of at most [`PauseNote::LONGEST`] characters, without control
 /// characters, neither empty nor surrounded by space.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 
 use crate::ids::{ClientId, Hint, PoolName, WorkerName};
 use crate::rate::Rate;
-use crate::time::Day;
+use crate::reasons::AdminPause;
+use crate::time::{Day, Timestamp};
 
 /// One fact to remember, or to forget.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,17 @@ pub enum Record {
         name: WorkerName,
         /// Whether an administrator paused it.
         paused: bool,
+        /// Who paused it, why and when, if that was said.
+        pause: Option<AdminPause>,
+    },
+    /// This client's next job may fairly start then, and not before.
+    Debt {
+        /// The pool.
+        pool: PoolName,
+        /// The client.
+        client: ClientId,
+        /// The time.
+        next_fair_start: Timestamp,
     },
     /// This worker shall no longer be listed.
     ForgottenWorker {

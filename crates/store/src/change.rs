@@ -3,7 +3,7 @@
 //! A change says what is now true; it never asks for a decision, and applying it twice gives the same state as
 //! applying it once.
 
-use crate::{JobId, JobRecord};
+use crate::{JobId, JobRecord, Pause};
 
 /// One change to what is remembered.
 ///
@@ -19,6 +19,8 @@ pub enum Change {
         name: String,
         /// Whether an admin paused it.
         paused: bool,
+        /// Who paused it, why and when, if that was said.
+        pause: Option<Pause>,
     },
     /// A worker is forgotten. Its cached hints stay until they age out or are dropped.
     WorkerForgotten {
@@ -84,6 +86,23 @@ pub enum Change {
         /// The client's name.
         client: String,
     },
+    /// A client's next job in a pool may fairly start then, in seconds since the Unix epoch.
+    DebtSet {
+        /// The pool's name.
+        pool: String,
+        /// The client's name.
+        client: String,
+        /// The time.
+        next_fair_start: f64,
+    },
+    /// A durable job is accepted. Its description goes when a record of it is written with which it is over, or is dropped; the key
+    /// under which it was submitted goes with the record.
+    JobAccepted {
+        /// Its record.
+        record: Box<JobRecord>,
+        /// Its whole description, sealed.
+        description: Vec<u8>,
+    },
     /// A job's record, new or changed: replaces the record with the same id.
     JobRecorded(Box<JobRecord>),
     /// A job's record is dropped.
@@ -115,6 +134,11 @@ impl Change {
                 pool.len() + client.len()
             }
             Self::ClientAdded { client, .. } | Self::ClientRemoved { client } => client.len(),
+            Self::JobAccepted {
+                record,
+                description,
+            } => size_of::<JobRecord>() + record.text_bytes() + description.len(),
+            Self::DebtSet { pool, client, .. } => pool.len() + client.len(),
             Self::JobRecorded(record) => size_of::<JobRecord>() + record.text_bytes(),
             Self::HintsDroppedBefore { .. }
             | Self::JobDropped { .. }

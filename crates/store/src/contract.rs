@@ -27,6 +27,18 @@ pub trait Store: Send + 'static {
     /// [`StoreError::Damaged`] when this record cannot be read; I/O errors.
     fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError>;
 
+    /// The sealed description of a durable job that is not over.
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The job that this client submitted under this key, as long as there is a record of it.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job).
+    fn job_by_key(&self, client: &str, key: &str) -> Result<Option<JobRecord>, StoreError>;
+
     /// Up to `limit` records of jobs with ids below `before` (or all), newest first.
     ///
     /// # Errors

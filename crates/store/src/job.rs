@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::JobId;
 
 /// What is known about one job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// The job's id, unique and growing over the life of the state directory.
     pub id: JobId,
@@ -38,6 +38,56 @@ pub struct JobRecord {
     pub output: String,
     /// Bytes of log stored, when last recorded.
     pub log_length: u64,
+    /// SHA-256 of the whole log, once the job is over.
+    pub log_digest: Option<[u8; 32]>,
+    /// Whether it survives its client, its worker and the scheduler. Only such a job is there again after a restart.
+    pub durable: bool,
+    /// Its place in the queue: the fair start it was given, in seconds since the Unix epoch.
+    pub fair_start: f64,
+    /// How long it may take.
+    pub limits: TimeLimits,
+    /// The attempts that came to nothing, oldest first; at most [`JobRecord::MAX_ATTEMPTS`], the first ones go.
+    pub attempts: Vec<Attempt>,
+    /// Where in the log the present attempt's own begins.
+    pub log_start: u64,
+    /// SHA-256 of the secret by which the worker of the present attempt is known again.
+    pub worker_identity: Option<[u8; 32]>,
+    /// The key the client chose for it, if it did: one job per client and key.
+    pub key: Option<String>,
+    /// SHA-256 of what was submitted under that key, to tell the same job from another.
+    pub submission_digest: Option<[u8; 32]>,
+    /// Somebody wants it to end, which its worker may not know yet.
+    pub stop: Option<Cause>,
+}
+
+/// How long a job may take, in milliseconds; no limit where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TimeLimits {
+    /// One attempt on a worker.
+    pub running: Option<u64>,
+    /// Waiting for a worker, all in all.
+    pub queued: Option<u64>,
+    /// Running without printing anything.
+    pub silent: Option<u64>,
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The worker it ran on.
+    pub worker: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started: u64,
+    /// When it was over.
+    pub ended: u64,
+    /// Why.
+    pub cause: Cause,
+    /// Where in the job's log its own begins.
+    pub log_start: u64,
+    /// Whether it counts against the bound on attempts: one that an administrator ended does not.
+    pub counts: bool,
 }
 
 /// Where a job stands.
@@ -151,6 +201,9 @@ impl FromStr for JobKind {
 }
 
 impl JobRecord {
+    /// How many attempts a record tells of.
+    pub const MAX_ATTEMPTS: usize = 32;
+
     /// A job that was just queued: no worker, no attempt, no output.
     #[must_use]
     pub fn queued(id: JobId, pool: &str, client: &str, kind: JobKind, queued_ms: u64) -> Self {
@@ -171,6 +224,16 @@ impl JobRecord {
             attempt: 0,
             output: String::new(),
             log_length: 0,
+            log_digest: None,
+            durable: false,
+            fair_start: 0.0,
+            limits: TimeLimits::default(),
+            attempts: Vec::new(),
+            log_start: 0,
+            worker_identity: None,
+            key: None,
+            submission_digest: None,
+            stop: None,
         }
     }
 

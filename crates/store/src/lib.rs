@@ -25,9 +25,11 @@ pub use self::sled::{SledOptions, SledStore};
 pub use change::{Change, day_of_ms};
 pub use contract::Store;
 pub use error::StoreError;
-pub use job::{Cause, JobKind, JobRecord, JobState, JobTimes, ParseJobKindError};
+pub use job::{
+    Attempt, Cause, JobKind, JobRecord, JobState, JobTimes, ParseJobKindError, TimeLimits,
+};
 pub use job_id::{JobId, ParseJobIdError};
 pub use job_ids::JobIds;
 pub use memory::MemoryStore;
-pub use snapshot::{Client, Hint, KnownWorker, Rate, Snapshot};
+pub use snapshot::{Client, Debt, Hint, KnownWorker, Pause, Rate, Snapshot};
 pub use writer::{Pressure, StoreHandle, Writer, WriterConfig};

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Change, Client, Hint, JobId, JobRecord, KnownWorker, Rate, Snapshot, Store, StoreError,
+    Change, Client, Debt, Hint, JobId, JobRecord, KnownWorker, Pause, Rate, Snapshot, Store,
+    StoreError,
 };
 
 /// A [`Store`] in memory.
@@ -18,7 +19,9 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    workers: BTreeMap<(String, String), bool>,
+    workers: BTreeMap<(String, String), (bool, Option<Pause>)>,
+    debts: BTreeMap<(String, String), f64>,
+    descriptions: BTreeMap<JobId, Vec<u8>>,
     hints: BTreeMap<(String, String, String), u32>,
     rates: BTreeMap<(String, String), f64>,
     clients: BTreeMap<[u8; 32], (String, u32)>,
@@ -42,8 +45,20 @@ impl MemoryStore {
 impl State {
     fn apply(&mut self, change: &Change) {
         match change.clone() {
-            Change::WorkerKnown { pool, name, paused } => {
-                self.workers.insert((pool, name), paused);
+            Change::WorkerKnown {
+                pool,
+                name,
+                paused,
+                pause,
+            } => {
+                self.workers.insert((pool, name), (paused, pause));
+            }
+            Change::DebtSet {
+                pool,
+                client,
+                next_fair_start,
+            } => {
+                self.debts.insert((pool, client), next_fair_start);
             }
             Change::WorkerForgotten { pool, name } => {
                 self.workers.remove(&(pool, name));
@@ -76,11 +91,23 @@ impl State {
             Change::ClientRemoved { client } => {
                 self.clients.retain(|_, (name, _)| *name != client);
                 self.rates.retain(|(_, name), _| *name != client);
+                self.debts.retain(|(_, name), _| *name != client);
+            }
+            Change::JobAccepted {
+                record,
+                description,
+            } => {
+                self.descriptions.insert(record.id, description);
+                self.jobs.insert(record.id, *record);
             }
             Change::JobRecorded(record) => {
+                if record.state.is_ended() {
+                    self.descriptions.remove(&record.id);
+                }
                 self.jobs.insert(record.id, *record);
             }
             Change::JobDropped { id } => {
+                self.descriptions.remove(&id);
                 self.jobs.remove(&id);
             }
             Change::JobIdsReserved { next } => {
@@ -97,10 +124,11 @@ impl Store for MemoryStore {
             workers: state
                 .workers
                 .iter()
-                .map(|((pool, name), paused)| KnownWorker {
+                .map(|((pool, name), (paused, pause))| KnownWorker {
                     pool: pool.clone(),
                     name: name.clone(),
                     paused: *paused,
+                    pause: pause.clone(),
                 })
                 .collect(),
             hints: state
@@ -121,6 +149,15 @@ impl Store for MemoryStore {
                     pool: pool.clone(),
                     client: client.clone(),
                     rate: *rate,
+                })
+                .collect(),
+            debts: state
+                .debts
+                .iter()
+                .map(|((pool, client), next_fair_start)| Debt {
+                    pool: pool.clone(),
+                    client: client.clone(),
+                    next_fair_start: *next_fair_start,
                 })
                 .collect(),
             clients: state
@@ -154,6 +191,19 @@ impl Store for MemoryStore {
 
     fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
         Ok(self.state().jobs.get(&id).cloned())
+    }
+
+    fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().descriptions.get(&id).cloned())
+    }
+
+    fn job_by_key(&self, client: &str, key: &str) -> Result<Option<JobRecord>, StoreError> {
+        let state = self.state();
+        let found = state
+            .jobs
+            .values()
+            .find(|job| job.client == client && job.key.as_deref() == Some(key));
+        Ok(found.cloned())
     }
 
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {

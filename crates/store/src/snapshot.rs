@@ -2,6 +2,8 @@
 //!
 //! Finished jobs are not in it; they are asked for by id or page by page.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{JobId, JobRecord};
 
 /// Everything the scheduler needs at start. Each list is sorted by its leading fields, in the order they stand in the
@@ -14,6 +16,8 @@ pub struct Snapshot {
     pub hints: Vec<Hint>,
     /// Clients' rates.
     pub rates: Vec<Rate>,
+    /// When clients' next jobs may fairly start.
+    pub debts: Vec<Debt>,
     /// Clients' sturdy refs.
     pub clients: Vec<Client>,
     /// Records of jobs that have not ended (queued or running), oldest first. After a crash the scheduler decides
@@ -32,6 +36,30 @@ pub struct KnownWorker {
     pub name: String,
     /// Whether an admin paused it.
     pub paused: bool,
+    /// Who paused it, why and when, if that was said.
+    pub pause: Option<Pause>,
+}
+
+/// What is known of an admin's pause.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who asked for it, in their own words.
+    pub by: Option<String>,
+    /// Why.
+    pub why: Option<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// When a client's next job in a pool may fairly start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Debt {
+    /// The pool's name.
+    pub pool: String,
+    /// The client's name.
+    pub client: String,
+    /// In seconds since the Unix epoch.
+    pub next_fair_start: f64,
 }
 
 /// A worker which holds the cache for a hint.
@@ -75,6 +103,8 @@ impl Snapshot {
         self.workers.sort();
         self.hints.sort();
         self.rates
+            .sort_by(|a, b| (&a.pool, &a.client).cmp(&(&b.pool, &b.client)));
+        self.debts
             .sort_by(|a, b| (&a.pool, &a.client).cmp(&(&b.pool, &b.client)));
         self.clients.sort();
         self.open_jobs.sort_by_key(|job| job.id);

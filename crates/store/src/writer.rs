@@ -290,6 +290,27 @@ impl StoreHandle {
         self.query(move |store| store.job(id)).await?
     }
 
+    /// The sealed description of a job, as [`Store::description`] gives it.
+    ///
+    /// # Errors
+    /// As [`Store::description`], and [`StoreError::Closed`].
+    pub async fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.query(move |store| store.description(id)).await?
+    }
+
+    /// The job of a client's key, as [`Store::job_by_key`] gives it.
+    ///
+    /// # Errors
+    /// As [`Store::job_by_key`], and [`StoreError::Closed`].
+    pub async fn job_by_key(
+        &self,
+        client: String,
+        key: String,
+    ) -> Result<Option<JobRecord>, StoreError> {
+        self.query(move |store| store.job_by_key(&client, &key))
+            .await?
+    }
+
     /// Records newest first, as [`Store::jobs`] gives them.
     ///
     /// # Errors

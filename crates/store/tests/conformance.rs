@@ -72,6 +72,7 @@ fn workers_are_known_with_their_pause_until_forgotten(store: &dyn Store) {
         pool: pool.to_owned(),
         name: name.to_owned(),
         paused,
+        pause: None,
     };
     assert_eq!(
         load(store).workers,

@@ -93,6 +93,7 @@ fn additions(found: &Snapshot) -> impl Iterator<Item = Change> {
         pool: worker.pool.clone(),
         name: worker.name.clone(),
         paused: worker.paused,
+        pause: None,
     });
     let hints = found.hints.iter().map(|hint| Change::HintCached {
         pool: hint.pool.clone(),

@@ -23,6 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Snapshot, MigrateError> {
             pool: row.text("pool")?,
             name: row.text("id")?,
             paused: row.flag("paused")?,
+            pause: None,
         });
         Ok(())
     })?;

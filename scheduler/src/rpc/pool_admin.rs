@@ -33,6 +33,7 @@ impl PoolAdminServer {
             name: name.clone(),
             active,
             auto_create,
+            pause: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocluster_api::cluster_capnp::{admin, pool_admin};
 use ocluster_cli::LogCounts;
-use ocluster_scheduler::config::Retention;
+use ocluster_scheduler::config::{JobPolicy, Retention};
 use ocluster_scheduler::{Config, Started};
 use ocluster_vat::{Connection, DialOptions, Limits, Location, ServiceId, Stats, SturdyRef, Vat};
 use tempfile::TempDir;
@@ -56,6 +56,9 @@ impl Site {
             update_timeout: Duration::from_secs(600),
             max_log_bytes: 0,
             max_queued_bytes: usize::MAX,
+            jobs: JobPolicy::default(),
+            min_free_bytes: 0,
+            export_every: None,
             retention: Retention {
                 log_age: None,
                 log_bytes: None,

@@ -32,6 +32,7 @@ impl Pool {
                 pool,
                 name,
                 paused: !active,
+                pause: None,
             });
         }
         match self.connected(&name) {

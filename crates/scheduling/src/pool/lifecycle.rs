@@ -31,6 +31,7 @@ impl Pool {
                 pool: self.name.clone(),
                 name,
                 paused: false,
+                pause: None,
             });
         }
         let mut reasons = Reasons::NONE.with(Reason::WorkerPause);

@@ -124,6 +124,7 @@ impl Pool {
     pub(crate) fn restore(&mut self, fact: Record) {
         match fact {
             Record::KnownWorker { name, paused, .. } => self.remember(&name, Some(paused)),
+            Record::Debt { .. } => {}
             Record::ForgottenWorker { name, .. } => self.remember(&name, None),
             Record::CachedHint {
                 hint, worker, day, ..

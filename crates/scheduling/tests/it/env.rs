@@ -186,6 +186,7 @@ impl TestEnv {
             name,
             active,
             auto_create: false,
+            pause: None,
         })
     }
 

@@ -222,6 +222,7 @@ impl World {
                     name,
                     active: *active,
                     auto_create: *create,
+                    pause: None,
                 }]
             }
             Op::Forget(name) => vec![Event::Forgotten {

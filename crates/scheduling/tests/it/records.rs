@@ -98,6 +98,7 @@ fn a_worker_never_seen_can_be_created_paused() {
         name,
         active: false,
         auto_create: true,
+        pause: None,
     })
     .unwrap();
     assert_eq!(env.line("new"), "new (paused)");

@@ -81,7 +81,9 @@ impl Rows<'_> {
 
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
-            Change::WorkerKnown { pool, name, paused } => {
+            Change::WorkerKnown {
+                pool, name, paused, ..
+            } => {
                 self.put(Key::new(WORKER).text(pool).text(name).done(), paused)?;
             }
             Change::WorkerForgotten { pool, name } => {
@@ -114,7 +116,8 @@ impl Rows<'_> {
                 self.put(Key::new(CLIENT).raw(hash).done(), &(client, created_day))?;
             }
             Change::ClientRemoved { client } => self.remove_client(client)?,
-            Change::JobRecorded(record) => {
+            Change::DebtSet { .. } => {}
+            Change::JobAccepted { record, .. } | Change::JobRecorded(record) => {
                 let open = job_key(OPEN_JOB, record.id);
                 let ended = job_key(ENDED_JOB, record.id);
                 let (here, gone) = if record.state.is_ended() {

@@ -229,7 +229,12 @@ impl Store for SledStore {
                 ..Snapshot::default()
             };
             self.each_named(WORKER, "a worker", |[pool, name], paused| {
-                found.workers.push(KnownWorker { pool, name, paused });
+                found.workers.push(KnownWorker {
+                    pool,
+                    name,
+                    paused,
+                    pause: None,
+                });
             })?;
             self.each_named(HINT, "a hint", |[pool, hint, worker], day| {
                 if day >= min_day {
@@ -283,6 +288,14 @@ impl Store for SledStore {
             }
             Ok(None)
         })
+    }
+
+    fn description(&self, _: JobId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+
+    fn job_by_key(&self, _: &str, _: &str) -> Result<Option<JobRecord>, StoreError> {
+        Ok(None)
     }
 
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {

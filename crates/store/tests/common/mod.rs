@@ -23,6 +23,7 @@ pub(crate) fn worker(pool: &str, name: &str, paused: bool) -> Change {
         pool: pool.to_owned(),
         name: name.to_owned(),
         paused,
+        pause: None,
     }
 }
 
