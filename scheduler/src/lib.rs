@@ -23,6 +23,7 @@ pub mod command_line;
 pub mod config;
 pub mod migrate;
 pub mod run;
+pub mod seal;
 
 mod asked_pop;
 mod clients;
