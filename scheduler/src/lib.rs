@@ -35,6 +35,7 @@ mod http;
 mod job;
 mod job_run;
 mod jobs;
+mod limits_args;
 mod metrics;
 mod records;
 mod restorer;
