@@ -144,8 +144,13 @@ async fn serve(
         logs,
     } = prepared;
     let records = Records::new(writer.handle());
-    close_abandoned_jobs(&records, &logs, &snapshot).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
+    let table = Table::new(
+        config.jobs.clone(),
+        config.ping_timeout,
+        Seal::derive(&key),
+        config.key_file.is_some(),
+    );
     let scheduler = Scheduler::new(
         cluster(&config, &snapshot),
         clients(&config, &snapshot),
@@ -154,8 +159,10 @@ async fn serve(
         logs.clone(),
         Box::new(SystemClock),
         config.max_queued_bytes,
+        table,
     );
     let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
+    durable::restore(&scheduler, snapshot.open_jobs).await?;
 
     let listener = Listener::bind(&config.listen)?;
     let listening = listener.local_location().clone();
@@ -215,6 +222,7 @@ async fn serve(
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    let time_keeping = tokio::task::spawn_local(durable::keep_time(scheduler.clone()));
     if let Some(listener) = metrics_listener {
         let counters = Counters {
             net: stats,
@@ -231,6 +239,7 @@ async fn serve(
     }
     info!("Stopping");
     housekeeping.abort();
+    time_keeping.abort();
     scheduler.begin_stopping();
     serving.cancel();
     let stopped = async {
@@ -275,43 +284,6 @@ fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
         clients.add(&ClientId::from(name.as_str()), id.hash());
     }
     clients
-}
-
-/// Jobs that were open when the last run of the scheduler ended: their clients and workers have lost them.
-async fn close_abandoned_jobs(
-    records: &Records,
-    logs: &LogStore,
-    snapshot: &Snapshot,
-) -> Result<(), StoreError> {
-    let reason = "Disconnected: the scheduler was restarted while this job ran";
-    for log in logs.break_unfinished(reason).await {
-        info!(
-            job = log.id,
-            length = log.length,
-            "Closed the log of a job that was cut off"
-        );
-    }
-    let now = SystemClock.now_ms();
-    let changes = snapshot.open_jobs.iter().map(|job| {
-        let mut job = job.clone();
-        job.times.ended = Some(now);
-        let sentence = match job.state {
-            JobState::Queued => "The scheduler was restarted while this job was queued",
-            _ => "The scheduler was restarted while this job ran",
-        };
-        job.state = JobState::Lost;
-        job.cause = Some(Cause {
-            code: "scheduler-restarted".to_owned(),
-            sentence: sentence.to_owned(),
-        });
-        Change::JobRecorded(Box::new(job))
-    });
-    let changes: Vec<Change> = changes.collect();
-    // In pieces, each waited for: there may be more than the store takes at once.
-    for piece in changes.chunks(4096) {
-        records.commit(piece.to_vec()).await?;
-    }
-    Ok(())
 }
 
 /// The secrets of the services that exist as long as the scheduler runs.

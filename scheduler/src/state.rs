@@ -106,7 +106,9 @@ pub(crate) enum SubmitError {
         quota: u32,
     },
     /// The description is larger than the client's may be.
-    #[error("the job's description has {size} bytes, and {quota} are allowed (--quota description)")]
+    #[error(
+        "the job's description has {size} bytes, and {quota} are allowed (--quota description)"
+    )]
     DescriptionQuota { size: usize, quota: u64 },
     /// The disk is nearly full.
     #[error("{0}")]
@@ -388,16 +390,14 @@ impl Scheduler {
                 }
             }
             Effect::Persist(record) => changes.push(records::change_of(record)),
-            Effect::JobCancelled { job } => {
-                match self.entry(job) {
-                    Some(Entry::Attached(attached)) => {
-                        self.remove_entry(job);
-                        attached.broken_in_queue(self);
-                    }
-                    Some(Entry::Durable(durable)) => self.durable_cancelled(durable),
-                    None => {}
+            Effect::JobCancelled { job } => match self.entry(job) {
+                Some(Entry::Attached(attached)) => {
+                    self.remove_entry(job);
+                    attached.broken_in_queue(self);
                 }
-            }
+                Some(Entry::Durable(durable)) => self.durable_cancelled(durable),
+                None => {}
+            },
             Effect::RunningChanged {
                 worker, running, ..
             } => {
@@ -523,7 +523,9 @@ impl Scheduler {
 
     fn check_description(&self, client: &ClientId, size: usize) -> Result<(), SubmitError> {
         match self.quota(client).description {
-            Some(quota) if size as u64 > quota => Err(SubmitError::DescriptionQuota { size, quota }),
+            Some(quota) if size as u64 > quota => {
+                Err(SubmitError::DescriptionQuota { size, quota })
+            }
             _ => Ok(()),
         }
     }
@@ -560,12 +562,7 @@ impl Scheduler {
     ) -> Result<Rc<WorkerSession>, Refusal> {
         let (name, capacity) = (newcomer.name.clone(), newcomer.capacity);
         let id = WorkerId(self.next_worker.replace(self.next_worker.get() + 1));
-        let session = Rc::new(WorkerSession::new(
-            id,
-            pool.clone(),
-            newcomer,
-            connection,
-        ));
+        let session = Rc::new(WorkerSession::new(id, pool.clone(), newcomer, connection));
         self.workers.borrow_mut().insert(id, session.clone());
         let registered = self.handle(Event::Registered {
             pool: pool.clone(),

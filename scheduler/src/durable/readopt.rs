@@ -71,7 +71,8 @@ pub(crate) fn readopt(
 
 fn is_seated(attempt: &Attempt, session: &WorkerSession) -> bool {
     let seat = attempt.seat.borrow();
-    seat.as_ref().is_some_and(|seat| seat.session.id == session.id)
+    seat.as_ref()
+        .is_some_and(|seat| seat.session.id == session.id)
 }
 
 fn adopt(scheduler: &Rc<Scheduler>, session: &Rc<WorkerSession>, declared: Declared) -> Held {
@@ -103,7 +104,10 @@ fn adopt(scheduler: &Rc<Scheduler>, session: &Rc<WorkerSession>, declared: Decla
     if declared.log_length < received {
         attempt.displace(Displaced {
             code: "worker-log-lost",
-            sentence: format!("the worker \"{}\" has lost a part of the job's log", session.name),
+            sentence: format!(
+                "the worker \"{}\" has lost a part of the job's log",
+                session.name
+            ),
             counts: true,
         });
         return Err(format!(

@@ -135,10 +135,7 @@ fn back_on_worker(
 }
 
 /// Jobs whose clients and workers have lost them.
-async fn close_attached(
-    scheduler: &Scheduler,
-    jobs: Vec<JobRecord>,
-) -> Result<(), StoreError> {
+async fn close_attached(scheduler: &Scheduler, jobs: Vec<JobRecord>) -> Result<(), StoreError> {
     let now = scheduler.now_ms();
     let mut changes = jobs.into_iter().map(|mut job| {
         job.times.ended = Some(now);
@@ -202,7 +199,11 @@ impl Unfinished {
             };
             match writer.finish(end).await {
                 Ok(log) => {
-                    info!(job = log.id, length = log.length, "Closed the log of a job that was cut off");
+                    info!(
+                        job = log.id,
+                        length = log.length,
+                        "Closed the log of a job that was cut off"
+                    );
                 }
                 Err(error) => warn!(log = log.id, %error, "an unfinished log stays so"),
             }

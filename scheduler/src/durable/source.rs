@@ -181,7 +181,9 @@ fn plain_failure(error: RpcError) -> Result<Outcome, RpcError> {
     })
 }
 
-fn read(outcome: ocluster_api::extensions_capnp::job_outcome::Reader<'_>) -> capnp::Result<Outcome> {
+fn read(
+    outcome: ocluster_api::extensions_capnp::job_outcome::Reader<'_>,
+) -> capnp::Result<Outcome> {
     let state = match outcome.get_state()?.to_str()? {
         "passed" => JobState::Passed,
         "failed" => JobState::Failed,
@@ -199,7 +201,11 @@ fn read(outcome: ocluster_api::extensions_capnp::job_outcome::Reader<'_>) -> cap
         state,
         output: cut(outcome.get_output()?.to_str()?),
         cause: (state != JobState::Passed).then(|| Cause {
-            code: if code.is_empty() { "build-failed".to_owned() } else { cut(code) },
+            code: if code.is_empty() {
+                "build-failed".to_owned()
+            } else {
+                cut(code)
+            },
             sentence,
         }),
         infrastructure: outcome.get_infrastructure(),

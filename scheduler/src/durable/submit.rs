@@ -27,7 +27,10 @@ pub(crate) async fn submit(
     client: &ClientId,
     submissions: Vec<Submission>,
 ) -> Vec<Submitted> {
-    let keys: Vec<String> = submissions.iter().filter_map(|one| one.key.clone()).collect();
+    let keys: Vec<String> = submissions
+        .iter()
+        .filter_map(|one| one.key.clone())
+        .collect();
     let _held = scheduler.table().hold_keys(client, keys).await;
     let mut changes = Vec::new();
     let mut answers = Vec::with_capacity(submissions.len());
@@ -91,15 +94,24 @@ fn accept(
 ) -> Submitted {
     scheduler.check_pool(&submission.pool)?;
     scheduler.check_room(client, submission.descriptor.size_in_bytes())?;
-    let limits = scheduler.table().policy.pool_limits.get(submission.pool.as_str());
+    let limits = scheduler
+        .table()
+        .policy
+        .pool_limits
+        .get(submission.pool.as_str());
     let limits = limits.unwrap_or(&scheduler.table().policy.limits);
     let limits = in_force(submission.limits, limits)?;
     let (hint, kind) = {
         let message = submission.descriptor.message();
-        let descr: job_descr::Reader<'_> = message.get().map_err(ocluster_api::DescriptorError::from)?;
-        let hint = descr.get_cache_hint().map_err(ocluster_api::DescriptorError::from)?;
+        let descr: job_descr::Reader<'_> =
+            message.get().map_err(ocluster_api::DescriptorError::from)?;
+        let hint = descr
+            .get_cache_hint()
+            .map_err(ocluster_api::DescriptorError::from)?;
         check_length("cache hint", hint.len()).map_err(ocluster_api::DescriptorError::from)?;
-        let hint = hint.to_string().map_err(|error| ocluster_api::DescriptorError::from(capnp::Error::from(error)))?;
+        let hint = hint
+            .to_string()
+            .map_err(|error| ocluster_api::DescriptorError::from(capnp::Error::from(error)))?;
         let kind = kind_of(descr).map_err(ocluster_api::DescriptorError::from)?;
         (hint, kind)
     };
@@ -213,7 +225,11 @@ mod tests {
         let none = in_force(TimeLimits::default(), &pool).unwrap();
         assert_eq!(none.running, Some(3_600_000));
         assert_eq!(none.queued, None);
-        assert_eq!(none.silent, Some(3_600_000), "without a default the maximum holds");
+        assert_eq!(
+            none.silent,
+            Some(3_600_000),
+            "without a default the maximum holds"
+        );
         let asked = TimeLimits {
             running: Some(7_200_000),
             queued: Some(5),
@@ -226,6 +242,9 @@ mod tests {
             ..TimeLimits::default()
         };
         let refused = in_force(too_long, &pool).unwrap_err().to_string();
-        assert!(refused.contains("running") && refused.contains("4h"), "{refused}");
+        assert!(
+            refused.contains("running") && refused.contains("4h"),
+            "{refused}"
+        );
     }
 }

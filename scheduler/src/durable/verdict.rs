@@ -99,7 +99,17 @@ pub(crate) async fn conclude(
                 code: "worker-stopped".to_owned(),
                 sentence: "the worker stopped the job by itself".to_owned(),
             });
-            match again(scheduler, job, attempt, &mut log, seat.as_ref(), cause, true).await {
+            match again(
+                scheduler,
+                job,
+                attempt,
+                &mut log,
+                seat.as_ref(),
+                cause,
+                true,
+            )
+            .await
+            {
                 Some(end) => end,
                 None => return,
             }
@@ -111,7 +121,17 @@ pub(crate) async fn conclude(
             broken,
         },
         (AttemptEnd::Nothing { cause, counts }, None) => {
-            match again(scheduler, job, attempt, &mut log, seat.as_ref(), cause, counts).await {
+            match again(
+                scheduler,
+                job,
+                attempt,
+                &mut log,
+                seat.as_ref(),
+                cause,
+                counts,
+            )
+            .await
+            {
                 Some(end) => end,
                 None => return,
             }
@@ -152,7 +172,11 @@ async fn again(
     let bound = usize::try_from(scheduler.table().policy.max_attempts).unwrap_or(usize::MAX);
     let tried = job.failed_attempts();
     let gives_up = counts && tried >= bound.max(1);
-    let next = if gives_up { "giving up" } else { "queued again" };
+    let next = if gives_up {
+        "giving up"
+    } else {
+        "queued again"
+    };
     info!(job = %job.store_id(), worker = %attempt.worker, attempt = attempt.number, code = cause.code, "{}: {next}", cause.sentence);
     let note = format!(
         "\n[attempt {} on worker \"{}\" came to nothing: {}; {next}]\n",
@@ -173,7 +197,10 @@ async fn again(
         return Some(Final {
             state,
             cause: Some(Cause {
-                sentence: format!("gave up after {tried} attempts; the last one: {}", cause.sentence),
+                sentence: format!(
+                    "gave up after {tried} attempts; the last one: {}",
+                    cause.sentence
+                ),
                 ..cause
             }),
             output: String::new(),

@@ -106,6 +106,9 @@ mod tests {
         assert!(changes.since(start).missed);
         assert!(!changes.since(start + 1).missed);
         assert!(changes.since(4).missed, "of an earlier run");
-        assert!(changes.since(u64::MAX).missed, "of a run with another clock");
+        assert!(
+            changes.since(u64::MAX).missed,
+            "of a run with another clock"
+        );
     }
 }

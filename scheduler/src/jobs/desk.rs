@@ -266,7 +266,10 @@ impl Scheduler {
             .record;
         let sentence = || {
             let cause = record.cause.as_ref();
-            cause.map_or_else(|| "it is not known why".to_owned(), |cause| cause.sentence.clone())
+            cause.map_or_else(
+                || "it is not known why".to_owned(),
+                |cause| cause.sentence.clone(),
+            )
         };
         match record.state {
             JobState::Passed => Ok(record.output),

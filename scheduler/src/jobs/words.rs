@@ -144,7 +144,10 @@ fn running(record: &JobRecord, waits_for_worker: bool) -> String {
             record.attempt
         );
     }
-    format!("It runs on worker \"{worker}\" as attempt {}.", record.attempt)
+    format!(
+        "It runs on worker \"{worker}\" as attempt {}.",
+        record.attempt
+    )
 }
 
 fn ended(record: &JobRecord) -> String {

@@ -62,11 +62,7 @@ impl RegistrationServer {
     }
 
     /// Waits until no living worker bears the name: one that does not answer a ping is put out.
-    async fn make_way(
-        &self,
-        name: &WorkerName,
-        identity: Option<[u8; 32]>,
-    ) -> capnp::Result<()> {
+    async fn make_way(&self, name: &WorkerName, identity: Option<[u8; 32]>) -> capnp::Result<()> {
         while let Some(rival) = self.scheduler.worker(&self.pool, name) {
             if identity.is_some() && rival.identity == identity {
                 // The very same worker: what it had before is dead, whether or not anybody has noticed.
