@@ -23,6 +23,7 @@ pub mod command_line;
 pub mod config;
 pub mod migrate;
 pub mod run;
+pub mod seal;
 
 mod asked_pop;
 mod clients;
@@ -34,6 +35,7 @@ mod http;
 mod job;
 mod job_run;
 mod jobs;
+mod limits_args;
 mod metrics;
 mod records;
 mod restorer;
