@@ -30,6 +30,7 @@ mod asked_pop;
 mod clients;
 mod clock;
 mod default_clients;
+mod durable;
 mod follow;
 mod housekeeping;
 mod http;

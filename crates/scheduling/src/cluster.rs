@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::effect::{Effects, Refusal};
 use crate::event::Event;
-use crate::ids::{Hint, JobId, PoolName, WorkerId, WorkerName};
+use crate::ids::{ClientId, Hint, JobId, PoolName, WorkerId, WorkerName};
 use crate::pool::{Out, Pool};
 use crate::reasons::{Reason, Reasons};
 use crate::record::Record;
@@ -221,6 +221,11 @@ impl Cluster {
             .values()
             .find_map(|pool| pool.running_on(worker))
             .unwrap_or(0)
+    }
+
+    /// How many jobs the client has queued, in all pools.
+    pub fn queued_by(&self, client: &ClientId) -> u64 {
+        self.pools.values().map(|pool| pool.queued_by(client)).sum()
     }
 
     /// Whether this job is still on a queue, and so can be cancelled.

@@ -92,6 +92,12 @@ impl Clients {
         client.map_or_else(Vec::new, |client| client.jobs.iter().copied().collect())
     }
 
+    /// How many jobs the client has queued.
+    pub(super) fn queued_by(&self, id: &ClientId) -> u64 {
+        let client = self.by_id.get(id).and_then(|at| self.get(*at));
+        client.map_or(0, |client| client.queued.total())
+    }
+
     /// Drops the client's record; it must have nothing queued.
     pub(super) fn remove(&mut self, id: &ClientId) {
         if let Some(at) = self.by_id.remove(id)

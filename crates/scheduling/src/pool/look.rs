@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{Hint, WorkerId, WorkerName};
+use crate::ids::{ClientId, Hint, WorkerId, WorkerName};
 use crate::reasons::Reasons;
 use crate::view::{ClientView, KnownWorker, MainView, PoolStats, PoolView, QueuedJob, WorkerView};
 
@@ -109,6 +109,10 @@ impl Pool {
                 .get(&worker)
                 .map(|(_, running)| *running),
         }
+    }
+
+    pub(crate) fn queued_by(&self, client: &ClientId) -> u64 {
+        self.clients.queued_by(client)
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
