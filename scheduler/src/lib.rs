@@ -22,6 +22,7 @@ pub mod args;
 pub mod command_line;
 pub mod config;
 pub mod migrate;
+pub mod reexec;
 pub mod run;
 pub mod seal;
 
@@ -41,6 +42,7 @@ mod metrics;
 mod records;
 mod restorer;
 mod rpc;
+mod space;
 mod state;
 mod status;
 mod tail;

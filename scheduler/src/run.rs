@@ -26,11 +26,15 @@ use crate::metrics::Counters;
 use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
+use crate::space::SpaceGuard;
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http, migrate, status};
+use crate::{default_clients, housekeeping, http, migrate, reexec, status};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections get for their goodbye when the store has failed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A scheduler that is ready: what tests and logs want to know of it.
 #[derive(Debug)]
@@ -73,6 +77,7 @@ struct Prepared {
     snapshot: Snapshot,
     writer: Writer,
     logs: LogStore,
+    space: SpaceGuard,
 }
 
 impl Prepared {
@@ -112,11 +117,13 @@ impl Prepared {
                 ..LogConfig::default()
             },
         )?;
+        let space = SpaceGuard::new(&config.state_dir, config.min_free_bytes);
         Ok(Self {
             key,
             snapshot,
             writer,
             logs,
+            space,
         })
     }
 }
@@ -142,7 +149,9 @@ async fn serve(
         snapshot,
         writer,
         logs,
+        space,
     } = prepared;
+    let _looking = space.keep_looking(&io);
     let records = Records::new(writer.handle());
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
     let table = Table::new(
@@ -227,16 +236,18 @@ async fn serve(
         let counters = Counters {
             net: stats,
             log: config.log_counts.clone(),
+            space: space.clone(),
         };
         tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
     }
     let _announced = status::announce(&scheduler, &shutdown);
     started(Started { listening, metrics });
 
-    tokio::select! {
-        () = shutdown.cancelled() => {}
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
         ended = &mut served => bail!("the server ended by itself: {ended:?}"),
-    }
+        failed = reexec::store_failure(scheduler.records().store(), &space) => Some(failed),
+    };
     info!("Stopping");
     housekeeping.abort();
     time_keeping.abort();
@@ -253,6 +264,11 @@ async fn serve(
         logs.close().await;
         writer.close().await
     };
+    if let Some(failed) = failed {
+        // The store may never come back from what it is in, and nothing more can be written.
+        let _ = tokio::time::timeout(GOODBYE, stopped).await;
+        return Err(failed.into());
+    }
     match tokio::time::timeout(STOP_TIMEOUT, stopped).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(%error, "The last changes may not be on disk"),
