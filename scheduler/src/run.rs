@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -14,20 +15,20 @@ use ocluster_store::{
     Writer, WriterConfig, day_of_ms,
 };
 use ocluster_vat::{
-    Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef,
+    Address, Digest, Location, SecretKey, Server, ServiceId, Stats, SturdyRef, Transport,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clients::Clients;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PresetIds};
 use crate::metrics::Counters;
 use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http, migrate, status};
+use crate::{default_clients, housekeeping, http, migrate, status, surroundings};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,12 +68,15 @@ pub async fn run(
     result
 }
 
-/// What was read from disk.
-struct Prepared {
-    key: SecretKey,
-    snapshot: Snapshot,
-    writer: Writer,
-    logs: LogStore,
+/// What was read from disk, and what the scheduler stands on.
+pub(crate) struct Prepared {
+    pub(crate) key: SecretKey,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) writer: Writer,
+    pub(crate) logs: LogStore,
+    pub(crate) clock: Box<dyn Clock>,
+    /// In place of the machine's, if there is one.
+    pub(crate) network: Option<Arc<dyn Transport>>,
 }
 
 impl Prepared {
@@ -117,11 +121,13 @@ impl Prepared {
             snapshot,
             writer,
             logs,
+            clock: Box::new(SystemClock),
+            network: None,
         })
     }
 }
 
-fn create_dir(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_dir(dir: &Path) -> anyhow::Result<()> {
     match std::fs::create_dir(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -130,7 +136,7 @@ fn create_dir(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(
+pub(crate) async fn serve(
     config: Config,
     prepared: Prepared,
     io: tokio::runtime::Handle,
@@ -142,9 +148,11 @@ async fn serve(
         snapshot,
         writer,
         logs,
+        clock,
+        network,
     } = prepared;
     let records = Records::new(writer.handle());
-    close_abandoned_jobs(&records, &logs, &snapshot).await?;
+    close_abandoned_jobs(&records, &logs, &snapshot, clock.now_ms()).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
     let scheduler = Scheduler::new(
         cluster(&config, &snapshot),
@@ -152,12 +160,12 @@ async fn serve(
         records,
         job_ids,
         logs.clone(),
-        Box::new(SystemClock),
+        clock,
         config.max_queued_bytes,
     );
     let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
 
-    let listener = Listener::bind(&config.listen)?;
+    let listener = surroundings::listen(network.as_deref(), &config.listen).await?;
     let listening = listener.local_location().clone();
     let public = Address::new(
         config.public.clone().unwrap_or_else(|| listening.clone()),
@@ -282,6 +290,7 @@ async fn close_abandoned_jobs(
     records: &Records,
     logs: &LogStore,
     snapshot: &Snapshot,
+    now: u64,
 ) -> Result<(), StoreError> {
     let reason = "Disconnected: the scheduler was restarted while this job ran";
     for log in logs.break_unfinished(reason).await {
@@ -291,7 +300,6 @@ async fn close_abandoned_jobs(
             "Closed the log of a job that was cut off"
         );
     }
-    let now = SystemClock.now_ms();
     let changes = snapshot.open_jobs.iter().map(|job| {
         let mut job = job.clone();
         job.times.ended = Some(now);
