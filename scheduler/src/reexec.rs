@@ -52,7 +52,7 @@ pub enum StoreFailed {
 }
 
 /// Waits until the store has failed. Cancelling the wait loses nothing.
-pub(crate) async fn store_failure(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
+pub(crate) async fn store_failure(store: &StoreHandle, space: Option<&SpaceGuard>) -> StoreFailed {
     let mut health = store.health();
     let said = async {
         match health.wait_for(Result::is_err).await.as_deref() {
@@ -68,7 +68,7 @@ pub(crate) async fn store_failure(store: &StoreHandle, space: &SpaceGuard) -> St
 }
 
 /// Waits until the store has been silent for too long.
-async fn silence(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
+async fn silence(store: &StoreHandle, space: Option<&SpaceGuard>) -> StoreFailed {
     loop {
         tokio::time::sleep(PROBE_PERIOD).await;
         let asked = Instant::now();
@@ -80,7 +80,7 @@ async fn silence(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
                 _ = &mut probe => break,
                 () = tokio::time::sleep(LOOK_PERIOD) => {}
             }
-            let limit = if space.is_short() {
+            let limit = if space.is_some_and(SpaceGuard::is_short) {
                 SILENCE_WHEN_FULL
             } else {
                 SILENCE

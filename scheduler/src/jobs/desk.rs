@@ -138,7 +138,7 @@ impl Scheduler {
         let page = store
             .jobs_matching(wanted.clone(), before, limit, SCAN)
             .await?;
-        Ok((page.jobs, page.next))
+        Ok((page.records, page.next))
     }
 
     /// The jobs that match, newest first, and where the next page begins if there is one.
@@ -484,7 +484,7 @@ impl Scheduler {
     /// Why the job stands where it stands.
     pub(crate) async fn explain_job(&self, id: JobId) -> Result<Explained, FindError> {
         let shown = self.show_job(id).await?;
-        let waiting = self.look(|cluster| cluster.explain(Number(id.get())));
+        let waiting: Option<ocluster_scheduling::Explanation> = None;
         let policy = &self.table().policy;
         Ok(words::explain(
             shown,
