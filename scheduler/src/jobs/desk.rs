@@ -484,7 +484,7 @@ impl Scheduler {
     /// Why the job stands where it stands.
     pub(crate) async fn explain_job(&self, id: JobId) -> Result<Explained, FindError> {
         let shown = self.show_job(id).await?;
-        let waiting: Option<ocluster_scheduling::Explanation> = None;
+        let waiting = self.look(|cluster| cluster.explain(Number(id.get())));
         let policy = &self.table().policy;
         Ok(words::explain(
             shown,
