@@ -226,7 +226,8 @@ fn own_program() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use ocluster_store::{
-        Change, JobId, JobRecord, MemoryStore, Snapshot, Store, Writer, WriterConfig,
+        Change, JobId, JobMatch, JobPage, JobRecord, MemoryStore, Snapshot, Store, Writer,
+        WriterConfig,
     };
 
     use super::*;
@@ -268,6 +269,16 @@ mod tests {
             self.healthy.jobs(before, limit)
         }
 
+        fn jobs_matching(
+            &self,
+            wanted: &JobMatch,
+            before: Option<JobId>,
+            limit: usize,
+            looks: usize,
+        ) -> Result<JobPage, StoreError> {
+            self.healthy.jobs_matching(wanted, before, limit, looks)
+        }
+
         fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
             self.healthy.prune_jobs(keep, ended_before_ms)
         }
@@ -281,6 +292,7 @@ mod tests {
         StoreError::Io {
             what: "write".to_owned(),
             why: "no space left on device".to_owned(),
+            full: true,
         }
     }
 
