@@ -1,7 +1,7 @@
 //! What the four programs share, so that they look and behave like one family: how arguments are read and mistakes in them are
 //! reported, exit codes, logging, connecting to the cluster with progress, printing data, and the runtime with its signals.
 //!
-//! Nothing here knows jobs, pools or workers, and nothing here decides what a program does.
+//! Nothing here decides what a program does, and nothing but [`jobs`], which shows records, knows jobs, pools or workers.
 
 #![cfg_attr(
     test,
@@ -22,6 +22,7 @@ mod duration;
 mod exit;
 mod failure;
 mod help_format;
+pub mod jobs;
 mod log_counts;
 mod log_format;
 pub mod logging;
