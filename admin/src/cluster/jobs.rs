@@ -1,6 +1,7 @@
 //! Jobs by their ids, as our own schedulers know them.
 
 use capnp::capability::FromClientHook as _;
+use ocluster_api::cluster_capnp::job;
 use ocluster_api::extensions_capnp::{admin_endpoint, job_handle};
 use ocluster_cli::jobs::{Explanation, JobInfo, JobPage, JobState};
 use ocluster_vat::RpcError;
@@ -141,10 +142,7 @@ impl Job {
     pub async fn cancel(&self, reason: &str) -> Result<(), CallError> {
         let mut request = self.handle.stop_request();
         request.get().set_reason(reason);
-        call("Job.stop", async {
-            request.send().promise.await.map(drop)
-        })
-        .await
+        call("Job.stop", async { request.send().promise.await.map(drop) }).await
     }
 
     /// Why it is where it is.
@@ -164,8 +162,11 @@ impl Job {
     /// # Errors
     /// When the log cannot be read, or the connection was lost.
     pub async fn log(&self, start: u64) -> Result<LogPiece, CallError> {
-        let mut request = self.handle.log_request();
-        request.get().set_start(i64::try_from(start).unwrap_or(i64::MAX));
+        let job: job::Client = self.handle.client.clone().cast_to();
+        let mut request = job.log_request();
+        request
+            .get()
+            .set_start(i64::try_from(start).unwrap_or(i64::MAX));
         call("Job.log", async {
             let response = request.send().promise.await?;
             let piece = response.get()?;

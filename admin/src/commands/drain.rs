@@ -115,8 +115,12 @@ impl Draining<'_> {
         say(self.mode, "Waiting for jobs to finish…")?;
         let ends = try_join_all(workers.iter().map(|worker| self.in_time(worker))).await?;
         let ends = || workers.iter().map(String::as_str).zip(&ends);
-        let drained: Vec<&str> = ends().filter_map(|(name, end)| end.then_some(name)).collect();
-        let late: Vec<&str> = ends().filter_map(|(name, end)| (!end).then_some(name)).collect();
+        let drained: Vec<&str> = ends()
+            .filter_map(|(name, end)| end.then_some(name))
+            .collect();
+        let late: Vec<&str> = ends()
+            .filter_map(|(name, end)| (!end).then_some(name))
+            .collect();
         if late.is_empty() {
             say(self.mode, "Success.")?;
             return self.report(&drained, Vec::new(), Vec::new());

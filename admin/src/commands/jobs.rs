@@ -15,13 +15,7 @@ use crate::who::who;
 const PAGE: u32 = 1000;
 
 /// A call about jobs that failed.
-pub(super) struct JobCallFailed(CallError);
-
-impl From<CallError> for JobCallFailed {
-    fn from(error: CallError) -> Self {
-        Self(error)
-    }
-}
+pub(super) struct JobCallFailed(pub(super) CallError);
 
 impl From<JobCallFailed> for Failure {
     fn from(JobCallFailed(CallError { error, .. }): JobCallFailed) -> Self {

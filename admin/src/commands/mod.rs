@@ -4,6 +4,7 @@
 //! complaints to standard error.
 
 mod clients;
+mod descriptions;
 mod drain;
 mod exec;
 mod forget;

@@ -5,7 +5,8 @@ use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::cluster;
-use super::workers::{JsonDescription, JsonWorker, table};
+use super::descriptions::{JsonDescription, table};
+use super::workers::JsonWorker;
 use crate::args::Show;
 use crate::cluster::{Cluster, Pool};
 
@@ -60,7 +61,8 @@ async fn pool(pool: &Pool, name: &str, args: &Show) -> Result<(), Failure> {
     match (args.output.output, args.terse) {
         (OutputMode::Human, false) if args.workers => {
             let Some(described) = pool.describe().await? else {
-                let sentence = "This scheduler tells no more of its workers than \"show POOL\" does.";
+                let sentence =
+                    "This scheduler tells no more of its workers than \"show POOL\" does.";
                 return Err(Failure::failed(sentence));
             };
             output::line(table(&described).to_string().trim_end())?;
