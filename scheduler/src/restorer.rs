@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use capnp::capability::{Client, FromClientHook as _};
 use futures::future::LocalBoxFuture;
-use ocluster_api::cluster_capnp::{admin, registration};
+use ocluster_api::cluster_capnp::registration;
+use ocluster_api::extensions_capnp::admin_endpoint;
 use ocluster_scheduling::PoolName;
 use ocluster_vat::{Connection, RestoreError, Restorer, ServiceId};
 
@@ -48,7 +49,7 @@ impl ClusterRestorer {
         let hash = id.hash();
         if hash == self.admin {
             let server = AdminServer::new(self.scheduler.clone(), self.access.clone());
-            let admin: admin::Client = capnp_rpc::new_client(server);
+            let admin: admin_endpoint::Client = capnp_rpc::new_client(server);
             return Some(admin.cast_to());
         }
         if let Some(pool) = self.pools.get(&hash) {

@@ -26,11 +26,15 @@ use crate::metrics::Counters;
 use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
+use crate::space::SpaceGuard;
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http, migrate, status};
+use crate::{default_clients, housekeeping, http, migrate, reexec, status};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections get for their goodbye when the store has failed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A scheduler that is ready: what tests and logs want to know of it.
 #[derive(Debug)]
@@ -73,6 +77,7 @@ struct Prepared {
     snapshot: Snapshot,
     writer: Writer,
     logs: LogStore,
+    space: SpaceGuard,
 }
 
 impl Prepared {
@@ -112,11 +117,13 @@ impl Prepared {
                 ..LogConfig::default()
             },
         )?;
+        let space = SpaceGuard::new(&config.state_dir, config.min_free_bytes);
         Ok(Self {
             key,
             snapshot,
             writer,
             logs,
+            space,
         })
     }
 }
@@ -142,10 +149,17 @@ async fn serve(
         snapshot,
         writer,
         logs,
+        space,
     } = prepared;
+    let _looking = space.keep_looking(&io);
     let records = Records::new(writer.handle());
-    close_abandoned_jobs(&records, &logs, &snapshot).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
+    let table = Table::new(
+        config.jobs.clone(),
+        config.ping_timeout,
+        Seal::derive(&key),
+        config.key_file.is_some(),
+    );
     let scheduler = Scheduler::new(
         cluster(&config, &snapshot),
         clients(&config, &snapshot),
@@ -154,8 +168,10 @@ async fn serve(
         logs.clone(),
         Box::new(SystemClock),
         config.max_queued_bytes,
+        table,
     );
     let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
+    durable::restore(&scheduler, snapshot.open_jobs).await?;
 
     let listener = Listener::bind(&config.listen)?;
     let listening = listener.local_location().clone();
@@ -215,22 +231,26 @@ async fn serve(
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    let time_keeping = tokio::task::spawn_local(durable::keep_time(scheduler.clone()));
     if let Some(listener) = metrics_listener {
         let counters = Counters {
             net: stats,
             log: config.log_counts.clone(),
+            space: space.clone(),
         };
         tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
     }
     let _announced = status::announce(&scheduler, &shutdown);
     started(Started { listening, metrics });
 
-    tokio::select! {
-        () = shutdown.cancelled() => {}
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
         ended = &mut served => bail!("the server ended by itself: {ended:?}"),
-    }
+        failed = reexec::store_failure(scheduler.records().store(), &space) => Some(failed),
+    };
     info!("Stopping");
     housekeeping.abort();
+    time_keeping.abort();
     scheduler.begin_stopping();
     serving.cancel();
     let stopped = async {
@@ -244,6 +264,11 @@ async fn serve(
         logs.close().await;
         writer.close().await
     };
+    if let Some(failed) = failed {
+        // The store may never come back from what it is in, and nothing more can be written.
+        let _ = tokio::time::timeout(GOODBYE, stopped).await;
+        return Err(failed.into());
+    }
     match tokio::time::timeout(STOP_TIMEOUT, stopped).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(%error, "The last changes may not be on disk"),
@@ -275,43 +300,6 @@ fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
         clients.add(&ClientId::from(name.as_str()), id.hash());
     }
     clients
-}
-
-/// Jobs that were open when the last run of the scheduler ended: their clients and workers have lost them.
-async fn close_abandoned_jobs(
-    records: &Records,
-    logs: &LogStore,
-    snapshot: &Snapshot,
-) -> Result<(), StoreError> {
-    let reason = "Disconnected: the scheduler was restarted while this job ran";
-    for log in logs.break_unfinished(reason).await {
-        info!(
-            job = log.id,
-            length = log.length,
-            "Closed the log of a job that was cut off"
-        );
-    }
-    let now = SystemClock.now_ms();
-    let changes = snapshot.open_jobs.iter().map(|job| {
-        let mut job = job.clone();
-        job.times.ended = Some(now);
-        let sentence = match job.state {
-            JobState::Queued => "The scheduler was restarted while this job was queued",
-            _ => "The scheduler was restarted while this job ran",
-        };
-        job.state = JobState::Lost;
-        job.cause = Some(Cause {
-            code: "scheduler-restarted".to_owned(),
-            sentence: sentence.to_owned(),
-        });
-        Change::JobRecorded(Box::new(job))
-    });
-    let changes: Vec<Change> = changes.collect();
-    // In pieces, each waited for: there may be more than the store takes at once.
-    for piece in changes.chunks(4096) {
-        records.commit(piece.to_vec()).await?;
-    }
-    Ok(())
 }
 
 /// The secrets of the services that exist as long as the scheduler runs.

@@ -51,6 +51,8 @@ pub struct JobInfo {
     pub attempts: Vec<Attempt>,
     /// It runs on a worker that is not connected at present.
     pub waits_for_worker: bool,
+    /// Where in its log the own of the last attempt begins.
+    pub log_start: u64,
 }
 
 /// Why something is as it is.
@@ -112,6 +114,7 @@ impl JobInfo {
                 .map(Attempt::read)
                 .collect::<Result<_, _>>()?,
             waits_for_worker: info.get_waits_for_worker(),
+            log_start: info.get_log_start(),
         })
     }
 

@@ -47,6 +47,7 @@ fn finished() -> JobInfo {
             log_start: 0,
         }],
         waits_for_worker: false,
+        log_start: 4_200,
     }
 }
 
@@ -65,6 +66,7 @@ fn queued() -> JobInfo {
         started_at: None,
         ended_at: None,
         log_length: 0,
+        log_start: 0,
         log_digest: None,
         durable: false,
         key: None,

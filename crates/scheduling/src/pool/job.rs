@@ -18,6 +18,13 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Comes before every other.
+    pub(super) const FIRST: Key = Key {
+        patient: false,
+        fair_start: Timestamp::EARLIEST,
+        job: JobId(0),
+    };
+
     pub(super) fn new(urgent: bool, fair_start: Timestamp, job: JobId) -> Self {
         Self {
             patient: !urgent,
@@ -58,6 +65,8 @@ pub(super) struct Ticket {
     pub(super) urgent: bool,
     /// Whether it has been left to a busy worker once; it will not be a second time.
     pub(super) deferred: bool,
+    /// Whether it avoids any worker; which ones is held elsewhere.
+    pub(super) wary: bool,
 }
 
 impl Ticket {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod assign;
+mod avoid;
 mod clients;
 mod hints;
 mod index;
@@ -10,9 +11,11 @@ mod lifecycle;
 mod look;
 mod out;
 mod pop;
+mod requeue;
 mod state;
 mod submit;
 mod worker;
 
 pub(crate) use out::Out;
+pub(crate) use requeue::Accepted;
 pub(crate) use state::Pool;

@@ -124,10 +124,11 @@ impl Pool {
             if let Some(key) = self.workers.get(seat)?.local.first() {
                 return Some((*key, TakenFrom::Local));
             }
-            let key = *self.backlog.first()?;
+            let key = self.first_for(seat)?;
+            let kept_from = self.kept_from(key);
             match self
                 .hint_of(key)
-                .and_then(|hint| self.upstream_preferred(hint))
+                .and_then(|hint| self.upstream_preferred(hint, kept_from.as_ref()))
             {
                 Some(preferred) => {
                     self.take_off(key);
@@ -148,7 +149,7 @@ impl Pool {
         }
         loop {
             let own = self.workers.get(seat)?.local.first().copied();
-            let Some(key) = self.backlog.first().copied() else {
+            let Some(key) = self.first_for(seat) else {
                 if let Some(own) = own {
                     return Some((own, TakenFrom::Local));
                 }
@@ -176,14 +177,21 @@ impl Pool {
 
     /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
     /// than these will take. A surplus could otherwise be left behind, after others had found nothing and begun to wait.
+    /// And a job that avoids workers is never left behind for any of them to find.
     fn settle(&mut self, out: &mut Out, seat: Seat) {
         while self.policy == Policy::Balanced
-            && let Some(worker) = self.workers.get(seat)
-            && !worker.woken.is_empty()
-            && worker.local.len() > worker.woken.len()
-            && let Some(last) = worker.local.last().copied()
+            && let Some(key) = self.surplus(seat)
         {
-            self.put_back(out, last);
+            self.put_back(out, key);
+        }
+    }
+
+    fn surplus(&self, seat: Seat) -> Option<Key> {
+        let worker = self.workers.get(seat)?;
+        match (worker.woken.len(), worker.local.len()) {
+            (0, _) => self.avoidance.first_on(seat),
+            (woken, local) if local > woken => worker.local.last().copied(),
+            _ => None,
         }
     }
 

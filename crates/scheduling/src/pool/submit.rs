@@ -2,6 +2,7 @@
 
 use crate::effect::{Effect, Refusal};
 use crate::ids::{ClientId, Hint, JobId};
+use crate::record::Record;
 
 use super::job::{Place, Ticket};
 use super::out::Out;
@@ -22,14 +23,22 @@ impl Pool {
         } else {
             self.costs.non_cached
         };
-        let (client, fair_start) = self.clients.charge(out.now, &client, job, urgent, cost);
+        let charged = self.clients.charge(out.now, &client, job, urgent, cost);
+        let fair_start = charged.fair_start;
+        out.push(Effect::Queued { job, fair_start });
+        out.persist(Record::Debt {
+            pool: self.name.clone(),
+            client,
+            next_fair_start: charged.next_fair_start,
+        });
         let ticket = Ticket {
             fair_start,
-            client,
+            client: charged.client,
             hint,
             place: Place::Main,
             urgent,
             deferred: false,
+            wary: false,
         };
         let key = ticket.key(job);
         self.jobs.insert(job, ticket);
@@ -54,6 +63,9 @@ impl Pool {
         if let Some(ticket) = self.jobs.remove(&job) {
             self.hints.dequeue(ticket.hint);
             self.clients.dequeue(ticket.client, job, ticket.urgent);
+            if ticket.wary {
+                self.avoidance.end(job);
+            }
         }
     }
 

@@ -9,5 +9,6 @@ mod model;
 mod pauses;
 mod properties;
 mod records;
+mod requeued;
 mod upstream_scenarios;
 mod upstream_vectors;

@@ -20,6 +20,7 @@ struct Job {
     hint: Hint,
     urgent: bool,
     fair_start: Timestamp,
+    avoid: Vec<WorkerName>,
     at: Where,
 }
 
@@ -111,9 +112,51 @@ impl Model {
                     hint,
                     urgent,
                     fair_start,
+                    avoid: Vec::new(),
                     at,
                 });
                 self.add(job);
+            }
+            Event::Requeued {
+                client,
+                job,
+                hint,
+                urgent,
+                fair_start,
+                avoid,
+                ..
+            } => {
+                self.check_new(job)?;
+                self.clients.entry(client.clone()).or_insert(self.now);
+                self.jobs.push(Job {
+                    id: job,
+                    client,
+                    hint,
+                    urgent,
+                    fair_start,
+                    avoid,
+                    at: Where::Main,
+                });
+                self.add(job);
+            }
+            Event::Adopted {
+                worker,
+                job,
+                client,
+                hint,
+            } => {
+                self.check_new(job)?;
+                let name = self.worker(worker).ok_or(())?.name.clone();
+                self.cached.insert((hint.clone(), name));
+                self.jobs.push(Job {
+                    id: job,
+                    client,
+                    hint,
+                    urgent: false,
+                    fair_start: self.now,
+                    avoid: Vec::new(),
+                    at: Where::Running(worker),
+                });
             }
             Event::Cancelled { job } => {
                 self.queued().find(|queued| queued.id == job).ok_or(())?;
@@ -251,6 +294,22 @@ impl Model {
         Ok(())
     }
 
+    fn check_new(&self, job: JobId) -> Answer {
+        match self.jobs.iter().any(|known| known.id == job) {
+            true => Err(()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this worker is avoided by this job, and others are there.
+    fn is_kept_from(&self, job: JobId, worker: WorkerId) -> bool {
+        let avoid = &self.job(job).avoid;
+        let mut active = self.workers.iter().filter(|w| w.reasons.is_empty());
+        self.worker(worker)
+            .is_some_and(|worker| avoid.contains(&worker.name))
+            && active.any(|worker| !avoid.contains(&worker.name))
+    }
+
     fn queued(&self) -> impl Iterator<Item = &Job> {
         self.jobs
             .iter()
@@ -285,13 +344,12 @@ impl Model {
         costs.sum()
     }
 
+    fn job(&self, job: JobId) -> &Job {
+        self.jobs.iter().find(|known| known.id == job).unwrap()
+    }
+
     fn hint(&self, job: JobId) -> Hint {
-        self.jobs
-            .iter()
-            .find(|known| known.id == job)
-            .unwrap()
-            .hint
-            .clone()
+        self.job(job).hint.clone()
     }
 
     fn put(&mut self, job: JobId, at: Where) {
@@ -313,7 +371,9 @@ impl Model {
 
     fn add(&mut self, job: JobId) {
         self.put(job, Where::Main);
-        let Some((_, worker)) = self.ready().first().copied() else {
+        let ready = self.ready().into_iter();
+        let mut allowed = ready.filter(|(_, worker)| !self.is_kept_from(job, *worker));
+        let Some((_, worker)) = allowed.next() else {
             self.backlog = true;
             return;
         };
@@ -336,7 +396,8 @@ impl Model {
             let Some(worker) = connected.filter(|worker| worker.reasons.is_empty()) else {
                 continue;
             };
-            if self.workload(worker.id) > self.costs.non_cached {
+            let much = self.workload(worker.id) > self.costs.non_cached;
+            if much || self.is_kept_from(job, worker.id) {
                 continue;
             }
             let keeps = best.is_some_and(|b| self.workload(b.id) < self.workload(worker.id));
@@ -371,7 +432,9 @@ impl Model {
             if let Some(job) = self.local(worker).first() {
                 return self.accept(pop, worker, *job);
             }
-            let Some(job) = self.at(|at| at == Where::Main).first().copied() else {
+            let jobs = self.at(|at| at == Where::Main).into_iter();
+            let mut allowed = jobs.filter(|job| !self.is_kept_from(*job, worker));
+            let Some(job) = allowed.next() else {
                 self.backlog = false;
                 self.waiting.push((pop, worker));
                 return;
@@ -399,6 +462,13 @@ impl Model {
         for job in self.local(worker) {
             self.add(job);
         }
+        // What waited for this one may be all that others have to do.
+        for job in self.at(|at| at == Where::Main) {
+            let is_free = |ready: &(PopId, WorkerId)| !self.is_kept_from(job, ready.1);
+            if self.ready().iter().any(is_free) {
+                self.add(job);
+            }
+        }
         Ok(())
     }
 
@@ -412,6 +482,13 @@ impl Model {
         found.reasons.remove(&reason);
         if !was_active && found.reasons.is_empty() {
             while self.wake_one(worker) {}
+            // Jobs for which there had been nobody else can do better now.
+            for job in self.at(|at| matches!(at, Where::Local(..))) {
+                match self.job(job).at {
+                    Where::Local(at, _) if self.is_kept_from(job, at) => self.add(job),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -435,8 +512,10 @@ impl Model {
             })
             .collect()
         };
-        let main = if self.backlog {
-            MainView::Backlog(show(self.at(|at| at == Where::Main)))
+        let jobs = self.at(|at| at == Where::Main);
+        let jobs_wait = self.backlog && self.ready().is_empty() || !jobs.is_empty();
+        let main = if jobs_wait {
+            MainView::Backlog(show(jobs))
         } else {
             let ready = self.ready().into_iter();
             MainView::Ready(
@@ -461,6 +540,7 @@ impl Model {
                 capacity: worker.capacity,
                 inactive: reasons,
                 pause_note: None,
+                pause: None,
                 workload: u64::from(self.workload(worker.id)),
                 queue: show(self.local(worker.id)),
                 running: running.count() as u32,
@@ -473,6 +553,7 @@ impl Model {
             name: name.clone(),
             connected: None,
             active: !paused,
+            pause: None,
         });
         let clients = self.clients.iter().map(|(id, next)| ClientView {
             id: id.clone(),
