@@ -32,7 +32,7 @@ pub struct Description {
     pub name: String,
     /// Whether it is there now.
     pub connected: bool,
-    /// Whether it is not paused by an administrator.
+    /// Whether it gets jobs, or would if it were there.
     pub active: bool,
     /// Why it gets no jobs, while connected: "worker pause", "admin pause", "shutting down".
     pub inactive_reasons: Vec<String>,

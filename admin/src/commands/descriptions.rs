@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::cluster::Description;
 
+/// The scheduler's words for a pause by an administrator.
+const ADMIN_PAUSE: &str = "admin pause";
+
 /// What only our own schedulers tell of a worker. Fields that are not known are left out.
 #[derive(Debug, Serialize)]
 pub(super) struct JsonDescription<'a> {
@@ -127,13 +130,18 @@ fn state(worker: &Description) -> String {
     if !worker.connected {
         words.push("disconnected".to_owned());
     }
-    if !worker.active {
+    let by_admin = worker
+        .inactive_reasons
+        .iter()
+        .any(|reason| reason == ADMIN_PAUSE);
+    // Of one that is away there is no other reason.
+    if by_admin || (!worker.connected && !worker.active) {
         words.push(pause(worker));
     }
     for reason in &worker.inactive_reasons {
         match reason.as_str() {
             // Told in more words above.
-            "admin pause" => {}
+            ADMIN_PAUSE => {}
             "worker pause" if !worker.note.is_empty() => {
                 words.push(format!("worker pause ({})", worker.note));
             }
@@ -199,4 +207,34 @@ fn machine(worker: &Description) -> String {
     words.push(facts.kinds.join(" "));
     words.retain(|word| !word.is_empty());
     words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(connected: bool, reasons: &[&str]) -> Description {
+        Description {
+            connected,
+            active: connected && reasons.is_empty(),
+            inactive_reasons: reasons.iter().map(|&reason| reason.to_owned()).collect(),
+            ..Description::default()
+        }
+    }
+
+    #[test]
+    fn a_workers_own_pause_is_not_an_administrators() {
+        assert_eq!(state(&worker(true, &[])), "active");
+        assert_eq!(state(&worker(true, &["worker pause"])), "worker pause");
+        let noted = Description {
+            note: "the disk is full".to_owned(),
+            pause_reason: "new disk".to_owned(),
+            ..worker(true, &["worker pause", "admin pause", "shutting down"])
+        };
+        assert_eq!(
+            state(&noted),
+            "paused (new disk), worker pause (the disk is full), shutting down"
+        );
+        assert_eq!(state(&worker(false, &[])), "disconnected, paused");
+    }
 }
