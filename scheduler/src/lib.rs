@@ -45,8 +45,11 @@ mod rpc;
 mod space;
 mod state;
 mod status;
+mod surroundings;
 mod tail;
 mod worker_session;
 
+pub use clock::Clock;
 pub use config::Config;
 pub use run::{Started, run};
+pub use surroundings::{Surroundings, run_in};

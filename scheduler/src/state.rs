@@ -12,7 +12,8 @@ use std::time::Duration;
 use ocluster_api::DescriptorError;
 use ocluster_joblog::LogStore;
 use ocluster_scheduling::{
-    Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId, WorkerName,
+    ClientId, Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId,
+    WorkerName,
 };
 use ocluster_store::{Change, JobIds, JobRecord, StoreError};
 use ocluster_vat::{Connection, error as rpc_error};
@@ -29,6 +30,7 @@ use crate::durable::{self, DurableJob, Table, WorkerJob};
 use crate::job::{Job, Submitted};
 use crate::jobs::Changes;
 use crate::records::{self, Records};
+use crate::space::{NoRoom, SpaceGuard};
 use crate::worker_session::{Newcomer, WorkerSession};
 
 /// All of the scheduler's state. Lives on the vat thread.
@@ -111,8 +113,8 @@ pub(crate) enum SubmitError {
     )]
     DescriptionQuota { size: usize, quota: u64 },
     /// The disk is nearly full.
-    #[error("{0}")]
-    NoSpace(String),
+    #[error(transparent)]
+    NoSpace(#[from] NoRoom),
     /// More time is asked for than the pool gives.
     #[error(
         "a {what} time of {} is asked for, and the pool allows {} at most (--time-limit)",
@@ -507,6 +509,9 @@ impl Scheduler {
             return Err(SubmitError::Full {
                 held: self.queued_bytes.get(),
             });
+        }
+        if let Some(no_room) = self.table.space.as_ref().and_then(SpaceGuard::refusal) {
+            return Err(no_room.into());
         }
         if let Some(quota) = self.quota(client).queued {
             let queued = self.look(|cluster| cluster.queued_by(client));

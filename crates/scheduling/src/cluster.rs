@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::effect::{Effects, Refusal};
 use crate::event::Event;
+use crate::explain::Explanation;
 use crate::ids::{ClientId, Hint, JobId, PoolName, WorkerId, WorkerName};
 use crate::pool::{Accepted, Out, Pool};
 use crate::reasons::{Reason, Reasons};
@@ -26,9 +27,10 @@ impl Cluster {
     pub fn new(config: Config) -> Self {
         let mut pools = BTreeMap::new();
         for pool in &config.pools {
-            pools
-                .entry(pool.name.clone())
-                .or_insert_with(|| Pool::new(pool.clone(), config.costs, config.hint_max_age));
+            pools.entry(pool.name.clone()).or_insert_with(|| {
+                let quota = config.max_running.clone();
+                Pool::new(pool.clone(), config.costs, config.hint_max_age, quota)
+            });
         }
         Self { pools }
     }
@@ -96,11 +98,12 @@ impl Cluster {
             Event::Adopted {
                 worker,
                 job,
-                client: _,
+                client,
                 hint,
             } => {
                 self.check_new(job)?;
-                self.of_worker(worker)?.adopt(out, worker, job, hint)
+                self.of_worker(worker)?
+                    .adopt(out, worker, job, client, hint)
             }
             Event::Cancelled { job } => {
                 match self.pools.values_mut().find(|pool| pool.has_queued(job)) {
@@ -264,6 +267,11 @@ impl Cluster {
     /// Whether this job is still on a queue, and so can be cancelled.
     pub fn is_queued(&self, job: JobId) -> bool {
         self.pools.values().any(|pool| pool.has_queued(job))
+    }
+
+    /// Why this job waits, and for what; `None` if it is not queued. Looks at the jobs ahead of it, up to a bound.
+    pub fn explain(&self, job: JobId) -> Option<Explanation> {
+        self.pools.values().find_map(|pool| pool.explain(job))
     }
 
     /// The pool's figures, for metrics. Walks no queue.

@@ -19,6 +19,8 @@ pub struct PoolView {
     pub capacity: u64,
     /// What waits: jobs or workers.
     pub main: MainView,
+    /// Jobs held aside, because their clients may run no more at once; in queue order.
+    pub held: Vec<QueuedJob>,
     /// The connected workers, by name.
     pub workers: Vec<WorkerView>,
     /// The workers known and not connected, by name.
@@ -147,6 +149,6 @@ pub struct PoolStats {
     pub incoming: Lengths,
     /// The local queue of each connected worker, by name.
     pub local: Vec<(WorkerName, Lengths)>,
-    /// What each client seen since the start has queued, on any queue, by name.
+    /// What each client seen since the start has queued, on any queue or held aside, by name.
     pub clients: Vec<(ClientId, Lengths)>,
 }

@@ -16,10 +16,10 @@ mod submit;
 mod table;
 mod verdict;
 
-pub(crate) use attempt::{Attempt, Displaced};
+pub(crate) use attempt::Displaced;
 pub(crate) use deadlines::keep_time;
-pub(crate) use job::{DurableJob, Phase};
-pub(crate) use readopt::{Declared, Held, readopt};
+pub(crate) use job::DurableJob;
+pub(crate) use readopt::{Declared, readopt};
 pub(crate) use restore::restore;
 pub(crate) use source::WorkerJob;
 pub(crate) use start::give;

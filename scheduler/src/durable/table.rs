@@ -16,6 +16,7 @@ use super::job::{DurableJob, Phase};
 use super::verdict;
 use crate::config::JobPolicy;
 use crate::seal::Seal;
+use crate::space::SpaceGuard;
 use crate::state::{Entry, Scheduler};
 use crate::worker_session::WorkerSession;
 
@@ -31,6 +32,8 @@ pub(crate) struct Table {
     /// How long a worker may be silent before its jobs are given to others.
     pub(crate) lease: Duration,
     pub(crate) seal: Seal,
+    /// Knows whether the disk has room for more jobs.
+    pub(crate) space: Option<SpaceGuard>,
     /// Whether new ones are accepted.
     pub(crate) offered: bool,
     /// Bytes of memory that are left for descriptions.
@@ -39,8 +42,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(policy: JobPolicy, lease: Duration, seal: Seal, offered: bool) -> Self {
+    pub(crate) fn new(
+        space: Option<SpaceGuard>,
+        policy: JobPolicy,
+        lease: Duration,
+        seal: Seal,
+        offered: bool,
+    ) -> Self {
         Self {
+            space,
             taken: RefCell::default(),
             deadlines: Deadlines::default(),
             policy,

@@ -138,7 +138,7 @@ impl Scheduler {
         let page = store
             .jobs_matching(wanted.clone(), before, limit, SCAN)
             .await?;
-        Ok((page.jobs, page.next))
+        Ok((page.records, page.next))
     }
 
     /// The jobs that match, newest first, and where the next page begins if there is one.

@@ -107,7 +107,7 @@ impl RegistrationServer {
             })
     }
 
-    fn join(&self, session: Rc<WorkerSession>) -> leased_queue::Client {
+    fn seat(&self, session: Rc<WorkerSession>) -> leased_queue::Client {
         info!(pool = %self.pool, peer = %self.connection.peer(), "Registered new worker \"{}\"", session.name);
         // Registration starts paused, so that nothing is given out before the queue exists.
         let resumed = self
@@ -160,7 +160,7 @@ impl registration::Server for RegistrationServer {
             name,
         };
         let session = self.enter(newcomer).await?;
-        results.get().set_queue(self.join(session).cast_to());
+        results.get().set_queue(self.seat(session).cast_to());
         Ok(())
     }
 }
@@ -228,7 +228,7 @@ impl registration_endpoint::Server for RegistrationServer {
                 Err(reason) => to.set_reason(reason),
             }
         }
-        results.set_queue(self.join(session));
+        results.set_queue(self.seat(session));
         Ok(())
     }
 }

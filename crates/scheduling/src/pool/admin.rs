@@ -7,6 +7,7 @@ use crate::reasons::{AdminPause, Reason};
 use crate::record::Record;
 use crate::time::{Day, Timestamp};
 
+use super::job::Place;
 use super::out::Out;
 use super::state::Pool;
 
@@ -100,7 +101,10 @@ impl Pool {
         out: &mut Out,
         client: &ClientId,
     ) -> Result<(), Refusal> {
-        for job in self.clients.jobs(client) {
+        let mut jobs = self.clients.jobs(client);
+        // Those first that others would else make room for.
+        jobs.sort_by_key(|job| self.jobs.get(job).map(|ticket| ticket.place) != Some(Place::Held));
+        for job in jobs {
             self.cancel(out, job)?;
         }
         if self.clients.remove(client) {

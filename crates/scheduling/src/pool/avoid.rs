@@ -73,6 +73,13 @@ impl Avoidance {
         self.main.values().flatten().copied()
     }
 
+    /// Those of them before this one.
+    pub(super) fn on_main_before(&self, key: Key) -> impl Iterator<Item = Key> {
+        self.main
+            .values()
+            .flat_map(move |keys| keys.range(..key).copied())
+    }
+
     /// The first on the local queue of this worker.
     pub(super) fn first_on(&self, seat: Seat) -> Option<Key> {
         let from = self.local.range((seat, Key::FIRST)..).next()?;

@@ -40,6 +40,7 @@ impl Pool {
             policy: self.policy,
             capacity: self.totals.capacity,
             main,
+            held: self.queue(&self.quotas.held()),
             workers,
             disconnected,
             clients: clients.collect(),
@@ -70,7 +71,7 @@ impl Pool {
                 urgent: key.urgent(),
                 fair_start: key.fair_start(),
                 cost: match ticket.place {
-                    Place::Main => None,
+                    Place::Main | Place::Held => None,
                     Place::Local { cost, .. } => Some(cost),
                 },
             })

@@ -228,6 +228,8 @@ impl Pool {
             _ if self.hints.prefers(hint, seat) => self.costs.cached,
             _ => self.costs.non_cached,
         };
+        let client = self.bounded_client(job);
+        self.count_started(client.as_ref(), key);
         self.take_off(key);
         self.note_cached(out, hint, seat);
         let (text, name) = (self.hints.hint(hint), self.workers.name(seat));
@@ -240,7 +242,12 @@ impl Pool {
         worker.running += 1;
         worker.running_cost += u64::from(cost);
         let (worker, running) = (worker.id, worker.running);
-        self.running.insert(job, Running { worker, cost });
+        let run = Running {
+            worker,
+            cost,
+            client,
+        };
+        self.running.insert(job, run);
         self.refresh(seat);
         out.log(Fact::Takes {
             worker: name.clone(),

@@ -48,7 +48,7 @@ impl Pool {
             let avoided = self.seats(&avoid);
             self.avoidance.begin(job, avoided);
         }
-        if !self.place(out, key) {
+        if self.admit(key) && !self.place(out, key) {
             self.main = Main::Backlog;
             self.put_on_main(key);
         }
@@ -61,6 +61,7 @@ impl Pool {
         out: &mut Out,
         id: WorkerId,
         job: JobId,
+        client: ClientId,
         hint: Hint,
     ) -> Result<(), Refusal> {
         let Some(seat) = self.workers.of_id(id) else {
@@ -85,7 +86,13 @@ impl Pool {
                 running,
             });
         }
-        self.running.insert(job, Running { worker: id, cost });
+        self.count_adopted(&client);
+        let run = Running {
+            worker: id,
+            cost,
+            client: self.quotas.in_force().then_some(client),
+        };
+        self.running.insert(job, run);
         self.refresh(seat);
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Costs, PoolConfig};
+use crate::config::{Costs, PoolConfig, RunningQuota};
 use crate::ids::{JobId, PoolName, PopId, WorkerId};
 use crate::policy::Policy;
 use crate::record::Record;
@@ -17,6 +17,7 @@ use super::hints::{HintIndex, Hints};
 use super::index::Indexes;
 use super::job::{Key, Place, Running, Ticket};
 use super::out::Out;
+use super::quota::Quotas;
 use super::worker::{Seat, Workers};
 
 /// Which of the two lists is in use. An empty ready list stays one until a job comes, as `show` tells.
@@ -56,6 +57,7 @@ pub(crate) struct Pool {
     pub(super) workers: Workers,
     pub(super) hints: Hints,
     pub(super) clients: Clients,
+    pub(super) quotas: Quotas,
     pub(super) indexes: Indexes,
     pub(super) patience: Patience,
     pub(super) totals: Totals,
@@ -101,7 +103,12 @@ impl Patience {
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig, costs: Costs, hint_max_age: Option<u32>) -> Self {
+    pub(crate) fn new(
+        config: PoolConfig,
+        costs: Costs,
+        hint_max_age: Option<u32>,
+        max_running: RunningQuota,
+    ) -> Self {
         Self {
             name: config.name,
             policy: config.policy,
@@ -119,6 +126,7 @@ impl Pool {
             workers: Workers::default(),
             hints: Hints::default(),
             clients: Clients::default(),
+            quotas: Quotas::new(max_running),
             indexes: Indexes::default(),
             patience: Patience::default(),
             totals: Totals::default(),
@@ -234,6 +242,7 @@ impl Pool {
                 }
                 self.refresh(seat);
             }
+            Place::Held => {}
         }
     }
 

@@ -43,7 +43,9 @@ impl Pool {
         let key = ticket.key(job);
         self.jobs.insert(job, ticket);
         self.totals.submitted += 1;
-        self.add(out, key);
+        if self.admit(key) {
+            self.add(out, key);
+        }
         Ok(())
     }
 
@@ -51,10 +53,13 @@ impl Pool {
         let Some(ticket) = self.jobs.get(&job) else {
             return Err(Refusal::NotQueued);
         };
-        self.take_off(ticket.key(job));
+        let key = ticket.key(job);
+        let client = self.bounded_client(job);
+        self.take_off(key);
         self.forget_job(job);
         self.totals.cancelled += 1;
         out.push(Effect::JobCancelled { job });
+        self.count_cancelled(out, client.as_ref(), key);
         Ok(())
     }
 
@@ -98,6 +103,7 @@ impl Pool {
                 running,
             });
         }
+        self.count_ended(out, run.client.as_ref());
         Ok(())
     }
 }

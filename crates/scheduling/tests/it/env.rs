@@ -272,13 +272,23 @@ impl TestEnv {
         })
     }
 
-    /// The job's attempt came to nothing: it is queued again, and avoids these workers.
-    pub(crate) fn retry(&mut self, name: &str, avoid: &[&str]) {
+    /// A running job ends.
+    pub(crate) fn end(&mut self, name: &str) {
         let job = self.job(name);
         for jobs in self.running.values_mut() {
             jobs.retain(|running| *running != job);
         }
         self.event(Event::Finished { job }).unwrap();
+    }
+
+    /// What is said of a queued job.
+    pub(crate) fn explain(&self, name: &str) -> Option<Explanation> {
+        self.cluster.explain(self.job(name))
+    }
+
+    /// The job's attempt came to nothing: it is queued again, and avoids these workers.
+    pub(crate) fn retry(&mut self, name: &str, avoid: &[&str]) {
+        self.end(name);
         self.requeue(name, avoid).unwrap();
     }
 
@@ -367,6 +377,7 @@ impl TestEnv {
         if let view::MainView::Backlog(jobs) = &mut view.main {
             named(jobs);
         }
+        named(&mut view.held);
         for worker in &mut view.workers {
             named(&mut worker.queue);
         }

@@ -11,6 +11,8 @@ enum Where {
     Main,
     Local(WorkerId, u32),
     Running(WorkerId),
+    /// Above its client's bound.
+    Held,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +46,7 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Model {
     costs: Costs,
+    max_running: RunningQuota,
     now: Timestamp,
     jobs: Vec<Job>,
     workers: Vec<Worker>,
@@ -61,9 +64,10 @@ pub(crate) struct Model {
 type Answer = Result<(), ()>;
 
 impl Model {
-    pub(crate) fn new(costs: Costs) -> Self {
+    pub(crate) fn new(costs: Costs, max_running: RunningQuota) -> Self {
         Self {
             costs,
+            max_running,
             now: Timestamp::default(),
             jobs: Vec::new(),
             workers: Vec::new(),
@@ -115,7 +119,7 @@ impl Model {
                     avoid: Vec::new(),
                     at,
                 });
-                self.add(job);
+                self.enter(job);
             }
             Event::Requeued {
                 client,
@@ -137,7 +141,7 @@ impl Model {
                     avoid,
                     at: Where::Main,
                 });
-                self.add(job);
+                self.enter(job);
             }
             Event::Adopted {
                 worker,
@@ -150,18 +154,21 @@ impl Model {
                 self.cached.insert((hint.clone(), name));
                 self.jobs.push(Job {
                     id: job,
-                    client,
+                    client: client.clone(),
                     hint,
                     urgent: false,
                     fair_start: self.now,
                     avoid: Vec::new(),
                     at: Where::Running(worker),
                 });
+                self.hold_surplus(&client);
             }
             Event::Cancelled { job } => {
-                self.queued().find(|queued| queued.id == job).ok_or(())?;
+                let found = self.queued().find(|queued| queued.id == job);
+                let client = found.ok_or(())?.client.clone();
                 self.jobs.retain(|queued| queued.id != job);
                 self.out.push(Decision::Cancelled(job));
+                self.release(&client);
             }
             Event::Registered {
                 worker,
@@ -226,7 +233,8 @@ impl Model {
                 if !matches!(self.jobs[at].at, Where::Running(_)) {
                     return Err(());
                 }
-                self.jobs.remove(at);
+                let client = self.jobs.remove(at).client;
+                self.release(&client);
             }
             Event::WorkerPaused { worker, .. } => self.deactivate(worker, Reason::WorkerPause)?,
             Event::WorkerResumed { worker } => self.activate(worker, Reason::WorkerPause)?,
@@ -276,13 +284,11 @@ impl Model {
                 self.rates.insert(client, rate);
             }
             Event::ClientRemoved { client } => {
-                let mut jobs: Vec<JobId> = self
-                    .queued()
-                    .filter(|job| job.client == client)
-                    .map(|job| job.id)
-                    .collect();
+                let own = self.queued().filter(|job| job.client == client);
+                let mut jobs: Vec<(bool, JobId)> =
+                    own.map(|job| (job.at != Where::Held, job.id)).collect();
                 jobs.sort();
-                for job in jobs {
+                for (_, job) in jobs {
                     self.jobs.retain(|queued| queued.id != job);
                     self.out.push(Decision::Cancelled(job));
                 }
@@ -292,6 +298,58 @@ impl Model {
             Event::Tick => {}
         }
         Ok(())
+    }
+
+    fn bound(&self, client: &ClientId) -> Option<usize> {
+        let own = self.max_running.of_client.get(client);
+        let bound = own.copied().or(self.max_running.general)?;
+        Some(bound as usize)
+    }
+
+    /// The client's jobs that are queued as any other, the next to run first; and how many run.
+    fn admitted(&self, client: &ClientId) -> (Vec<JobId>, usize) {
+        let own = |job: &JobId| self.job(*job).client == *client;
+        let queued = self.at(|at| matches!(at, Where::Main | Where::Local(..)));
+        let running = self.at(|at| matches!(at, Where::Running(_)));
+        let running = running.iter().filter(|job| own(job)).count();
+        (queued.into_iter().filter(own).collect(), running)
+    }
+
+    /// Of all jobs above the bound, the new one among them, it is the last that do not come in.
+    fn enter(&mut self, job: JobId) {
+        let client = self.job(job).client.clone();
+        self.hold_surplus(&client);
+        if self.job(job).at != Where::Held {
+            self.add(job);
+        }
+    }
+
+    fn hold_surplus(&mut self, client: &ClientId) {
+        let Some(bound) = self.bound(client) else {
+            return;
+        };
+        loop {
+            let (mut queued, running) = self.admitted(client);
+            if queued.len() + running <= bound {
+                return;
+            }
+            let Some(last) = queued.pop() else { return };
+            self.put(last, Where::Held);
+        }
+    }
+
+    fn release(&mut self, client: &ClientId) {
+        let Some(bound) = self.bound(client) else {
+            return;
+        };
+        loop {
+            let (queued, running) = self.admitted(client);
+            let held = self.at(|at| at == Where::Held).into_iter();
+            let mut held = held.filter(|job| self.job(*job).client == *client);
+            let first = held.next().filter(|_| queued.len() + running < bound);
+            let Some(first) = first else { return };
+            self.add(first);
+        }
     }
 
     fn check_new(&self, job: JobId) -> Answer {
@@ -569,6 +627,7 @@ impl Model {
                 .map(|worker| u64::from(worker.capacity))
                 .sum(),
             main,
+            held: show(self.at(|at| at == Where::Held)),
             workers,
             disconnected: disconnected.collect(),
             clients: clients.collect(),

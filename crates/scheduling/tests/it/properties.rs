@@ -107,6 +107,7 @@ struct Accepted {
 struct World {
     cluster: Cluster,
     pool: PoolName,
+    config: Config,
     policy: Policy,
     now: f64,
     next: u64,
@@ -126,19 +127,21 @@ struct World {
 }
 
 impl World {
-    fn new(policy: Policy) -> Self {
+    fn new(policy: Policy, max_running: RunningQuota) -> Self {
         let pool = PoolName::from("pool");
         let pools = vec![PoolConfig {
             name: pool.clone(),
             policy,
         }];
-        let cluster = Cluster::new(Config {
+        let config = Config {
             pools,
             costs: COSTS,
+            max_running,
             ..Config::default()
-        });
+        };
         Self {
-            cluster,
+            cluster: Cluster::new(config.clone()),
+            config,
             pool,
             policy,
             now: 1.0,
@@ -197,15 +200,7 @@ impl World {
     /// debts are the same as before.
     fn restart(&mut self) {
         let before = self.cluster.view(&self.pool).unwrap();
-        let pools = vec![PoolConfig {
-            name: self.pool.clone(),
-            policy: self.policy,
-        }];
-        self.cluster = Cluster::new(Config {
-            pools,
-            costs: COSTS,
-            ..Config::default()
-        });
+        self.cluster = Cluster::new(self.config.clone());
         for record in self.records.clone() {
             self.cluster.restore(record);
         }
@@ -534,7 +529,7 @@ impl World {
         };
         let local = view.workers.iter().flat_map(|worker| &worker.queue);
         let mut seen = BTreeSet::new();
-        for job in backlog.iter().chain(local) {
+        for job in backlog.iter().chain(local).chain(&view.held) {
             assert!(seen.insert(job.job), "a job is on one queue at most");
             assert!(self.queued.contains(&job.job), "it is queued");
             let known = &self.accepted[&job.job];
@@ -551,6 +546,7 @@ impl World {
         }
         assert_eq!(seen.len(), self.queued.len(), "no queued job is lost");
 
+        self.check_quotas(&view);
         let is_active = |id: WorkerId| {
             view.workers
                 .iter()
@@ -630,6 +626,37 @@ impl World {
         );
     }
 
+    /// A client has no more jobs admitted than it may, and no fewer while any is held; and those held come last.
+    fn check_quotas(&self, view: &view::PoolView) {
+        let key = |job: &view::QueuedJob| (!job.urgent, job.fair_start, job.job);
+        let backlog: &[view::QueuedJob] = match &view.main {
+            MainView::Backlog(jobs) => jobs,
+            MainView::Ready(_) => &[],
+        };
+        let local = view.workers.iter().flat_map(|worker| &worker.queue);
+        let queued: Vec<&view::QueuedJob> = backlog.iter().chain(local).collect();
+        assert!(view.held.is_sorted_by_key(key));
+        for name in 0..3 {
+            let client = ClientId::from(format!("c{name}"));
+            let quota = &self.config.max_running;
+            let bound = quota.of_client.get(&client).copied().or(quota.general);
+            let held = view.held.iter().filter(|job| job.client == client);
+            let held: Vec<_> = held.map(key).collect();
+            let Some(bound) = bound else {
+                assert!(held.is_empty(), "nothing is held without a bound");
+                continue;
+            };
+            let own = queued.iter().filter(|job| job.client == client);
+            let own: Vec<_> = own.map(|job| key(job)).collect();
+            let running = self.running.iter();
+            let running = running.filter(|job| self.accepted[job].client == client);
+            let (running, bound) = (running.count(), bound as usize);
+            assert!(own.is_empty() || running + own.len() <= bound, "too many");
+            assert!(held.is_empty() || running + own.len() >= bound, "too few");
+            assert!(own.iter().max() < held.first() || held.is_empty());
+        }
+    }
+
     /// Everything ends; every gauge must return to zero.
     fn empty(&mut self) {
         for worker in self.workers.clone() {
@@ -675,8 +702,20 @@ fn histories() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op(), 0..150)
 }
 
-fn keeps_its_promises(policy: Policy, history: &[Op]) {
-    let mut world = World::new(policy);
+/// Mostly none.
+fn quotas() -> impl Strategy<Value = RunningQuota> {
+    let bound = || prop::option::weighted(0.3, 0..4u32);
+    (bound(), bound()).prop_map(|(general, of_one)| RunningQuota {
+        general,
+        of_client: of_one
+            .map(|bound| ("c1".into(), bound))
+            .into_iter()
+            .collect(),
+    })
+}
+
+fn keeps_its_promises(policy: Policy, max_running: RunningQuota, history: &[Op]) {
+    let mut world = World::new(policy, max_running);
     for op in history {
         if matches!(op, Op::Restart) {
             world.restart();
@@ -694,9 +733,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn upstream_decides_as_the_model_does(history in histories()) {
-        let mut world = World::new(Policy::Upstream);
-        let mut model = Model::new(COSTS);
+    fn upstream_decides_as_the_model_does(quotas in quotas(), history in histories()) {
+        let mut world = World::new(Policy::Upstream, quotas.clone());
+        let mut model = Model::new(COSTS, quotas);
         for op in &history {
             for event in world.events(op) {
                 let (expected, accepted) = model.handle(Timestamp::from_secs(world.now), event.clone());
@@ -709,12 +748,12 @@ proptest! {
     }
 
     #[test]
-    fn upstream_keeps_its_promises(history in histories()) {
-        keeps_its_promises(Policy::Upstream, &history);
+    fn upstream_keeps_its_promises(quotas in quotas(), history in histories()) {
+        keeps_its_promises(Policy::Upstream, quotas, &history);
     }
 
     #[test]
-    fn balanced_keeps_its_promises(history in histories()) {
-        keeps_its_promises(Policy::Balanced, &history);
+    fn balanced_keeps_its_promises(quotas in quotas(), history in histories()) {
+        keeps_its_promises(Policy::Balanced, quotas, &history);
     }
 }
