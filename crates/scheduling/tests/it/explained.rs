@@ -138,7 +138,11 @@ fn what_is_said_is_bounded() {
     }
     env.submit("z:last", "");
     let told = env.explain("last").unwrap();
-    assert_eq!((told.ahead, told.more_ahead), (20, false), "their first ones");
+    assert_eq!(
+        (told.ahead, told.more_ahead),
+        (20, false),
+        "their first ones"
+    );
     env.advance(1e9);
     env.submit("z:last", "");
     let told = env.explain("last").unwrap();
