@@ -52,7 +52,7 @@ pub enum StoreFailed {
 }
 
 /// Waits until the store has failed. Cancelling the wait loses nothing.
-pub(crate) async fn store_failure(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
+pub(crate) async fn store_failure(store: &StoreHandle, space: Option<&SpaceGuard>) -> StoreFailed {
     let mut health = store.health();
     let said = async {
         match health.wait_for(Result::is_err).await.as_deref() {
@@ -68,7 +68,7 @@ pub(crate) async fn store_failure(store: &StoreHandle, space: &SpaceGuard) -> St
 }
 
 /// Waits until the store has been silent for too long.
-async fn silence(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
+async fn silence(store: &StoreHandle, space: Option<&SpaceGuard>) -> StoreFailed {
     loop {
         tokio::time::sleep(PROBE_PERIOD).await;
         let asked = Instant::now();
@@ -80,7 +80,7 @@ async fn silence(store: &StoreHandle, space: &SpaceGuard) -> StoreFailed {
                 _ = &mut probe => break,
                 () = tokio::time::sleep(LOOK_PERIOD) => {}
             }
-            let limit = if space.is_short() {
+            let limit = if space.is_some_and(SpaceGuard::is_short) {
                 SILENCE_WHEN_FULL
             } else {
                 SILENCE
@@ -271,12 +271,12 @@ mod tests {
 
         fn jobs_matching(
             &self,
-            wanted: &JobMatch,
+            filter: &JobMatch,
             before: Option<JobId>,
             limit: usize,
-            looks: usize,
+            scan: usize,
         ) -> Result<JobPage, StoreError> {
-            self.healthy.jobs_matching(wanted, before, limit, looks)
+            self.healthy.jobs_matching(filter, before, limit, scan)
         }
 
         fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
@@ -323,7 +323,7 @@ mod tests {
         let store = writer.handle();
         let change = Change::JobIdsReserved { next: 7 };
         assert_eq!(store.commit(vec![change]).await, Err(full()));
-        let failed = store_failure(&store, &room(0)).await;
+        let failed = store_failure(&store, Some(&room(0))).await;
         assert_eq!(
             failed.to_string(),
             "the store has failed: failed to write: no space left on device"
@@ -338,7 +338,7 @@ mod tests {
             store
                 .submit(vec![Change::JobIdsReserved { next: 7 }])
                 .unwrap();
-            let failed = store_failure(&store, &room).await;
+            let failed = store_failure(&store, Some(&room)).await;
             assert_eq!(failed, StoreFailed::Silent(limit));
             // Its drop would wait for the thread.
             std::mem::forget(writer);
@@ -349,7 +349,7 @@ mod tests {
     async fn a_store_that_works_is_left_alone() {
         let writer = Writer::inline(Box::new(MemoryStore::new()));
         let (store, room) = (writer.handle(), room(0));
-        let failure = store_failure(&store, &room);
+        let failure = store_failure(&store, Some(&room));
         tokio::time::timeout(Duration::from_secs(3600), failure)
             .await
             .unwrap_err();
