@@ -226,3 +226,16 @@ fn a_store_that_met_a_full_disk_starts_anew_when_there_is_room_and_has_all_it_ac
         assert!(program.is_alive(), "as the same process");
     });
 }
+
+#[test]
+fn a_scheduler_that_is_started_on_a_full_disk_says_so_and_ends() {
+    story(async {
+        for size in ["64k", "600k", "2M"] {
+            let mut program = Program::start(size, "--min-free=4M");
+            let ended = eventually("it ends", async || program.child.try_wait().unwrap()).await;
+            let said = program.said();
+            assert_eq!(ended.code(), Some(125), "{size}: {said}");
+            assert!(said.contains("No space left on device"), "{size}: {said}");
+        }
+    });
+}
