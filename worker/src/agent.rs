@@ -30,6 +30,7 @@ use crate::session::{self, Lost};
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
 use crate::status::Status;
+use crate::surroundings::{self, JobThreads, Surroundings};
 use crate::trouble::Trouble;
 use crate::weights::Weights;
 
@@ -85,6 +86,8 @@ pub struct Config {
     pub self_update: SelfUpdate,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+    /// What the worker stands on, if that is not the machine.
+    pub surroundings: Option<Surroundings>,
 }
 
 impl Config {
@@ -110,6 +113,7 @@ impl Config {
             metric_sources: Sources::default(),
             self_update: SelfUpdate::default(),
             git_child: None,
+            surroundings: None,
         }
     }
 }
@@ -169,13 +173,11 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
         };
         tokio::task::spawn_blocking(open).await??
     };
-    let spool = LogStore::open(
-        &state_dir.spool(),
-        LogConfig {
-            max_log_bytes: config.max_log_bytes,
-            ..LogConfig::default()
-        },
-    )?;
+    let log_config = LogConfig {
+        max_log_bytes: config.max_log_bytes,
+        ..LogConfig::default()
+    };
+    let spool = surroundings::open_spool(&config, &state_dir.spool(), log_config)?;
     let git_child = match &config.git_child {
         Some(child) => child.clone(),
         None => ChildCommand::new(
@@ -183,11 +185,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
             [GIT_CHILD],
         ),
     };
-    let pool = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("job")
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let pool = JobThreads::start(&config).context("cannot start threads")?;
     if let Some(obuilder) = config.obuilder.take() {
         let open = OBuilderExecutor::open(obuilder, config.metrics.clone());
         match pool.spawn(open).await? {
@@ -216,7 +214,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
     let net = Stats::new();
     let agent = Rc::new(Agent {
         engine: health::watch(&config, pool.handle(), &trouble),
-        vat: Vat::client_only(net.clone()),
+        vat: surroundings::vat(&config, net.clone()),
         slots: Slots::new(config.capacity),
         update: Update::new(shutdown.clone()),
         status: Status::new(),
