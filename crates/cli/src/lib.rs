@@ -44,7 +44,7 @@ mod windows_service;
 pub use backoff::Backoff;
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
 pub use connect::{connect, hang_up};
-pub use duration::{DurationError, parse_duration};
+pub use duration::{DurationError, parse_duration, show_duration};
 pub use exit::ExitCode;
 pub use failure::Failure;
 pub use log_counts::{LogCount, LogCounts};

@@ -12,19 +12,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use sha2::Digest as _;
+use tokio::sync::{Notify, watch};
 
 use crate::live::{CHUNK, Log, charge};
-use crate::{End, LogInfo, WriteError, file};
+use crate::{End, LogInfo, Pace, WriteError, file};
 
 /// The most bytes of one log written before the next log has its turn.
 const TURN: usize = 8 * CHUNK;
+/// Bytes of a file's first page.
+const PAGE: usize = 4096;
 
 /// The queue in front of the thread.
 #[derive(Debug)]
 pub(crate) struct Disk {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// For a task in place of the thread.
+    bell: Notify,
     pub(crate) stopped: watch::Sender<bool>,
 }
 
@@ -43,6 +48,7 @@ impl Disk {
         Self {
             queue: Mutex::default(),
             wake: Condvar::new(),
+            bell: Notify::new(),
             stopped: watch::Sender::new(false),
         }
     }
@@ -66,8 +72,14 @@ impl Disk {
         let idle = std::mem::take(&mut queue.idle);
         drop(queue);
         if idle {
-            self.wake.notify_one();
+            self.ring();
         }
+    }
+
+    /// Wakes whoever writes.
+    fn ring(&self) {
+        self.wake.notify_one();
+        self.bell.notify_one();
     }
 
     /// Asks for what is queued to be written now.
@@ -75,14 +87,14 @@ impl Disk {
         let mut queue = self.queue();
         if !queue.logs.is_empty() && !std::mem::replace(&mut queue.hurry, true) {
             drop(queue);
-            self.wake.notify_one();
+            self.ring();
         }
     }
 
     /// Asks the thread to write what is queued and to stop.
     pub(crate) fn close(&self) {
         self.queue().closing = true;
-        self.wake.notify_one();
+        self.ring();
     }
 
     /// Waits for logs to write. `None`: stop.
@@ -119,27 +131,77 @@ impl Disk {
     pub(crate) fn run(&self, linger: Duration) {
         let mut buffer = Vec::with_capacity(CHUNK);
         while let Some(logs) = self.next(linger) {
-            for log in logs {
-                let told = match write(&log, &mut buffer) {
-                    Ok(info) => info.map(Ok),
-                    Err(error) => Some(Err(error)),
-                };
-                let Some(told) = told else { continue };
-                if let Err(error) = &told {
-                    fail(&log, error);
-                }
-                let waiting = log.state().recorded.take();
-                // Let go of the log first: who hears that it is over may want to open or remove it.
-                drop(log);
-                if let Some(waiting) = waiting {
-                    // Whoever finished the log may have stopped waiting.
-                    let _unheard = waiting.send(told);
-                }
-            }
-            buffer.clear();
-            buffer.shrink_to(TURN);
+            write_each(logs, &mut buffer);
         }
     }
+
+    /// The same as a task, which writes as fast as `pace` says. What it has not written when it is dropped is lost, as in a crash.
+    pub(crate) async fn run_as_task(&self, linger: Duration, pace: Pace) {
+        let mut buffer = Vec::with_capacity(CHUNK);
+        while self.something_to_write().await {
+            let gathered = tokio::time::sleep(linger);
+            tokio::pin!(gathered);
+            while !self.is_in_hurry() {
+                tokio::select! {
+                    biased;
+                    () = &mut gathered => break,
+                    () = self.bell.notified() => {}
+                }
+            }
+            tokio::time::sleep(pace()).await;
+            let mut queue = self.queue();
+            queue.hurry = false;
+            let logs = std::mem::take(&mut queue.logs);
+            drop(queue);
+            write_each(logs, &mut buffer);
+        }
+    }
+
+    fn is_in_hurry(&self) -> bool {
+        let queue = self.queue();
+        queue.hurry || queue.closing
+    }
+
+    /// Waits for logs to write. False: stop.
+    async fn something_to_write(&self) -> bool {
+        loop {
+            {
+                let mut queue = self.queue();
+                queue.idle = queue.logs.is_empty();
+                if !queue.idle {
+                    return true;
+                }
+                if queue.closing {
+                    self.stopped.send_replace(true);
+                    return false;
+                }
+            }
+            self.bell.notified().await;
+        }
+    }
+}
+
+/// Writes a turn of each of these logs, and tells those who wait for it.
+fn write_each(logs: Vec<Arc<Log>>, buffer: &mut Vec<u8>) {
+    for log in logs {
+        let told = match write(&log, buffer) {
+            Ok(info) => info.map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        let Some(told) = told else { continue };
+        if let Err(error) = &told {
+            fail(&log, error);
+        }
+        let waiting = log.state().recorded.take();
+        // Let go of the log first: who hears that it is over may want to open or remove it.
+        drop(log);
+        if let Some(waiting) = waiting {
+            // Whoever finished the log may have stopped waiting.
+            let _unheard = waiting.send(told);
+        }
+    }
+    buffer.clear();
+    buffer.shrink_to(TURN);
 }
 
 /// What one turn of a log writes.
@@ -209,28 +271,45 @@ fn write(log: &Arc<Log>, buffer: &mut Vec<u8>) -> Result<Option<LogInfo>, WriteE
     };
     log.state().file = Some(Arc::clone(&file));
 
+    put(&file, new, &turn, buffer).map_err(io_error)?;
+    Ok(wrote(log, turn))
+}
+
+/// Writes a turn so that a kill at any moment leaves a prefix of the log, and the word of its end only behind all of it:
+/// first the bytes, then the header that tells of the end, then the reason.
+fn put(file: &File, new: bool, turn: &Turn, buffer: &mut Vec<u8>) -> io::Result<()> {
     let end = turn.end.as_ref();
     let recorded_length = if end.is_some() { turn.length } else { 0 };
     let header = file::header(end, recorded_length, turn.dropped);
+    let reason = file::trailer(end);
+    let bytes: usize = turn.pieces.iter().map(Bytes::len).sum();
+    // A kill can cut a write between pages, and not within the first one.
+    let at_once = new && header.len() + bytes + reason.len() <= PAGE;
     buffer.clear();
-    if new {
+    if at_once {
         buffer.extend_from_slice(header.as_bytes());
+    } else if new {
+        buffer.extend_from_slice(file::header(None, 0, 0).as_bytes());
     }
     for piece in &turn.pieces {
         buffer.extend_from_slice(piece);
     }
-    buffer.extend_from_slice(file::trailer(end));
-    let at = if new { 0 } else { file::HEADER + turn.place };
-    file.write_all_at(buffer, at).map_err(io_error)?;
-    if end.is_some() && !new {
-        file.write_all_at(header.as_bytes(), 0).map_err(io_error)?;
+    if at_once {
+        buffer.extend_from_slice(reason);
     }
-    Ok(wrote(log, turn))
+    let at = if new { 0 } else { file::HEADER + turn.place };
+    file.write_all_at(buffer, at)?;
+    if end.is_some() && !at_once {
+        file.write_all_at(header.as_bytes(), 0)?;
+        file.write_all_at(reason, file::HEADER + turn.length)?;
+    }
+    Ok(())
 }
 
 /// Takes note of a turn that was written.
 fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
     let charged = turn.pieces.iter().map(|piece| charge(piece.len())).sum();
+    let digest = log.digest(&turn.pieces);
     drop(turn.pieces);
     let followed = log.is_followed();
     let mut state = log.state();
@@ -246,7 +325,10 @@ fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
         disk.push(Arc::clone(log));
         disk.hurry();
     }
-    turn.end.map(|_| log.info())
+    turn.end.map(|_| LogInfo {
+        digest: Some(digest.finalize().into()),
+        ..log.info()
+    })
 }
 
 /// Breaks a log that cannot be written: readers get what is on disk and the reason, its writer gets the error.

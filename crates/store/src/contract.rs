@@ -1,6 +1,6 @@
 //! The contract every store keeps, in plain types. Nothing here may be something that only one engine can do.
 
-use crate::{Change, JobId, JobRecord, Snapshot, StoreError};
+use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Snapshot, StoreError};
 
 /// A place that remembers.
 ///
@@ -30,10 +30,11 @@ pub trait Store: Send + 'static {
     /// The sealed description of a durable job that is not over.
     ///
     /// # Errors
-    /// I/O errors.
+    /// [`StoreError::Damaged`] when this description cannot be read, which concerns this job alone; I/O errors.
     fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// The job that this client submitted under this key, as long as there is a record of it.
+    /// The job that this client submitted under this key, as long as there is a record of it; the one recorded last, if
+    /// there are several.
     ///
     /// # Errors
     /// As [`job`](Self::job).
@@ -44,6 +45,20 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// As [`job`](Self::job).
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError>;
+
+    /// Records of jobs that match and have ids below `before` (or any), newest first: at most `limit` of them, after a look
+    /// at no more than `scan` records (each at least 1). A page without records need not be the last one:
+    /// [`JobPage::next`] says how to go on.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job).
+    fn jobs_matching(
+        &self,
+        filter: &JobMatch,
+        before: Option<JobId>,
+        limit: usize,
+        scan: usize,
+    ) -> Result<JobPage, StoreError>;
 
     /// Drops records of jobs that are over: those which ended before `ended_before_ms` (milliseconds since the Unix
     /// epoch), and then the oldest ones until `keep` remain. Gives the number dropped. Jobs that are not over stay.

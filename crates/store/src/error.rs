@@ -62,6 +62,8 @@ pub enum StoreError {
         what: String,
         /// What the system said.
         why: String,
+        /// Whether it said that the disk, or this user's share of it, is full.
+        full: bool,
     },
     /// An earlier error stopped the store. Nothing was written since.
     #[error(
@@ -70,6 +72,8 @@ pub enum StoreError {
     Stopped {
         /// The earlier error.
         why: String,
+        /// Whether that was a full disk.
+        full: bool,
     },
     /// Too many changes wait for the disk.
     #[error(
@@ -112,11 +116,42 @@ impl StoreError {
         }
     }
 
+    /// Whether the cause is a full disk, so that room is what helps.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Io { full: true, .. } | Self::Stopped { full: true, .. }
+        )
+    }
+
+    /// What everybody is told after this error stopped the store.
+    pub(crate) fn stopped(&self) -> Self {
+        match self {
+            Self::Stopped { .. } => self.clone(),
+            first => Self::Stopped {
+                why: first.to_string(),
+                full: first.is_disk_full(),
+            },
+        }
+    }
+
     /// An operating system's error while doing `what`.
-    pub(crate) fn io(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+    pub(crate) fn io(what: impl Into<String>, why: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         Self::Io {
             what: what.into(),
             why: why.to_string(),
+            full: matches!(why.kind(), StorageFull | QuotaExceeded | FileTooLarge),
+        }
+    }
+
+    /// Something else that went wrong while doing `what`.
+    pub(crate) fn other(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Io {
+            what: what.into(),
+            why: why.to_string(),
+            full: false,
         }
     }
 }

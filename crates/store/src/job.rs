@@ -239,10 +239,14 @@ impl JobRecord {
 
     /// Bytes of text the record holds on the heap.
     pub(crate) fn text_bytes(&self) -> usize {
-        let cause = self
-            .cause
-            .as_ref()
-            .map_or(0, |c| c.code.len() + c.sentence.len());
+        let cause_bytes = |cause: &Cause| cause.code.len() + cause.sentence.len();
+        let causes = [&self.cause, &self.stop];
+        let cause: usize = causes.into_iter().flatten().map(cause_bytes).sum();
+        let attempts: usize = self
+            .attempts
+            .iter()
+            .map(|a| size_of::<Attempt>() + a.worker.len() + cause_bytes(&a.cause))
+            .sum();
         let kind = match &self.kind {
             JobKind::Custom(kind) => kind.len(),
             JobKind::Docker | JobKind::Obuilder => 0,
@@ -252,7 +256,9 @@ impl JobRecord {
             + self.hint.len()
             + self.output.len()
             + self.worker.as_ref().map_or(0, String::len)
+            + self.key.as_ref().map_or(0, String::len)
             + cause
+            + attempts
             + kind
     }
 }

@@ -41,6 +41,81 @@ impl JobId {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// A text as an id is printed: in lower case, with `o`, `i` and `l` as the digits they look like.
+    #[must_use]
+    pub fn normalise(text: &str) -> String {
+        text.chars()
+            .map(|letter| match letter.to_ascii_lowercase() {
+                'o' => '0',
+                'i' | 'l' => '1',
+                other => other,
+            })
+            .collect()
+    }
+
+    /// The ranges of ids, both ends included, in which every id lies whose text begins with `text`, lowest first.
+    ///
+    /// Other ids lie in them too: keep those whose text begins with [`normalise(text)`](Self::normalise). A prefix can
+    /// end before the check letter or include it.
+    ///
+    /// # Errors
+    /// [`ParseJobIdError::Form`] when no id can begin so, or when there is no digit after the `j`.
+    pub fn prefix_ranges(text: &str) -> Result<Vec<(Self, Self)>, ParseJobIdError> {
+        let form = || ParseJobIdError::Form(text.chars().take(40).collect());
+        let body = text.strip_prefix(['j', 'J']).ok_or_else(form)?;
+        // Thirteen digits hold any number, and one check letter follows.
+        if body.is_empty() || body.len() > MAX_DIGITS + 1 {
+            return Err(form());
+        }
+        let digits: Vec<u8> = body
+            .bytes()
+            .map(|byte| digit_of(byte).ok_or_else(form))
+            .collect::<Result<_, _>>()?;
+        let mut ranges = Vec::new();
+        if let Some((check, before)) = digits.split_last()
+            && let Some((number, expected)) = number_of(before)
+            && *check == expected
+        {
+            ranges.push((Self(number), Self(number)));
+        }
+        if let Some((number, _)) = number_of(&digits) {
+            let more = if number == 0 {
+                0
+            } else {
+                MAX_DIGITS - digits.len()
+            };
+            for place in 0..=more {
+                let width = 5 * u32::try_from(place).unwrap_or(u32::MAX);
+                let first = u128::from(number) << width;
+                let last = first + ((1u128 << width) - 1);
+                let Ok(first) = u64::try_from(first) else {
+                    break;
+                };
+                let last = u64::try_from(last).unwrap_or(u64::MAX);
+                ranges.push((Self(first), Self(last)));
+            }
+        }
+        Ok(ranges)
+    }
+}
+
+/// Digits of the longest id.
+const MAX_DIGITS: usize = 13;
+
+/// The number that these digits are, and its check. `None`: no id is written so.
+fn number_of(digits: &[u8]) -> Option<(u64, u8)> {
+    let padded = digits.len() > 1 && digits.first() == Some(&0);
+    if digits.is_empty() || digits.len() > MAX_DIGITS || padded {
+        return None;
+    }
+    let mut number: u64 = 0;
+    let mut check = 0;
+    for digit in digits {
+        check = check_step(check, *digit);
+        number = number.checked_mul(32)?.checked_add(u64::from(*digit))?;
+    }
+    Some((number, check))
 }
 
 /// The first id a new state directory hands out.
@@ -99,21 +174,15 @@ impl FromStr for JobId {
         let body = text.strip_prefix(['j', 'J']).ok_or_else(form)?;
         let (last, digits) = body.as_bytes().split_last().ok_or_else(form)?;
         let expected = digit_of(*last).ok_or_else(form)?;
-        // Thirteen letters of five bits hold any u64, so longer texts are refused before the loop.
-        let padded = digits.len() > 1 && digits.first() == Some(&b'0');
-        if digits.is_empty() || digits.len() > 13 || padded {
+        // Checked before the loop, so that a long text costs nothing.
+        if digits.len() > MAX_DIGITS {
             return Err(form());
         }
-        let mut number: u64 = 0;
-        let mut check = 0;
-        for byte in digits {
-            let digit = digit_of(*byte).ok_or_else(form)?;
-            check = check_step(check, digit);
-            number = number
-                .checked_mul(32)
-                .and_then(|n| n.checked_add(u64::from(digit)))
-                .ok_or_else(form)?;
-        }
+        let digits: Vec<u8> = digits
+            .iter()
+            .map(|byte| digit_of(*byte).ok_or_else(form))
+            .collect::<Result<_, _>>()?;
+        let (number, check) = number_of(&digits).ok_or_else(form)?;
         if check != expected {
             return Err(ParseJobIdError::Check(text.to_owned()));
         }
@@ -175,7 +244,41 @@ mod tests {
         assert_eq!("j1O4".parse::<JobId>().unwrap(), JobId::new(32));
     }
 
+    #[test]
+    fn a_few_beginnings_as_people_type_them() {
+        let ranges = |text: &str| -> Vec<(u64, u64)> {
+            let found = JobId::prefix_ranges(text).unwrap();
+            found.iter().map(|(a, b)| (a.get(), b.get())).collect()
+        };
+        assert_eq!(ranges("j0"), [(0, 0)]);
+        assert_eq!(ranges("j00"), [(0, 0)]);
+        assert_eq!(ranges("j01"), []);
+        assert_eq!(ranges("J12")[..2], [(1, 1), (34, 34)]);
+        assert_eq!(ranges("j1")[..3], [(1, 1), (32, 63), (1024, 2047)]);
+        assert_eq!(ranges("jfzzzzzzzzzzzz"), [(u64::MAX, u64::MAX)]);
+        assert_eq!(ranges("jfzzzzzzzzzzzzx"), [(u64::MAX, u64::MAX)]);
+        assert_eq!(JobId::normalise("JlOi"), "j101");
+        for text in ["", "j", "x1", "j!", "ju", "j12345678901234x", "jé"] {
+            let refused = JobId::prefix_ranges(text);
+            assert!(matches!(refused, Err(ParseJobIdError::Form(_))), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_id_is_found_by_each_of_its_beginnings(n: u64, shift in 0u32..64) {
+            let id = JobId::new(n >> shift);
+            let text = id.to_string();
+            for length in 2..=text.len() {
+                let ranges = JobId::prefix_ranges(&text[..length].to_uppercase()).unwrap();
+                prop_assert!(ranges.is_sorted_by(|a, b| a.1 < b.0));
+                prop_assert!(ranges.iter().any(|(a, b)| (a..=b).contains(&&id)), "{text} by {length}");
+            }
+            // And a beginning of digits alone finds nothing else among numbers of the same length.
+            let own = JobId::prefix_ranges(&text[..text.len() - 1]).unwrap();
+            prop_assert!(own.contains(&(id, id)));
+        }
+
         #[test]
         fn every_id_reads_back(n: u64) {
             prop_assert_eq!(JobId::new(n).to_string().parse::<JobId>().unwrap(), JobId::new(n));

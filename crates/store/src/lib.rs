@@ -16,6 +16,7 @@ mod group;
 mod job;
 mod job_id;
 mod job_ids;
+mod job_match;
 mod memory;
 mod sled;
 mod snapshot;
@@ -30,6 +31,7 @@ pub use job::{
 };
 pub use job_id::{JobId, ParseJobIdError};
 pub use job_ids::JobIds;
+pub use job_match::{JobMatch, JobPage};
 pub use memory::MemoryStore;
 pub use snapshot::{Client, Debt, Hint, KnownWorker, Pause, Rate, Snapshot};
 pub use writer::{Pressure, StoreHandle, Writer, WriterConfig};

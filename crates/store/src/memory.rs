@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Change, Client, Debt, Hint, JobId, JobRecord, KnownWorker, Pause, Rate, Snapshot, Store,
-    StoreError,
+    Change, Client, Debt, Hint, JobId, JobMatch, JobPage, JobRecord, KnownWorker, Pause, Rate,
+    Snapshot, Store, StoreError,
 };
 
 /// A [`Store`] in memory.
@@ -26,6 +26,8 @@ struct State {
     rates: BTreeMap<(String, String), f64>,
     clients: BTreeMap<[u8; 32], (String, u32)>,
     jobs: BTreeMap<JobId, JobRecord>,
+    /// Clients' own keys for their jobs.
+    keys: BTreeMap<(String, String), JobId>,
     next_job_id: JobId,
 }
 
@@ -98,20 +100,42 @@ impl State {
                 description,
             } => {
                 self.descriptions.insert(record.id, description);
-                self.jobs.insert(record.id, *record);
+                self.record(*record);
             }
-            Change::JobRecorded(record) => {
-                if record.state.is_ended() {
-                    self.descriptions.remove(&record.id);
-                }
-                self.jobs.insert(record.id, *record);
-            }
+            Change::JobRecorded(record) => self.record(*record),
             Change::JobDropped { id } => {
                 self.descriptions.remove(&id);
-                self.jobs.remove(&id);
+                self.drop_record(id);
             }
             Change::JobIdsReserved { next } => {
                 self.next_job_id = self.next_job_id.max(JobId::new(next));
+            }
+        }
+    }
+}
+
+impl State {
+    fn record(&mut self, record: JobRecord) {
+        if record.state.is_ended() {
+            self.descriptions.remove(&record.id);
+        }
+        self.drop_record(record.id);
+        if let Some(key) = &record.key {
+            self.keys
+                .insert((record.client.clone(), key.clone()), record.id);
+        }
+        self.jobs.insert(record.id, record);
+    }
+
+    fn drop_record(&mut self, id: JobId) {
+        let Some(old) = self.jobs.remove(&id) else {
+            return;
+        };
+        if let Some(key) = old.key {
+            let named = (old.client, key);
+            // The key may have passed to another job since.
+            if self.keys.get(&named) == Some(&id) {
+                self.keys.remove(&named);
             }
         }
     }
@@ -199,11 +223,8 @@ impl Store for MemoryStore {
 
     fn job_by_key(&self, client: &str, key: &str) -> Result<Option<JobRecord>, StoreError> {
         let state = self.state();
-        let found = state
-            .jobs
-            .values()
-            .find(|job| job.client == client && job.key.as_deref() == Some(key));
-        Ok(found.cloned())
+        let id = state.keys.get(&(client.to_owned(), key.to_owned()));
+        Ok(id.and_then(|id| state.jobs.get(id)).cloned())
     }
 
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
@@ -216,6 +237,26 @@ impl Store for MemoryStore {
             .take(limit)
             .cloned()
             .collect())
+    }
+
+    fn jobs_matching(
+        &self,
+        filter: &JobMatch,
+        before: Option<JobId>,
+        limit: usize,
+        scan: usize,
+    ) -> Result<JobPage, StoreError> {
+        let state = self.state();
+        let Some((first, last)) = filter.range(before) else {
+            return Ok(JobPage::default());
+        };
+        let records = state
+            .jobs
+            .range(first..=last)
+            .rev()
+            .map(|(_, record)| record);
+        let looked_at = records.filter(|record| filter.wants(record.state.is_ended()));
+        filter.page(looked_at.map(|record| Ok(record.clone())), limit, scan)
     }
 
     fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
@@ -232,7 +273,7 @@ impl Store for MemoryStore {
             }
         }
         for id in doomed {
-            state.jobs.remove(&id);
+            state.drop_record(id);
         }
         Ok((before - state.jobs.len()) as u64)
     }

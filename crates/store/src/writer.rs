@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::{Change, JobId, JobRecord, Store, StoreError, group};
+use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Store, StoreError, group};
 
 /// Bounds on what waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Writer {
                 let shared = Arc::clone(&shared);
                 move || group::run(store.as_ref(), &receiver, &shared)
             })
-            .map_err(|error| StoreError::io("start the store's thread", error))?;
+            .map_err(|error| StoreError::io("start the store's thread", &error))?;
         Ok(Self {
             handle: StoreHandle {
                 shared,
@@ -157,7 +157,7 @@ impl Writer {
                     // Whoever closed may have stopped waiting.
                     let _unheard = done.send(());
                 });
-            joiner.map_err(|error| StoreError::io("wait for the store's thread", error))?;
+            joiner.map_err(|error| StoreError::io("wait for the store's thread", &error))?;
             // The sender is dropped only after the join.
             let _dropped = wait.await;
         }
@@ -206,13 +206,8 @@ impl Shared {
     }
 
     pub(crate) fn refusal(&self) -> Result<(), StoreError> {
-        match &*self.health.borrow() {
-            Ok(()) => Ok(()),
-            Err(error @ StoreError::Stopped { .. }) => Err(error.clone()),
-            Err(error) => Err(StoreError::Stopped {
-                why: error.to_string(),
-            }),
-        }
+        self.health.borrow().as_ref().map_err(StoreError::stopped)?;
+        Ok(())
     }
 }
 
@@ -321,6 +316,21 @@ impl StoreHandle {
         limit: usize,
     ) -> Result<Vec<JobRecord>, StoreError> {
         self.query(move |store| store.jobs(before, limit)).await?
+    }
+
+    /// Records that match, as [`Store::jobs_matching`] gives them.
+    ///
+    /// # Errors
+    /// As [`Store::jobs_matching`], and [`StoreError::Closed`].
+    pub async fn jobs_matching(
+        &self,
+        filter: JobMatch,
+        before: Option<JobId>,
+        limit: usize,
+        scan: usize,
+    ) -> Result<JobPage, StoreError> {
+        self.query(move |store| store.jobs_matching(&filter, before, limit, scan))
+            .await?
     }
 
     /// Drops old records, as [`Store::prune_jobs`] does.

@@ -4,9 +4,12 @@
 
 mod common;
 
-use common::{client, ended, hint, job, rate, recorded, worker};
+use common::{
+    accepted, client, debt, durable, ended, hint, job, keyed, rate, recorded, sealed, worker,
+};
 use ocluster_store::{
-    Cause, Change, Hint, JobId, JobState, KnownWorker, MemoryStore, Snapshot, Store,
+    Attempt, Cause, Change, Hint, JobId, JobMatch, JobRecord, JobState, KnownWorker, MemoryStore,
+    Pause, Snapshot, Store, TimeLimits,
 };
 
 /// Runs every story on a store of its own.
@@ -25,6 +28,14 @@ fn suite(make: &dyn Fn() -> Box<dyn Store>) {
     only_open_jobs_are_loaded(make().as_ref());
     ended_jobs_are_pruned_by_age_and_number(make().as_ref());
     job_ids_are_never_taken_back(make().as_ref());
+    a_pause_comes_back_with_who_and_why(make().as_ref());
+    debts_are_kept_until_their_client_is_removed(make().as_ref());
+    a_description_stays_as_long_as_its_job_is_open(make().as_ref());
+    every_field_of_a_record_comes_back(make().as_ref());
+    a_client_finds_its_job_by_its_key(make().as_ref());
+    a_key_goes_with_its_record(make().as_ref());
+    searches_give_what_matches_page_by_page(make().as_ref());
+    searches_look_at_a_bounded_number_of_records(make().as_ref());
 }
 
 #[test]
@@ -366,4 +377,286 @@ fn job_ids_are_never_taken_back(store: &dyn Store) {
         .apply(&[Change::JobIdsReserved { next: 300 }])
         .unwrap();
     assert_eq!(load(store).next_job_id, JobId::new(5000));
+}
+
+fn a_pause_comes_back_with_who_and_why(store: &dyn Store) {
+    let pause = Pause {
+        by: Some("ann".to_owned()),
+        why: None,
+        since_ms: 5,
+    };
+    let known = |pause: Option<Pause>| Change::WorkerKnown {
+        pool: "p".to_owned(),
+        name: "w".to_owned(),
+        paused: pause.is_some(),
+        pause,
+    };
+    store.apply(&[known(Some(pause.clone()))]).unwrap();
+    assert_eq!(load(store).workers[0].pause, Some(pause));
+    store.apply(&[known(None)]).unwrap();
+    let found = load(store).workers;
+    assert_eq!((found[0].paused, found[0].pause.clone()), (false, None));
+}
+
+fn debts_are_kept_until_their_client_is_removed(store: &dyn Store) {
+    let debts = |store: &dyn Store| -> Vec<(String, String, f64)> {
+        let debts = load(store).debts;
+        debts
+            .into_iter()
+            .map(|d| (d.pool, d.client, d.next_fair_start))
+            .collect()
+    };
+    store
+        .apply(&[
+            debt("q", "alice", 1.25),
+            debt("p", "bob", 2.0),
+            debt("p", "alice", 3.0),
+        ])
+        .unwrap();
+    store.apply(&[debt("p", "alice", -0.5)]).unwrap();
+    let named = |pool: &str, client: &str, at| (pool.to_owned(), client.to_owned(), at);
+    assert_eq!(
+        debts(store),
+        [
+            named("p", "alice", -0.5),
+            named("p", "bob", 2.0),
+            named("q", "alice", 1.25)
+        ]
+    );
+    let remove = Change::ClientRemoved {
+        client: "alice".to_owned(),
+    };
+    store.apply(&[debt("r", "alice", 9.0), remove]).unwrap();
+    assert_eq!(debts(store), [named("p", "bob", 2.0)]);
+}
+
+fn described(store: &dyn Store, id: u64) -> Option<Vec<u8>> {
+    store.description(JobId::new(id)).unwrap()
+}
+
+fn a_description_stays_as_long_as_its_job_is_open(store: &dyn Store) {
+    let large = vec![7; 1 << 20];
+    let big = Change::JobAccepted {
+        record: Box::new(durable(4)),
+        description: large.clone(),
+    };
+    store
+        .apply(&[accepted(1), accepted(2), accepted(3), big])
+        .unwrap();
+    assert_eq!(described(store, 1), Some(sealed(1)));
+    assert_eq!(described(store, 4), Some(large));
+    assert_eq!(load(store).open_jobs.len(), 4);
+    // A new record of a job that goes on changes nothing,
+    let mut running = durable(1);
+    running.state = JobState::Running;
+    store.apply(&[recorded(running)]).unwrap();
+    assert_eq!(described(store, 1), Some(sealed(1)));
+    // its end does, and so does dropping it,
+    store
+        .apply(&[
+            recorded(ended(1, 5)),
+            Change::JobDropped { id: JobId::new(2) },
+        ])
+        .unwrap();
+    assert_eq!((described(store, 1), described(store, 2)), (None, None));
+    assert_eq!(described(store, 3), Some(sealed(3)));
+    // and a job that was over when it came has none.
+    let over = Change::JobAccepted {
+        record: Box::new(ended(5, 5)),
+        description: sealed(5),
+    };
+    store.apply(&[over]).unwrap();
+    assert_eq!(described(store, 5), None);
+    assert_eq!(described(store, 6), None);
+}
+
+fn every_field_of_a_record_comes_back(store: &dyn Store) {
+    let cause = |code: &str| Cause {
+        code: code.to_owned(),
+        sentence: format!("a sentence about {code}"),
+    };
+    let full = JobRecord {
+        state: JobState::Running,
+        cause: Some(cause("x")),
+        worker: Some("w".to_owned()),
+        attempt: 2,
+        log_digest: Some([4; 32]),
+        fair_start: 1_700_000_000.125,
+        limits: TimeLimits {
+            running: Some(1),
+            queued: Some(u64::MAX),
+            silent: None,
+        },
+        attempts: vec![
+            Attempt {
+                number: 1,
+                worker: "v".to_owned(),
+                started: 1,
+                ended: 2,
+                cause: cause("worker-lost"),
+                log_start: 0,
+                counts: false,
+            };
+            JobRecord::MAX_ATTEMPTS
+        ],
+        log_start: 77,
+        worker_identity: Some([5; 32]),
+        submission_digest: Some([6; 32]),
+        stop: Some(cause("cancelled")),
+        ..keyed(durable(8), "once")
+    };
+    let accepted = Change::JobAccepted {
+        record: Box::new(full.clone()),
+        description: sealed(8),
+    };
+    store.apply(&[accepted]).unwrap();
+    assert_eq!(store.job(full.id).unwrap(), Some(full.clone()));
+    assert_eq!(load(store).open_jobs, [full]);
+}
+
+fn by_key(store: &dyn Store, client: &str, key: &str) -> Option<u64> {
+    let found = store.job_by_key(client, key).unwrap();
+    found.map(|job| job.id.get())
+}
+
+fn a_client_finds_its_job_by_its_key(store: &dyn Store) {
+    let bobs = JobRecord {
+        client: "bob".to_owned(),
+        ..keyed(job(2), "k")
+    };
+    store
+        .apply(&[
+            recorded(keyed(job(1), "k")),
+            recorded(bobs),
+            recorded(job(3)),
+        ])
+        .unwrap();
+    assert_eq!(by_key(store, "alice", "k"), Some(1));
+    assert_eq!(by_key(store, "bob", "k"), Some(2));
+    assert_eq!(by_key(store, "alice", "other"), None);
+    assert_eq!(by_key(store, "alice", ""), None);
+    // The record is the latest, and the key is still there when the job is over.
+    store.apply(&[recorded(keyed(ended(1, 5), "k"))]).unwrap();
+    let found = store.job_by_key("alice", "k").unwrap().unwrap();
+    assert_eq!(found.state, JobState::Passed);
+}
+
+fn a_key_goes_with_its_record(store: &dyn Store) {
+    let over = |id, key: &str| recorded(keyed(ended(id, id * 1000), key));
+    store
+        .apply(&[
+            over(1, "a"),
+            over(2, "b"),
+            over(3, "c"),
+            recorded(keyed(job(4), "d")),
+        ])
+        .unwrap();
+    store
+        .apply(&[Change::JobDropped { id: JobId::new(4) }])
+        .unwrap();
+    assert_eq!(by_key(store, "alice", "d"), None);
+    // By age, by number.
+    assert_eq!(store.prune_jobs(9, 1500).unwrap(), 1);
+    assert_eq!(by_key(store, "alice", "a"), None);
+    assert_eq!(store.prune_jobs(1, 0).unwrap(), 1);
+    assert_eq!(by_key(store, "alice", "b"), None);
+    assert_eq!(by_key(store, "alice", "c"), Some(3));
+    // A key that passed to a newer job stays with it.
+    store.apply(&[over(5, "c")]).unwrap();
+    store
+        .apply(&[Change::JobDropped { id: JobId::new(3) }])
+        .unwrap();
+    assert_eq!(by_key(store, "alice", "c"), Some(5));
+    store.apply(&[recorded(ended(5, 5000))]).unwrap();
+    assert_eq!(by_key(store, "alice", "c"), None);
+}
+
+/// Ids of all that matches, read in pages.
+fn search(store: &dyn Store, filter: &JobMatch, limit: usize, scan: usize) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = store.jobs_matching(filter, before, limit, scan).unwrap();
+        assert!(page.records.len() <= limit.min(scan));
+        found.extend(page.records.iter().map(|job| job.id.get()));
+        match page.next {
+            Some(next) => before = Some(next),
+            None => return found,
+        }
+    }
+}
+
+fn searches_give_what_matches_page_by_page(store: &dyn Store) {
+    for id in 1..=20 {
+        let record = if id % 2 == 0 { job(id) } else { ended(id, 9) };
+        let record = JobRecord {
+            client: ["alice", "bob", "carol"][usize::try_from(id).unwrap() % 3].to_owned(),
+            pool: if id <= 10 { "p" } else { "q" }.to_owned(),
+            ..record
+        };
+        store.apply(&[recorded(record)]).unwrap();
+    }
+    let all = JobMatch::default();
+    let bobs = JobMatch {
+        client: Some("bob".to_owned()),
+        ..JobMatch::default()
+    };
+    let bobs_in_q = JobMatch {
+        pool: Some("q".to_owned()),
+        ..bobs.clone()
+    };
+    let passed = JobMatch {
+        states: vec![JobState::Passed, JobState::Failed],
+        ..bobs.clone()
+    };
+    let queued = JobMatch {
+        states: vec![JobState::Queued],
+        ..bobs.clone()
+    };
+    let some = JobMatch {
+        ids: Some((JobId::new(4), JobId::new(7))),
+        ..JobMatch::default()
+    };
+    let none = JobMatch {
+        ids: Some((JobId::new(7), JobId::new(4))),
+        ..JobMatch::default()
+    };
+    for (limit, scan) in [(100, 100), (1, 100), (2, 3), (1, 1)] {
+        let found = |filter| search(store, filter, limit, scan);
+        assert_eq!(found(&all), (1..=20).rev().collect::<Vec<u64>>());
+        assert_eq!(found(&bobs), [19, 16, 13, 10, 7, 4, 1]);
+        assert_eq!(found(&bobs_in_q), [19, 16, 13]);
+        assert_eq!(found(&passed), [19, 13, 7, 1]);
+        assert_eq!(found(&queued), [16, 10, 4]);
+        assert_eq!(found(&some), [7, 6, 5, 4]);
+        assert_eq!(found(&none), [0u64; 0]);
+    }
+    let before = store
+        .jobs_matching(&some, Some(JobId::new(6)), 10, 10)
+        .unwrap();
+    let ids: Vec<u64> = before.records.iter().map(|job| job.id.get()).collect();
+    assert_eq!((ids, before.next), (vec![5, 4], None));
+    let none = store.jobs_matching(&all, Some(JobId::new(0)), 10, 10);
+    assert_eq!(none.unwrap().records, []);
+}
+
+fn searches_look_at_a_bounded_number_of_records(store: &dyn Store) {
+    for id in 1..=10 {
+        store.apply(&[recorded(job(id))]).unwrap();
+    }
+    let nobody = JobMatch {
+        client: Some("nobody".to_owned()),
+        ..JobMatch::default()
+    };
+    let page = store.jobs_matching(&nobody, None, 5, 4).unwrap();
+    assert_eq!((page.records, page.next), (vec![], Some(JobId::new(7))));
+    let page = store
+        .jobs_matching(&nobody, Some(JobId::new(5)), 5, 4)
+        .unwrap();
+    assert_eq!(page.next, None, "nothing is left after the last one");
+    // Bounds of nothing still make progress.
+    let page = store
+        .jobs_matching(&JobMatch::default(), None, 0, 0)
+        .unwrap();
+    assert_eq!((page.records.len(), page.next), (1, Some(JobId::new(10))));
 }

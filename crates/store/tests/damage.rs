@@ -215,13 +215,13 @@ fn a_store_from_the_future_is_refused_and_left_as_it_is() {
     filled(dir.path());
     let marker = dir.path().join("store.json");
     let text = std::fs::read_to_string(&marker).unwrap();
-    let newer = text.replace("\"format\":1", "\"format\":2");
+    let newer = text.replace("\"format\":2", "\"format\":3");
     assert_ne!(text, newer);
     std::fs::write(&marker, &newer).unwrap();
     assert_eq!(
         refused(dir.path()).to_string(),
         format!(
-            "the store in {} was made by a newer version of this program (format 2, and this one knows up to 1); use that version, or start with an empty state directory",
+            "the store in {} was made by a newer version of this program (format 3, and this one knows up to 2); use that version, or start with an empty state directory",
             dir.path().display()
         )
     );

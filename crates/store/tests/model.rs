@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{client, ended, hint, job, open, rate, recorded, worker};
-use ocluster_store::{Change, JobId, MemoryStore, Store};
+use common::{accepted, client, debt, ended, hint, job, keyed, open, rate, recorded, worker};
+use ocluster_store::{Change, JobId, JobMatch, JobState, MemoryStore, Store};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -36,6 +36,10 @@ fn change() -> impl Strategy<Value = Change> {
         1 => name().prop_map(|client| Change::ClientRemoved { client }),
         2 => (1u64..20).prop_map(|id| recorded(job(id))),
         3 => (1u64..20, 0u64..9000).prop_map(|(id, took)| recorded(ended(id, id * 1000 + took))),
+        3 => (1u64..20).prop_map(accepted),
+        2 => (1u64..20, name()).prop_map(|(id, key)| recorded(keyed(job(id), &key))),
+        2 => (1u64..20, name()).prop_map(|(id, key)| recorded(keyed(ended(id, id * 1000 + 1), &key))),
+        1 => (name(), name(), 0u8..9).prop_map(|(p, c, at)| debt(&p, &c, f64::from(at))),
         1 => (1u64..20).prop_map(|id| Change::JobDropped { id: JobId::new(id) }),
         1 => (0u64..100).prop_map(|next| Change::JobIdsReserved { next }),
     ]
@@ -73,6 +77,31 @@ proptest! {
             }
             for min_day in [0, 3] {
                 prop_assert_eq!(sled.load(min_day).unwrap(), memory.load(min_day).unwrap());
+            }
+            for id in (1..20).map(JobId::new) {
+                prop_assert_eq!(sled.description(id).unwrap(), memory.description(id).unwrap());
+            }
+            for key in ["", "a", "ab", "b\0", "é"] {
+                prop_assert_eq!(
+                    sled.job_by_key("alice", key).unwrap(),
+                    memory.job_by_key("alice", key).unwrap()
+                );
+            }
+            let filter = JobMatch {
+                states: vec![JobState::Passed],
+                ids: Some((JobId::new(3), JobId::new(15))),
+                ..JobMatch::default()
+            };
+            for filter in [filter, JobMatch::default()] {
+                let mut before = None;
+                loop {
+                    let page = sled.jobs_matching(&filter, before, 2, 3).unwrap();
+                    prop_assert_eq!(&page, &memory.jobs_matching(&filter, before, 2, 3).unwrap());
+                    before = page.next;
+                    if before.is_none() {
+                        break;
+                    }
+                }
             }
             prop_assert_eq!(sled.jobs(None, 50).unwrap(), memory.jobs(None, 50).unwrap());
         }

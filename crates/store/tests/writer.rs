@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{hint, job, recorded, soon, worker};
 use ocluster_store::{
-    Change, JobId, JobIds, JobRecord, MemoryStore, Pressure, Snapshot, Store, StoreError,
-    StoreHandle, Writer, WriterConfig,
+    Change, JobId, JobIds, JobMatch, JobPage, JobRecord, MemoryStore, Pressure, Snapshot, Store,
+    StoreError, StoreHandle, Writer, WriterConfig,
 };
 
 /// A store whose disk does what the test says: each batch waits for a word, `Ok` or an error.
@@ -66,6 +66,21 @@ impl Store for Slow {
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
         self.memory.jobs(before, limit)
     }
+    fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.memory.description(id)
+    }
+    fn job_by_key(&self, client: &str, key: &str) -> Result<Option<JobRecord>, StoreError> {
+        self.memory.job_by_key(client, key)
+    }
+    fn jobs_matching(
+        &self,
+        filter: &JobMatch,
+        before: Option<JobId>,
+        limit: usize,
+        scan: usize,
+    ) -> Result<JobPage, StoreError> {
+        self.memory.jobs_matching(filter, before, limit, scan)
+    }
     fn prune_jobs(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
         self.memory.prune_jobs(keep, ended_before_ms)
     }
@@ -84,6 +99,7 @@ fn disk_error() -> StoreError {
     StoreError::Io {
         what: "write".to_owned(),
         why: "no space".to_owned(),
+        full: true,
     }
 }
 

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{Change, StoreError};
+use crate::{Change, JobId, JobRecord, StoreError};
 
 use super::rows::{
-    CLIENT, ENDED_JOB, HINT, HINT_DAY, INDEX, Key, KeyParts, META, Meta, OPEN_JOB, RATE, WORKER,
-    job_key, mark, names, value,
+    CLIENT, DEBT, DESCRIPTION, ENDED_JOB, HINT, HINT_DAY, INDEX, Key, KeyParts, META, Meta,
+    OPEN_JOB, RATE, WORKER, client_key, job_key, mark, names,
 };
 use super::store::SledStore;
+use super::values::{description_value, read_record, read_value, value, worker_value};
+
+fn encoding(error: postcard::Error) -> StoreError {
+    StoreError::other("encode a row", error)
+}
 
 /// A batch being made: the rows as they will be.
 pub(super) struct Rows<'a> {
@@ -75,16 +80,20 @@ impl Rows<'_> {
         key: Vec<u8>,
         content: &T,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = value(content).map_err(|error| StoreError::io("encode a row", error))?;
+        let bytes = value(content).map_err(encoding)?;
         self.set(key, Some(bytes))
     }
 
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::WorkerKnown {
-                pool, name, paused, ..
+                pool,
+                name,
+                paused,
+                pause,
             } => {
-                self.put(Key::new(WORKER).text(pool).text(name).done(), paused)?;
+                let known = worker_value(*paused, pause.as_ref()).map_err(encoding)?;
+                self.set(Key::new(WORKER).text(pool).text(name).done(), Some(known))?;
             }
             Change::WorkerForgotten { pool, name } => {
                 self.set(Key::new(WORKER).text(pool).text(name).done(), None)?;
@@ -116,25 +125,82 @@ impl Rows<'_> {
                 self.put(Key::new(CLIENT).raw(hash).done(), &(client, created_day))?;
             }
             Change::ClientRemoved { client } => self.remove_client(client)?,
-            Change::DebtSet { .. } => {}
-            Change::JobAccepted { record, .. } | Change::JobRecorded(record) => {
-                let open = job_key(OPEN_JOB, record.id);
-                let ended = job_key(ENDED_JOB, record.id);
-                let (here, gone) = if record.state.is_ended() {
-                    (ended, open)
-                } else {
-                    (open, ended)
-                };
-                self.set(gone, None)?;
-                self.put(here, record)?;
+            Change::DebtSet {
+                pool,
+                client,
+                next_fair_start,
+            } => {
+                let key = Key::new(DEBT).text(pool).text(client).done();
+                self.put(key, next_fair_start)?;
             }
-            Change::JobDropped { id } => {
-                self.set(job_key(OPEN_JOB, *id), None)?;
-                self.set(job_key(ENDED_JOB, *id), None)?;
+            Change::JobAccepted {
+                record,
+                description,
+            } => {
+                let key = job_key(DESCRIPTION, record.id);
+                let sealed = description_value(&key, description);
+                self.set(key, Some(sealed))?;
+                self.set_record(record)?;
             }
+            Change::JobRecorded(record) => self.set_record(record)?,
+            Change::JobDropped { id } => self.drop_job(*id)?,
             Change::JobIdsReserved { next } => {
                 self.meta.next_job_id = self.meta.next_job_id.max(*next);
             }
+        }
+        Ok(())
+    }
+
+    fn set_record(&mut self, record: &JobRecord) -> Result<(), StoreError> {
+        let open = job_key(OPEN_JOB, record.id);
+        let ended = job_key(ENDED_JOB, record.id);
+        let (here, gone) = if record.state.is_ended() {
+            self.set(job_key(DESCRIPTION, record.id), None)?;
+            (ended, open)
+        } else {
+            (open, ended)
+        };
+        let old = [self.set(gone, None)?, self.put(here, record)?];
+        for old in old.iter().flatten() {
+            self.drop_client_key(old, Some(record))?;
+        }
+        if let Some(key) = &record.key {
+            self.put(client_key(&record.client, key), &record.id)?;
+        }
+        Ok(())
+    }
+
+    /// Drops all there is of a job.
+    pub(super) fn drop_job(&mut self, id: JobId) -> Result<(), StoreError> {
+        self.set(job_key(DESCRIPTION, id), None)?;
+        for kind in [OPEN_JOB, ENDED_JOB] {
+            if let Some(old) = self.set(job_key(kind, id), None)? {
+                self.drop_client_key(&old, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the row of the key that an old record had, unless the new one has it too. A record that cannot be read must
+    /// not keep others from being written: its key is then left behind, where it does no harm.
+    fn drop_client_key(&mut self, old: &[u8], new: Option<&JobRecord>) -> Result<(), StoreError> {
+        let Ok(JobRecord {
+            id,
+            client,
+            key: Some(key),
+            ..
+        }) = read_record(old)
+        else {
+            return Ok(());
+        };
+        if new.is_some_and(|new| new.key.as_ref() == Some(&key) && new.client == client) {
+            return Ok(());
+        }
+        let row = client_key(&client, &key);
+        let owner = self.get(&row)?;
+        // The key may have passed to another job since.
+        if owner.is_some_and(|owner| read_value(&owner) == Ok(id)) {
+            self.set(row, None)?;
         }
         Ok(())
     }
@@ -193,10 +259,12 @@ impl Rows<'_> {
                 self.set(key, None)?;
             }
         }
-        for key in self.beginning(&[RATE])?.into_keys() {
-            let named: Option<[String; 2]> = names(&key);
-            if named.is_some_and(|[_, name]| name == client) {
-                self.set(key, None)?;
+        for kind in [RATE, DEBT] {
+            for key in self.beginning(&[kind])?.into_keys() {
+                let named: Option<[String; 2]> = names(&key);
+                if named.is_some_and(|[_, name]| name == client) {
+                    self.set(key, None)?;
+                }
             }
         }
         Ok(())
@@ -215,7 +283,7 @@ impl Rows<'_> {
                 None => batch.remove(key),
             }
         }
-        let meta = value(&self.meta).map_err(|error| StoreError::io("encode a row", error))?;
+        let meta = value(&self.meta).map_err(encoding)?;
         batch.insert(&[META], meta);
         let db = &self.store.db();
         db.apply_batch(batch)

@@ -6,9 +6,12 @@
 //! every start.
 
 mod batch;
+mod index;
 mod opening;
 mod place;
 mod rows;
+mod search;
 mod store;
+mod values;
 
 pub use store::{SledOptions, SledStore};

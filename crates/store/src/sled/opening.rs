@@ -4,14 +4,26 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{JobId, StoreError};
+use crate::{JobId, Snapshot, StoreError};
 
+use super::index;
 use super::place::Place;
-use super::rows::{BadValue, INDEX, META, Meta, mark, read_value, value};
+use super::rows::{META, Meta};
 use super::store::SledOptions;
+use super::values::{VERSION, read_value, value};
 
-/// Opens sled's files, verifies the index, and gives what the store says about its rows.
-pub(super) fn open(place: &Place, options: SledOptions) -> Result<(sled::Db, Meta), StoreError> {
+/// A store that was opened.
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    /// What the store says about its rows.
+    pub(super) meta: Meta,
+    /// The index, which was verified. Hints of any age.
+    pub(super) snapshot: Snapshot,
+}
+
+/// Opens sled's files, verifies the index, and says in the marker what is there. A store of an older format is one of
+/// the present format afterwards: new rows are written in the present form, and the older program refuses it.
+pub(super) fn open(place: &Place, options: SledOptions) -> Result<Opened, StoreError> {
     let marker = place.marker()?;
     let has_data = place.has_data()?;
     if marker.is_some() && !has_data {
@@ -26,25 +38,41 @@ pub(super) fn open(place: &Place, options: SledOptions) -> Result<(sled::Db, Met
             .flush_every_ms(None)
             .open()
             .map_err(|error| open_error(place, error))?;
-        let meta = read_meta(place, &db)?;
-        Ok((db, meta))
+        let first = read_meta(place, &db)?;
+        let snapshot = match &first {
+            Some((meta, _)) => index::read(place, &db, meta, &|error| open_error(place, error))?,
+            None => Snapshot::default(),
+        };
+        Ok((db, first, snapshot))
     });
-    let (db, meta) = opened.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
+    let (db, first, snapshot) = opened.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
     let expected = marker.map_or(0, |marker| marker.batch);
-    let meta = match meta {
-        Some(meta) if meta.batch < expected => {
+    let (meta, older) = match first {
+        Some((meta, _)) if meta.batch < expected => {
             let (is, was) = (meta.batch, expected);
             return Err(place.damaged(format!(
                 "its last changes are missing (it ends at change {is}, and there were at least {was})"
             )));
         }
-        Some(meta) => meta,
+        Some((meta, version)) => (meta, version < VERSION),
         None if expected > 0 => {
             return Err(place.damaged("its data files are there, but empty"));
         }
-        None => begin(&db).map_err(|error| open_error(place, error))?,
+        None => {
+            let meta = Meta {
+                batch: 1,
+                next_job_id: JobId::default().get(),
+                ..Meta::default()
+            };
+            (meta, true)
+        }
     };
-    Ok((db, meta))
+    // The marker comes first: an older program must not meet rows that it cannot read.
+    place.mark(meta.batch)?;
+    if older {
+        write_meta(&db, &meta).map_err(|error| open_error(place, error))?;
+    }
+    Ok(Opened { db, meta, snapshot })
 }
 
 /// Turns a panic of sled, which damaged files can cause, into a sentence.
@@ -71,16 +99,15 @@ fn open_error(place: &Place, error: sled::Error) -> StoreError {
                     | ErrorKind::WouldBlock
             ) =>
         {
-            StoreError::io(format!("open {}", place.data().display()), io)
+            StoreError::io(format!("open {}", place.data().display()), &io)
         }
         other => place.damaged(format!("sled cannot open it ({other})")),
     }
 }
 
-/// Reads what the store says about its rows and holds the rows against it. `None`: there is nothing yet.
-fn read_meta(place: &Place, db: &sled::Db) -> Result<Option<Meta>, StoreError> {
-    let open_error = |error| open_error(place, error);
-    let Some(bytes) = db.get([META]).map_err(open_error)? else {
+/// Reads what the store says about its rows, and the version in which it says so. `None`: there is nothing yet.
+fn read_meta(place: &Place, db: &sled::Db) -> Result<Option<(Meta, u8)>, StoreError> {
+    let Some(bytes) = db.get([META]).map_err(|error| open_error(place, error))? else {
         let foreign = db.iter().next().is_some() || db.tree_names().len() > 1;
         return if foreign {
             Err(place.foreign("its data was written by another program"))
@@ -88,37 +115,126 @@ fn read_meta(place: &Place, db: &sled::Db) -> Result<Option<Meta>, StoreError> {
             Ok(None)
         };
     };
-    let meta: Meta = read_value(&bytes).map_err(|bad| match bad {
-        BadValue::Newer(found) => place.newer(found),
-        BadValue::Damaged => place.damaged("its first row cannot be read"),
-    })?;
-    let (mut rows, mut digest) = (0u64, 0u64);
-    for kind in INDEX {
-        for row in db.scan_prefix([kind]) {
-            let (key, value) = row.map_err(open_error)?;
-            rows += 1;
-            digest = digest.wrapping_add(mark(&key, &value));
-        }
-    }
-    if rows != meta.rows {
-        let expected = meta.rows;
-        return Err(place.damaged(format!("it has {rows} rows, and should have {expected}")));
-    }
-    if digest != meta.digest {
-        return Err(place.damaged("some of its rows were altered"));
-    }
-    Ok(Some(meta))
+    let meta = read_value(&bytes).map_err(|bad| place.bad(bad, "its first row"))?;
+    Ok(Some((meta, bytes.first().copied().unwrap_or(0))))
 }
 
-/// Writes the first row of a new store.
-fn begin(db: &sled::Db) -> Result<Meta, sled::Error> {
-    let meta = Meta {
-        batch: 1,
-        next_job_id: JobId::default().get(),
-        ..Meta::default()
-    };
-    let bytes = value(&meta).map_err(|error| sled::Error::Unsupported(error.to_string()))?;
+/// Writes the row about the others, in the present form.
+fn write_meta(db: &sled::Db, meta: &Meta) -> Result<(), sled::Error> {
+    let bytes = value(meta).map_err(|error| sled::Error::Unsupported(error.to_string()))?;
     db.insert([META], bytes)?;
     db.flush()?;
-    Ok(meta)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::{CLIENT, HINT, Key, OPEN_JOB, WORKER, job_key, mark};
+    use super::super::values::BadValue;
+    use super::*;
+    use crate::{JobKind, JobRecord, SledStore, Store};
+
+    /// A state directory as the first version left it, byte by byte.
+    fn of_version_1(dir: &std::path::Path) {
+        let rows = [
+            (
+                Key::new(WORKER).text("p").text("w").done(),
+                b"\x01\x01".to_vec(),
+            ),
+            (
+                Key::new(HINT).text("p").text("h").text("w").done(),
+                b"\x01\x80\x01".to_vec(),
+            ),
+            (
+                Key::new(CLIENT).raw(&[7; 32]).done(),
+                b"\x01\x01a\x05".to_vec(),
+            ),
+            (
+                job_key(OPEN_JOB, JobId::new(3)),
+                b"\x01\x03\x01p\x01a\0\0\0\0\0\x09\0\0\0\0\0\0\0".to_vec(),
+            ),
+        ];
+        let db = sled::open(dir.join("store")).unwrap();
+        let mut meta = Meta {
+            batch: 7,
+            next_job_id: 100,
+            ..Meta::default()
+        };
+        for (key, row) in rows {
+            meta.rows += 1;
+            meta.digest = meta.digest.wrapping_add(mark(&key, &row));
+            db.insert(key, row).unwrap();
+        }
+        let meta = postcard::to_extend(&meta, vec![1]).unwrap();
+        db.insert([META], meta).unwrap();
+        db.flush().unwrap();
+        let marker = r#"{"format":1,"engine":"sled","batch":7}"#;
+        std::fs::write(dir.join("store.json"), marker).unwrap();
+    }
+
+    #[test]
+    fn a_store_of_version_1_is_read_and_becomes_one_of_version_2() {
+        let dir = tempfile::tempdir().unwrap();
+        of_version_1(dir.path());
+        for round in 0..2 {
+            let store = SledStore::open(dir.path(), SledOptions::default()).unwrap();
+            let found = store.load(0).unwrap();
+            assert_eq!(found.next_job_id, JobId::new(100), "round {round}");
+            assert!(found.workers[0].paused);
+            assert_eq!(found.hints[0].day, 128);
+            assert_eq!(found.clients[0].client, "a");
+            let expected = JobRecord::queued(JobId::new(3), "p", "a", JobKind::Docker, 9);
+            assert_eq!(found.open_jobs, [expected]);
+        }
+        let marker = std::fs::read_to_string(dir.path().join("store.json")).unwrap();
+        assert!(marker.contains("\"format\":2"), "{marker}");
+        // Even without the marker, the older program sees that this is not for it.
+        let db = sled::open(dir.path().join("store")).unwrap();
+        assert_eq!(db.get([META]).unwrap().unwrap()[0], VERSION);
+    }
+
+    #[test]
+    fn rows_of_both_versions_live_together() {
+        let dir = tempfile::tempdir().unwrap();
+        of_version_1(dir.path());
+        let open = || SledStore::open(dir.path(), SledOptions::default()).unwrap();
+        let hint = |day| crate::Change::HintCached {
+            pool: "p".to_owned(),
+            hint: "h".to_owned(),
+            worker: "w".to_owned(),
+            day,
+        };
+        // The same day, in the new form.
+        open().apply(&[hint(128)]).unwrap();
+        assert_eq!(open().load(0).unwrap().hints[0].day, 128);
+        open().apply(&[hint(200)]).unwrap();
+        let mut ended = open().job(JobId::new(3)).unwrap().unwrap();
+        ended.state = crate::JobState::Lost;
+        open()
+            .apply(&[crate::Change::JobRecorded(Box::new(ended.clone()))])
+            .unwrap();
+        let found = open().load(0).unwrap();
+        assert_eq!((found.hints[0].day, found.open_jobs.len()), (200, 0));
+        assert_eq!(open().job(JobId::new(3)).unwrap(), Some(ended));
+    }
+
+    #[test]
+    fn a_row_that_is_covered_by_the_digest_and_still_unreadable_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        of_version_1(dir.path());
+        let db = sled::open(dir.path().join("store")).unwrap();
+        let key = Key::new(WORKER).text("p").text("w2").done();
+        let mut meta: Meta = read_value(&db.get([META]).unwrap().unwrap()).unwrap();
+        meta.rows += 1;
+        meta.digest = meta.digest.wrapping_add(mark(&key, b"\x02"));
+        db.insert(key, b"\x02").unwrap();
+        write_meta(&db, &meta).unwrap();
+        drop(db);
+        let error = SledStore::open(dir.path(), SledOptions::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("a worker cannot be read"),
+            "{error}"
+        );
+        assert_eq!(read_value::<bool>(b"\x02"), Err(BadValue::Damaged));
+    }
 }

@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 
+use super::values::BadValue;
+
 /// The newest form of the data that this program knows.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const ENGINE: &str = "sled";
 const MARKER: &str = "store.json";
 const DATA: &str = "store";
@@ -55,13 +57,13 @@ impl Place {
         match std::fs::create_dir(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 let what = format!("make the state directory {shown}");
-                return Err(StoreError::io(what, error));
+                return Err(StoreError::io(what, &error));
             }
             _ => {}
         }
         let path = dir.join("lock");
         let lock_error = |error: std::io::Error| {
-            StoreError::io(format!("lock the state directory {shown}"), error)
+            StoreError::io(format!("lock the state directory {shown}"), &error)
         };
         let mut lock = OpenOptions::new()
             .read(true)
@@ -108,7 +110,7 @@ impl Place {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(StoreError::io(format!("read {}", path.display()), error));
+                return Err(StoreError::io(format!("read {}", path.display()), &error));
             }
         };
         let marker: Marker = serde_json::from_str(&text)
@@ -131,7 +133,7 @@ impl Place {
         };
         let path = self.marker_path();
         let io_error =
-            |error: std::io::Error| StoreError::io(format!("write {}", path.display()), error);
+            |error: std::io::Error| StoreError::io(format!("write {}", path.display()), &error);
         let mut text = serde_json::to_string(&marker).map_err(|error| io_error(error.into()))?;
         text.push('\n');
         let new = self.dir.join("store.json.new");
@@ -162,7 +164,7 @@ impl Place {
                 .collect(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(error) => {
-                return Err(StoreError::io(format!("read {}", data.display()), error));
+                return Err(StoreError::io(format!("read {}", data.display()), &error));
             }
         };
         // What sled leaves when it is stopped while it makes its files.
@@ -180,6 +182,13 @@ impl Place {
         StoreError::Damaged {
             dir: self.dir.clone(),
             what: what.into(),
+        }
+    }
+
+    pub(super) fn bad(&self, bad: BadValue, what: &str) -> StoreError {
+        match bad {
+            BadValue::Newer(found) => self.newer(found),
+            BadValue::Damaged => self.damaged(format!("{what} cannot be read")),
         }
     }
 

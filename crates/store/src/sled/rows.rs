@@ -1,17 +1,14 @@
-//! How things are written as rows: keys that sort, and values that know their version.
+//! The keys of rows, which sort, and the marks that add up to the index's digest. Values are in `values`.
 //!
 //! A key is a letter for the kind of row and then its parts: numbers big-endian, texts with their length in front, so
-//! that no text can run into the next. A value is a version byte and then postcard. Bytes written here are read by
-//! every later version: change nothing without a new version byte.
+//! that no text can run into the next. Keys written here are read by every later version: a letter never changes its
+//! meaning.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::JobId;
 
-use super::place::FORMAT;
-
-/// Known workers: pool, name -> paused.
+/// Known workers: pool, name -> paused, and what is known of the pause.
 pub(super) const WORKER: u8 = b'w';
 /// Hints: pool, hint, worker -> day.
 pub(super) const HINT: u8 = b'h';
@@ -19,17 +16,23 @@ pub(super) const HINT: u8 = b'h';
 pub(super) const HINT_DAY: u8 = b'd';
 /// Rates: pool, client -> rate.
 pub(super) const RATE: u8 = b'r';
+/// When clients' next jobs may fairly start: pool, client -> time.
+pub(super) const DEBT: u8 = b'f';
 /// Clients' sturdy refs: hash -> client, day.
 pub(super) const CLIENT: u8 = b'c';
 /// Jobs that have not ended: id -> record.
 pub(super) const OPEN_JOB: u8 = b'o';
 /// Jobs that have ended, out of the range a start reads: id -> record.
 pub(super) const ENDED_JOB: u8 = b'e';
+/// Sealed descriptions of durable jobs that have not ended, out of the range a start reads: id -> description.
+pub(super) const DESCRIPTION: u8 = b's';
+/// Clients' own keys for their jobs: client, key -> id. Can be derived from the records, and is in no digest.
+pub(super) const JOB_KEY: u8 = b'k';
 /// The one row about the others: -> `Meta`.
 pub(super) const META: u8 = b'm';
 
 /// The kinds of rows a start reads and verifies.
-pub(super) const INDEX: [u8; 5] = [WORKER, HINT, RATE, CLIENT, OPEN_JOB];
+pub(super) const INDEX: [u8; 6] = [WORKER, HINT, RATE, DEBT, CLIENT, OPEN_JOB];
 
 /// What the store knows about its own rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
@@ -79,6 +82,17 @@ pub(super) fn job_key(kind: u8, id: JobId) -> Vec<u8> {
     Key::new(kind).raw(&id.get().to_be_bytes()).done()
 }
 
+/// The row of a client's own key for a job.
+pub(super) fn client_key(client: &str, key: &str) -> Vec<u8> {
+    Key::new(JOB_KEY).text(client).text(key).done()
+}
+
+/// The id in a key that [`job_key`] made.
+pub(super) fn id_of(key: &[u8]) -> Option<JobId> {
+    let (_, id) = key.split_first()?;
+    Some(JobId::new(u64::from_be_bytes(id.try_into().ok()?)))
+}
+
 /// Takes a key apart, from the front. `None` means that it is not a key of ours.
 pub(super) struct KeyParts<'a>(&'a [u8]);
 
@@ -122,28 +136,6 @@ pub(super) fn names<const N: usize>(key: &[u8]) -> Option<[String; N]> {
     Some(names)
 }
 
-/// A value that cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum BadValue {
-    /// Its version byte is above ours.
-    Newer(u32),
-    /// It is no value of ours.
-    Damaged,
-}
-
-pub(super) fn value<T: Serialize>(content: &T) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_extend(content, vec![FORMAT as u8])
-}
-
-pub(super) fn read_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadValue> {
-    let (version, content) = bytes.split_first().ok_or(BadValue::Damaged)?;
-    match u32::from(*version) {
-        FORMAT => postcard::from_bytes(content).map_err(|_| BadValue::Damaged),
-        0 => Err(BadValue::Damaged),
-        newer => Err(BadValue::Newer(newer)),
-    }
-}
-
 /// A row's share of the digest: FNV-1a over the key's length, the key and the value. The shares are added up, so a
 /// change costs the rows it touches and not the whole index. It guards against accidents, not against an enemy.
 pub(super) fn mark(key: &[u8], value: &[u8]) -> u64 {
@@ -159,7 +151,6 @@ pub(super) fn mark(key: &[u8], value: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cause, JobKind, JobRecord, JobState, JobTimes};
 
     #[test]
     fn texts_in_keys_never_run_into_each_other() {
@@ -172,46 +163,30 @@ mod tests {
         assert_eq!(parts.end(), Some(()));
     }
 
+    /// These bytes are on people's disks.
     #[test]
-    fn a_value_of_a_newer_version_is_told_from_a_damaged_one() {
-        assert_eq!(read_value::<bool>(&[1, 1]), Ok(true));
-        assert_eq!(read_value::<bool>(&[2, 1]), Err(BadValue::Newer(2)));
-        assert_eq!(read_value::<bool>(&[0, 1]), Err(BadValue::Damaged));
-        assert_eq!(read_value::<bool>(&[1, 7]), Err(BadValue::Damaged));
-        assert_eq!(read_value::<bool>(&[]), Err(BadValue::Damaged));
-    }
-
-    /// These bytes are on people's disks. If this test fails, the form changed: give it a new version byte, and keep
-    /// reading this one.
-    #[test]
-    fn the_form_on_disk_stays_as_it_is() {
-        let record = JobRecord {
-            id: JobId::new(300),
-            pool: "p".to_owned(),
-            client: "c".to_owned(),
-            hint: "h".to_owned(),
-            urgent: true,
-            kind: JobKind::Custom("k".to_owned()),
-            state: JobState::Lost,
-            cause: Some(Cause {
-                code: "worker-lost".to_owned(),
-                sentence: "s".to_owned(),
-            }),
-            times: JobTimes {
-                queued: 1,
-                assigned: None,
-                started: Some(2),
-                ended: Some(3),
-            },
-            worker: Some("w".to_owned()),
-            attempt: 1,
-            output: "o".to_owned(),
-            log_length: 128,
-        };
-        let bytes = value(&record).unwrap();
-        let expected = b"\x01\xac\x02\x01p\x01c\x01h\x01\x02\x01k\x06\x01\x0bworker-lost\x01s\x01\x00\x01\x02\x01\x03\x01\x01w\x01\x01o\x80\x01";
-        assert_eq!(bytes, expected);
-        assert_eq!(read_value::<JobRecord>(&bytes), Ok(record));
+    fn keys_on_disk_stay_as_they_are() {
         assert_eq!(job_key(OPEN_JOB, JobId::new(300)), b"o\0\0\0\0\0\0\x01\x2c");
+        assert_eq!(
+            id_of(&job_key(DESCRIPTION, JobId::new(300))),
+            Some(JobId::new(300))
+        );
+        assert_eq!(client_key("al", "k"), b"k\0\0\0\x02al\0\0\0\x01k");
+        assert_eq!(
+            String::from_utf8_lossy(&[
+                WORKER,
+                HINT,
+                HINT_DAY,
+                RATE,
+                DEBT,
+                CLIENT,
+                OPEN_JOB,
+                ENDED_JOB,
+                DESCRIPTION,
+                JOB_KEY,
+                META
+            ]),
+            "whdrfcoeskm"
+        );
     }
 }

@@ -6,16 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 
-use crate::{
-    Change, Client, Hint, JobId, JobRecord, KnownWorker, Rate, Snapshot, Store, StoreError,
-};
+use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Snapshot, Store, StoreError};
 
 use super::batch::Rows;
-use super::opening::{self, guarded};
+use super::index;
+use super::opening::{self, Opened, guarded};
 use super::place::{self, Place};
-use super::rows::{
-    BadValue, CLIENT, ENDED_JOB, HINT, Meta, OPEN_JOB, RATE, WORKER, job_key, names, read_value,
-};
+use super::rows::{DESCRIPTION, ENDED_JOB, Meta, OPEN_JOB, client_key, id_of, job_key};
+use super::search::newest_first;
+use super::values::{read_description, read_record, read_value};
 
 /// Records dropped in one batch while pruning.
 const PRUNE_BATCH: usize = 1024;
@@ -45,8 +44,10 @@ pub struct SledStore {
     db: sled::Db,
     /// What the rows look like now. Its lock also keeps batches one after the other.
     meta: Mutex<Meta>,
+    /// What was read when the store was opened, for whoever loads first. Gone with the first change.
+    fresh: Mutex<Option<Snapshot>>,
     /// The first error from which there is no way back without a restart.
-    stopped: Mutex<Option<String>>,
+    stopped: Mutex<Option<StoreError>>,
     place: Place,
 }
 
@@ -60,11 +61,15 @@ impl SledStore {
     /// itself tidies when it opens a file.
     pub fn open(dir: &Path, options: SledOptions) -> Result<Self, StoreError> {
         let place = Place::take(dir)?;
-        let (db, meta) = opening::open(&place, options)?;
-        place.mark(meta.batch)?;
+        let Opened { db, meta, snapshot } = opening::open(&place, options)?;
+        let fresh = Snapshot {
+            next_job_id: JobId::new(meta.next_job_id),
+            ..snapshot
+        };
         Ok(Self {
             db,
             meta: Mutex::new(meta),
+            fresh: Mutex::new(Some(fresh)),
             stopped: Mutex::new(None),
             place,
         })
@@ -82,7 +87,11 @@ impl SledStore {
         self.meta.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stopped(&self) -> MutexGuard<'_, Option<String>> {
+    fn fresh(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, Option<StoreError>> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,19 +100,11 @@ impl SledStore {
     }
 
     pub(super) fn io(&self, error: sled::Error) -> StoreError {
+        let what = || format!("use the store in {}", self.place.dir.display());
         match error {
             sled::Error::Corruption { .. } => self.place.damaged("a page cannot be read"),
-            other => StoreError::io(
-                format!("use the store in {}", self.place.dir.display()),
-                other,
-            ),
-        }
-    }
-
-    fn bad(&self, bad: BadValue, what: &str) -> StoreError {
-        match bad {
-            BadValue::Newer(found) => self.place.newer(found),
-            BadValue::Damaged => self.place.damaged(format!("{what} cannot be read")),
+            sled::Error::Io(error) => StoreError::io(what(), &error),
+            other => StoreError::other(what(), other),
         }
     }
 
@@ -112,7 +113,15 @@ impl SledStore {
         bytes: &[u8],
         what: &str,
     ) -> Result<T, StoreError> {
-        read_value(bytes).map_err(|bad| self.bad(bad, what))
+        read_value(bytes).map_err(|bad| self.place.bad(bad, what))
+    }
+
+    pub(super) fn record(&self, bytes: &[u8]) -> Result<JobRecord, StoreError> {
+        read_record(bytes).map_err(|bad| self.place.bad(bad, "a job's record"))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        self.db.get(key).map_err(|error| self.io(error))
     }
 
     /// Runs a piece of work on sled; an error or a panic of it stops the store for good if `writes`.
@@ -128,73 +137,57 @@ impl SledStore {
         if let (true, Err(error)) = (writes, &result) {
             let mut stopped = self.stopped();
             if stopped.is_none() {
-                *stopped = Some(error.to_string());
+                *stopped = Some(error.stopped());
             }
         }
         result
     }
 
-    /// Calls `each` with every row of a kind, in order.
-    fn each(
-        &self,
-        kind: u8,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        for row in self.db.scan_prefix([kind]) {
-            let (key, value) = row.map_err(|error| self.io(error))?;
-            each(&key, &value)?;
+    fn find(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
+        for kind in [OPEN_JOB, ENDED_JOB] {
+            if let Some(value) = self.get(&job_key(kind, id))? {
+                return self.record(&value).map(Some);
+            }
         }
-        Ok(())
-    }
-
-    /// As [`each`](Self::each), for rows whose key is made of texts.
-    fn each_named<const N: usize, T: DeserializeOwned>(
-        &self,
-        kind: u8,
-        what: &str,
-        mut each: impl FnMut([String; N], T),
-    ) -> Result<(), StoreError> {
-        self.each(kind, |key, value| {
-            let names = names(key).ok_or_else(|| self.bad(BadValue::Damaged, what))?;
-            each(names, self.read(value, what)?);
-            Ok(())
-        })
+        Ok(None)
     }
 
     fn write(&self, batch: &[Change]) -> Result<(), StoreError> {
+        self.change(|rows| batch.iter().try_for_each(|change| rows.apply(change)))
+    }
+
+    /// Makes and writes one batch.
+    fn change(
+        &self,
+        make: impl FnOnce(&mut Rows<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        *self.fresh() = None;
         let mut meta = self.meta();
         let mut rows = Rows {
             store: self,
             changed: BTreeMap::default(),
             meta: meta.clone(),
         };
-        for change in batch {
-            rows.apply(change)?;
-        }
+        make(&mut rows)?;
         let after = rows.write(&meta)?;
         *meta = after;
         Ok(())
     }
 
-    fn drop_rows(&self, keys: &[sled::IVec]) -> Result<(), StoreError> {
-        let mut meta = self.meta();
-        for some in keys.chunks(PRUNE_BATCH) {
-            let rows = Rows {
-                store: self,
-                changed: some.iter().map(|key| (key.to_vec(), None)).collect(),
-                meta: meta.clone(),
-            };
-            let after = rows.write(&meta)?;
-            *meta = after;
-        }
-        Ok(())
+    fn drop_jobs(&self, ids: &[JobId]) -> Result<(), StoreError> {
+        ids.chunks(PRUNE_BATCH).try_for_each(|some| {
+            self.change(|rows| some.iter().try_for_each(|id| rows.drop_job(*id)))
+        })
     }
 
     fn prune(&self, keep: usize, ended_before_ms: u64) -> Result<u64, StoreError> {
         let mut old = Vec::new();
         for row in self.db.scan_prefix([ENDED_JOB]) {
-            let (key, value) = row.map_err(|error| self.io(error))?;
-            let record: JobRecord = self.read(&value, "a job's record")?;
+            let (_, value) = row.map_err(|error| self.io(error))?;
+            // One that cannot be read has no age, and goes by its number.
+            let Ok(record) = read_record(&value) else {
+                continue;
+            };
             // Nothing that was submitted later can have ended before.
             if record.times.queued >= ended_before_ms {
                 break;
@@ -204,19 +197,15 @@ impl SledStore {
                 .ended
                 .is_some_and(|ended| ended < ended_before_ms)
             {
-                old.push(key);
+                old.push(record.id);
             }
         }
-        self.drop_rows(&old)?;
-        let surplus: Vec<sled::IVec> = self
-            .db
-            .scan_prefix([ENDED_JOB])
-            .keys()
-            .rev()
-            .skip(keep)
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.io(error))?;
-        self.drop_rows(&surplus)?;
+        self.drop_jobs(&old)?;
+        let mut surplus = Vec::new();
+        for key in self.db.scan_prefix([ENDED_JOB]).keys().rev().skip(keep) {
+            surplus.extend(id_of(&key.map_err(|error| self.io(error))?));
+        }
+        self.drop_jobs(&surplus)?;
         Ok((old.len() + surplus.len()) as u64)
     }
 }
@@ -224,48 +213,16 @@ impl SledStore {
 impl Store for SledStore {
     fn load(&self, min_day: u32) -> Result<Snapshot, StoreError> {
         self.run(false, || {
-            let mut found = Snapshot {
-                next_job_id: JobId::new(self.meta().next_job_id),
-                ..Snapshot::default()
-            };
-            self.each_named(WORKER, "a worker", |[pool, name], paused| {
-                found.workers.push(KnownWorker {
-                    pool,
-                    name,
-                    paused,
-                    pause: None,
-                });
-            })?;
-            self.each_named(HINT, "a hint", |[pool, hint, worker], day| {
-                if day >= min_day {
-                    found.hints.push(Hint {
-                        pool,
-                        hint,
-                        worker,
-                        day,
-                    });
+            // The lock is not held while the disk is read.
+            let fresh = self.fresh().take();
+            let mut found = match fresh {
+                Some(fresh) => fresh,
+                None => {
+                    let meta = self.meta().clone();
+                    index::read(&self.place, &self.db, &meta, &|error| self.io(error))?
                 }
-            })?;
-            self.each_named(RATE, "a rate", |[pool, client], rate| {
-                found.rates.push(Rate { pool, client, rate });
-            })?;
-            self.each(CLIENT, |key, value| {
-                let hash = key
-                    .split_first()
-                    .and_then(|(_, hash)| <[u8; 32]>::try_from(hash).ok())
-                    .ok_or_else(|| self.bad(BadValue::Damaged, "a client"))?;
-                let (client, created_day) = self.read(value, "a client")?;
-                found.clients.push(Client {
-                    client,
-                    hash,
-                    created_day,
-                });
-                Ok(())
-            })?;
-            self.each(OPEN_JOB, |_, value| {
-                found.open_jobs.push(self.read(value, "a job's record")?);
-                Ok(())
-            })?;
+            };
+            found.hints.retain(|hint| hint.day >= min_day);
             found.sort();
             Ok(found)
         })
@@ -276,45 +233,55 @@ impl Store for SledStore {
     }
 
     fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
+        self.run(false, || self.find(id))
+    }
+
+    fn description(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError> {
         self.run(false, || {
-            for kind in [OPEN_JOB, ENDED_JOB] {
-                let found = self
-                    .db
-                    .get(job_key(kind, id))
-                    .map_err(|error| self.io(error))?;
-                if let Some(value) = found {
-                    return self.read(&value, "a job's record").map(Some);
-                }
-            }
-            Ok(None)
+            let key = job_key(DESCRIPTION, id);
+            let Some(bytes) = self.get(&key)? else {
+                return Ok(None);
+            };
+            let sealed = read_description(&key, &bytes)
+                .map_err(|bad| self.place.bad(bad, &format!("the description of job {id}")))?;
+            Ok(Some(sealed.to_vec()))
         })
     }
 
-    fn description(&self, _: JobId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(None)
-    }
-
-    fn job_by_key(&self, _: &str, _: &str) -> Result<Option<JobRecord>, StoreError> {
-        Ok(None)
+    fn job_by_key(&self, client: &str, key: &str) -> Result<Option<JobRecord>, StoreError> {
+        self.run(false, || {
+            let Some(row) = self.get(&client_key(client, key))? else {
+                return Ok(None);
+            };
+            let found = self.find(self.read(&row, "a client's key")?)?;
+            // A key that was left behind by a record which could not be read may name another job by now.
+            Ok(found.filter(|job| job.client == client && job.key.as_deref() == Some(key)))
+        })
     }
 
     fn jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
         self.run(false, || {
-            let mut records: Vec<JobRecord> = Vec::new();
-            for kind in [OPEN_JOB, ENDED_JOB] {
-                let end = match before {
-                    Some(before) => job_key(kind, before),
-                    // One past every key of this kind.
-                    None => vec![kind + 1],
-                };
-                for row in self.db.range(vec![kind]..end).rev().take(limit) {
-                    let (_, value) = row.map_err(|error| self.io(error))?;
-                    records.push(self.read(&value, "a job's record")?);
-                }
-            }
-            records.sort_by_key(|record| std::cmp::Reverse(record.id));
-            records.truncate(limit);
-            Ok(records)
+            let all = JobMatch::default();
+            let Some(range) = all.range(before) else {
+                return Ok(Vec::new());
+            };
+            newest_first(self, true, true, range).take(limit).collect()
+        })
+    }
+
+    fn jobs_matching(
+        &self,
+        filter: &JobMatch,
+        before: Option<JobId>,
+        limit: usize,
+        scan: usize,
+    ) -> Result<JobPage, StoreError> {
+        self.run(false, || {
+            let Some(range) = filter.range(before) else {
+                return Ok(JobPage::default());
+            };
+            let (open, ended) = (filter.wants(false), filter.wants(true));
+            filter.page(newest_first(self, open, ended, range), limit, scan)
         })
     }
 
@@ -325,7 +292,7 @@ impl Store for SledStore {
     fn health(&self) -> Result<(), StoreError> {
         match &*self.stopped() {
             None => Ok(()),
-            Some(why) => Err(StoreError::Stopped { why: why.clone() }),
+            Some(why) => Err(why.clone()),
         }
     }
 }

@@ -65,6 +65,43 @@ pub(crate) fn ended(id: u64, ended: u64) -> JobRecord {
     job
 }
 
+/// A durable job with its description.
+pub(crate) fn accepted(id: u64) -> Change {
+    Change::JobAccepted {
+        record: Box::new(durable(id)),
+        description: sealed(id),
+    }
+}
+
+/// What [`accepted`] seals.
+pub(crate) fn sealed(id: u64) -> Vec<u8> {
+    format!("sealed description of {id}").into_bytes()
+}
+
+/// The record of a durable job.
+pub(crate) fn durable(id: u64) -> JobRecord {
+    JobRecord {
+        durable: true,
+        ..job(id)
+    }
+}
+
+/// The same record with a key of the client's.
+pub(crate) fn keyed(record: JobRecord, key: &str) -> JobRecord {
+    JobRecord {
+        key: Some(key.to_owned()),
+        ..record
+    }
+}
+
+pub(crate) fn debt(pool: &str, client: &str, next_fair_start: f64) -> Change {
+    Change::DebtSet {
+        pool: pool.to_owned(),
+        client: client.to_owned(),
+        next_fair_start,
+    }
+}
+
 pub(crate) fn recorded(job: JobRecord) -> Change {
     Change::JobRecorded(Box::new(job))
 }
