@@ -68,10 +68,7 @@ fn what_was_accepted_is_there_after_a_power_failure_in_the_same_order() {
             assert!(info.durable);
         }
         // then both give the same jobs out in the same order.
-        let (before, after) = (
-            drained(&scheduler, 10).await,
-            drained(&second, 10).await,
-        );
+        let (before, after) = (drained(&scheduler, 10).await, drained(&second, 10).await);
         assert_eq!(before[0], "urgent");
         assert_eq!(before, after);
     });
@@ -185,7 +182,10 @@ fn a_result_that_came_while_the_scheduler_was_away_is_delivered() {
         let (_worker, verdicts) = scheduler.leased_worker_with(joining).await.unwrap();
         assert!(verdicts[0].adopted, "{verdicts:?}");
         let ended = kept.ended().await.unwrap();
-        assert_eq!((ended.state.as_str(), ended.output.as_str()), ("passed", "out"));
+        assert_eq!(
+            (ended.state.as_str(), ended.output.as_str()),
+            ("passed", "out")
+        );
         assert_eq!(whole_log(&kept.job()).await, given.build.log());
         given.build.settled.cancelled().await;
     });
@@ -211,7 +211,10 @@ fn a_job_that_is_over_is_not_taken_back_from_its_worker() {
         assert!(!verdicts[0].reason.is_empty());
         let kept = found(&scheduler.keeper().await, &kept.id).await;
         let info = kept.info().await;
-        assert_eq!((info.stand(), info.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (info.stand(), info.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
         assert_eq!(whole_log(&kept.job()).await, given.build.log());
     });
 }
