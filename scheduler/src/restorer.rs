@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use capnp::capability::{Client, FromClientHook as _};
 use futures::future::LocalBoxFuture;
-use ocluster_api::cluster_capnp::registration;
-use ocluster_api::extensions_capnp::admin_endpoint;
+use ocluster_api::extensions_capnp::{admin_endpoint, registration_endpoint};
 use ocluster_scheduling::PoolName;
 use ocluster_vat::{Connection, RestoreError, Restorer, ServiceId};
 
@@ -59,7 +58,7 @@ impl ClusterRestorer {
                 connection.clone(),
                 self.liveness,
             );
-            let registration: registration::Client = capnp_rpc::new_client(server);
+            let registration: registration_endpoint::Client = capnp_rpc::new_client(server);
             return Some(registration.cast_to());
         }
         let client = self.scheduler.clients().owner(&hash)?;

@@ -289,6 +289,19 @@ impl Scheduler {
         there.cloned().collect()
     }
 
+    /// The jobs that live as long as their clients, by the worker that has them; in no order. Walks all jobs once.
+    pub(crate) fn attached_by_worker(&self) -> HashMap<WorkerId, Vec<JobId>> {
+        let mut by_worker: HashMap<WorkerId, Vec<JobId>> = HashMap::new();
+        for entry in self.jobs.borrow().values() {
+            if let Entry::Attached(job) = entry
+                && let Ok(Some(run)) = job.run()
+            {
+                by_worker.entry(run.worker_id()).or_default().push(job.id);
+            }
+        }
+        by_worker
+    }
+
     /// A number for a new job.
     ///
     /// # Errors
