@@ -119,6 +119,8 @@ struct JobInfo @0xc5bb9d0d1e1b2a69 {
   # All but the last one if that is under way.
   waitsForWorker @22 :Bool;
   # It runs on a worker that is not connected at present.
+  logStart @23 :UInt64;
+  # Where in the job's log the own of the last attempt begins, be it under way or over.
 }
 
 struct AttemptInfo @0xe1d8a3f3c0b8a4d1 {

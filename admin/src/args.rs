@@ -1,10 +1,16 @@
 //! The command line of `ocluster-admin`.
 
-use clap::{Args, Parser, Subcommand};
-use ocluster_cli::{CapArgs, LogArgs, OutputMode};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocluster_cli::{CapArgs, LogArgs, OutputMode, parse_duration};
 use thiserror::Error;
 
-/// Manage a cluster: its clients, pools and workers.
+mod jobs;
+
+pub(crate) use jobs::{AboutJob, ChangeJob, JobLog, Jobs};
+
+/// Manage a cluster: its clients, pools, workers and jobs.
 ///
 /// CAP is the admin.cap file which the scheduler writes, or the URI in it. The exit code is 0 on success, 1 if the scheduler
 /// refused or could not be reached, 124 for a mistake on the command line, and 130 or 143 if the program was interrupted or
@@ -39,10 +45,24 @@ pub(crate) enum Command {
     Pause(Pause),
     /// Give jobs to paused workers again.
     Unpause(Unpause),
+    /// Pause workers and wait until they have finished their jobs, or until a deadline.
+    Drain(Drain),
     /// Have workers finish their jobs and restart as a newer version: one worker, or the whole pool, one of them first.
     Update(Update),
     /// Forget a worker that is not connected.
     Forget(Forget),
+    /// Print the jobs of all clients, newest first.
+    Jobs(Jobs),
+    /// Print what is known of a job.
+    Status(AboutJob),
+    /// Cancel a job, whether it is queued or runs.
+    Cancel(ChangeJob),
+    /// Take a running job from its worker and queue it again, at its old place. Only durable jobs can run twice.
+    Requeue(ChangeJob),
+    /// Say why a job is where it is: what it waits for, or how it ended.
+    Explain(AboutJob),
+    /// Print a job's log.
+    Log(JobLog),
 }
 
 /// Who reads what the command prints.
@@ -116,6 +136,9 @@ pub(crate) struct Show {
     /// Print only the workers' names, or only the worker's state.
     #[arg(long)]
     pub(crate) terse: bool,
+    /// Print a table of the pool's workers: what they do, who paused them and why, and what machines they are.
+    #[arg(long, conflicts_with_all = ["terse", "worker"])]
+    pub(crate) workers: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -130,6 +153,14 @@ pub(crate) struct Exec {
     /// Command and its arguments, best after a "--". Each argument that is just {} becomes the worker's name.
     #[arg(value_name = "COMMAND", required = true)]
     pub(crate) words: Vec<String>,
+}
+
+/// Why something is done, for others to see.
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Why, in one line. It is shown to others, with your name and the time.
+    #[arg(long = "reason", value_name = "TEXT")]
+    pub(crate) text: Option<String>,
 }
 
 /// The workers to act on.
@@ -159,6 +190,8 @@ pub(crate) struct Pause {
     #[arg(long)]
     pub(crate) wait: bool,
     #[command(flatten)]
+    pub(crate) reason: Reason,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -168,6 +201,48 @@ pub(crate) struct Unpause {
     pub(crate) cap: CapArgs,
     #[command(flatten)]
     pub(crate) workers: Workers,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What becomes of jobs that still run when the time to drain is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Afterwards {
+    /// They go on, and are named; the exit code is 1
+    Leave,
+    /// Durable ones are queued again at their old places, to run elsewhere; the others are cancelled
+    Evict,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) cap: CapArgs,
+    /// Pool of the workers.
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: String,
+    /// Workers to drain.
+    #[arg(value_name = "WORKER")]
+    pub(crate) workers: Vec<String>,
+    /// Drain all workers of the pool.
+    #[arg(long, conflicts_with = "workers")]
+    pub(crate) all: bool,
+    /// How long their jobs may take to finish, such as 90s or 2h. Without it there is no limit.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// What becomes of the jobs that still run then.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value = "leave",
+        requires = "deadline"
+    )]
+    pub(crate) then: Afterwards,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
     #[command(flatten)]
     pub(crate) output: Output,
 }

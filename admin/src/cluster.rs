@@ -13,6 +13,12 @@ use thiserror::Error;
 
 use crate::progress::reporter;
 
+mod jobs;
+mod places;
+
+pub use jobs::{Job, JobsQuery, LogPiece};
+pub use places::{Description, Evicted, Facts, Kept};
+
 /// After this much silence the scheduler is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// After this much silence the connection is given up.

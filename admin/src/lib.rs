@@ -1,4 +1,5 @@
-//! The `ocluster-admin` program: who may use the cluster, what its pools are doing, and which workers take jobs.
+//! The `ocluster-admin` program: who may use the cluster, what its pools are doing, and which workers take jobs, and what
+//! becomes of jobs.
 //!
 //! Each command is one or a few calls to the scheduler; [`cluster`] makes them and `commands` says what they gave. Nothing is
 //! decided here that the scheduler should decide.
@@ -17,6 +18,7 @@ mod args;
 pub mod cluster;
 mod commands;
 mod progress;
+mod who;
 
 pub use args::CommandLine;
 use ocluster_cli::{ExitCode, Failure};

@@ -5,11 +5,13 @@
 use std::io;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _};
 use ocluster_api::cluster_capnp::{job, ticket};
 use ocluster_vat::RpcError;
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+use crate::log;
 
 /// A submitted job. Dropping it cancels the job, unless it has ended.
 pub struct Job {
@@ -59,23 +61,7 @@ impl Job {
     /// The log from byte `start` on, in the pieces in which the scheduler sends it; negative counts from the present end. The
     /// stream waits for the job to start and to say something, and ends with the log. At most one piece is held in memory.
     pub fn log(&self, start: i64) -> impl Stream<Item = Result<Bytes, RpcError>> + use<> {
-        stream::try_unfold((self.job.clone(), start), |(job, at)| async move {
-            let mut request = job.log_request();
-            request.get().set_start(at);
-            let response = request.send().promise.await?;
-            let answer = response.get()?;
-            let piece = answer.get_log()?;
-            if piece.is_empty() {
-                return Ok(None);
-            }
-            let next = answer.get_next();
-            if at >= 0 && next <= at {
-                return Err(RpcError::Failed(format!(
-                    "the log went back from byte {at} to byte {next}"
-                )));
-            }
-            Ok(Some((Bytes::copy_from_slice(piece), (job, next))))
-        })
+        log::log(self.job.clone(), start)
     }
 
     /// Writes the whole log to `writer` as it comes, flushing after each piece, and returns its length in bytes.
@@ -102,9 +88,7 @@ impl Job {
     /// # Errors
     /// When the job failed or was cancelled, or was lost with its worker or the scheduler.
     pub async fn result(&self) -> Result<String, RpcError> {
-        let response = self.job.result_request().send().promise.await?;
-        let output = response.get()?.get_output()?;
-        Ok(String::from_utf8_lossy(output.as_bytes()).into_owned())
+        log::result(&self.job).await
     }
 
     /// Cancels the job, be it queued or running, and returns when that has begun. Cancelling a job that has ended does nothing.

@@ -28,12 +28,20 @@
 
 pub mod cli;
 mod client;
+mod durable;
 mod job;
+mod log;
+mod query;
 
 pub use client::Client;
+pub use durable::{DurableJob, DurableSpec, SubmitError};
 pub use job::{FollowError, Job};
 pub use ocluster_api::{
     Action, CustomJob, DockerBuild, Dockerfile, GitSource, ImageTarget, JobSpec, JobSpecError,
     Push, RegistryLogin, Secret, SecretBytes,
 };
+pub use ocluster_cli::jobs::{
+    Attempt, Explanation, JobCause, JobInfo, JobLimits, JobPage, JobState,
+};
 pub use ocluster_vat::{ConnectError, DialOptions, RpcError, Stats, SturdyRef, Vat};
+pub use query::{Changes, Features, JobQuery};

@@ -10,7 +10,8 @@ use ocluster_cli::{LogArgs, LogCounts, parse_duration};
 use ocluster_scheduling::Policy;
 use ocluster_vat::{Limits, Location, StrangerLimits};
 
-use crate::config::{Config, JobPolicy, Retention};
+use crate::config::{Config, Retention};
+use crate::limits_args::JobArgs;
 
 /// Where capability files go if nobody says.
 const SECRETS_DIR: &str = "./capnp-secrets";
@@ -97,6 +98,17 @@ pub struct Args {
     /// Drop records of jobs that ended this long ago.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = parse_duration, help_heading = "Keeping")]
     job_records_keep: Duration,
+
+    /// Refuse new jobs while the filesystem of the state directory has less room than this; 0 for no bound.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = ocluster_cli::parse_size, help_heading = "Keeping")]
+    min_free: u64,
+
+    /// Write a copy of all that is remembered into the state directory this often; 0s for never.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration, help_heading = "Keeping")]
+    export_every: Duration,
+
+    #[command(flatten)]
+    jobs: JobArgs,
 
     /// Ask a worker for a sign of life after this much silence.
     #[arg(long, value_name = "TIME", default_value = "4s", value_parser = parse_duration, help_heading = "Peers")]
@@ -195,6 +207,7 @@ impl Args {
         if self.worker_timeout <= self.worker_ping {
             return Err("--worker-timeout must be longer than --worker-ping".to_owned());
         }
+        let jobs = self.jobs.policy(&self.pools)?;
         Ok(Config {
             key_file,
             listen: self.capnp_listen_address,
@@ -211,9 +224,9 @@ impl Args {
             update_timeout: self.worker_update_timeout,
             max_log_bytes: self.log_max_size,
             max_queued_bytes: bytes(self.max_queued),
-            jobs: JobPolicy::default(),
-            min_free_bytes: 0,
-            export_every: None,
+            jobs,
+            min_free_bytes: self.min_free,
+            export_every: Some(self.export_every).filter(|every| !every.is_zero()),
             retention: Retention {
                 log_age: Some(self.log_keep).filter(|age| !age.is_zero()),
                 log_bytes: Some(self.log_keep_size).filter(|size| *size > 0),
@@ -449,6 +462,37 @@ mod tests {
         flags.sort_unstable();
         covered.sort_unstable();
         assert_eq!(flags, covered);
+    }
+
+    #[test]
+    fn room_and_exports_can_be_set_and_switched_off() {
+        let set = |line: &str| {
+            let config = config(&format!("--pools=a {line}")).unwrap();
+            (config.min_free_bytes, config.export_every)
+        };
+        assert_eq!(set(""), (256 << 20, Some(Duration::from_secs(3600))));
+        assert_eq!(
+            set("--min-free=1G --export-every=10m"),
+            (1 << 30, Some(Duration::from_secs(600)))
+        );
+        assert_eq!(set("--min-free=0 --export-every=0s"), (0, None));
+    }
+
+    #[test]
+    fn limits_of_jobs_reach_the_configuration() {
+        let jobs = config("--pools=a --max-attempts=5 --time-limit=a:running=1h")
+            .unwrap()
+            .jobs;
+        assert_eq!(jobs.max_attempts, 5);
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(
+            jobs.pool_limits.get("a").map(|own| own.running.default),
+            Some(hour)
+        );
+        assert_eq!(
+            config("--pools=a --time-limit=b:running=1h").unwrap_err(),
+            "--time-limit names the pool \"b\", which --pools does not"
+        );
     }
 
     #[test]

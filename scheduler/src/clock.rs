@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ocluster_scheduling::Timestamp;
 
 /// Tells the time.
-pub(crate) trait Clock {
+pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 

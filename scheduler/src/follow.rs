@@ -28,12 +28,12 @@ pub(crate) async fn follow(
         let state = state_after(&run, &outcome);
         info!(job = %job.id, worker = %run.worker_name(), state = state.name(), "Job ended");
         run.end(outcome, state, scheduler.now_ms());
-        scheduler.records().write_job(job.record(&run));
+        scheduler.write_job(job.record(&run));
         scheduler.job_finished(job.id);
     };
     tokio::join!(ended, keep_log(&job, &run, &worker_job, log));
     // Once more, with the length of the whole log.
-    scheduler.records().write_job(job.record(&run));
+    scheduler.write_job(job.record(&run));
 }
 
 /// Copies the job's log, and ends the copy as the worker's own log ends.

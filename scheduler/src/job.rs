@@ -19,6 +19,7 @@ use ocluster_store::{Cause, JobKind, JobRecord, JobState};
 use ocluster_vat::{broken_cap, error as rpc_error, promised_cap};
 use tracing::warn;
 
+use crate::asked_pop::Given;
 use crate::follow::follow;
 use crate::job_run::{Run, cause_code};
 use crate::state::Scheduler;
@@ -54,14 +55,6 @@ enum Phase {
     Taken(Rc<Run>),
     /// It was cancelled before a worker took it.
     Broken(capnp::Error),
-}
-
-/// A job on its way to a worker.
-pub(crate) struct Given {
-    /// What the worker is to do.
-    pub(crate) descriptor: Descriptor,
-    /// What becomes of it.
-    pub(crate) run: Rc<Run>,
 }
 
 /// What a client said of a job it submits.
@@ -105,6 +98,14 @@ impl Job {
             held_by_ticket: RefCell::new(None),
             cancel_reason: Cell::new("Access has been revoked"),
         }))
+    }
+
+    /// Bytes of its description, while it is queued.
+    pub(crate) fn description_size(&self) -> usize {
+        match &*self.phase.borrow() {
+            Phase::Queued { descriptor, .. } => descriptor.size_in_bytes(),
+            Phase::Taken(_) | Phase::Broken(_) => 0,
+        }
     }
 
     pub(crate) fn hint(&self) -> &Hint {
@@ -171,7 +172,7 @@ impl Job {
             code: code.to_owned(),
             sentence: reason.to_owned(),
         });
-        scheduler.records().write_job(record);
+        scheduler.write_job(record);
         let error = rpc_error::failed(reason);
         let before = self.phase.replace(Phase::Broken(error.clone()));
         if let Phase::Queued {
@@ -219,7 +220,7 @@ impl Job {
             Some(promise) => drop(promise.send(Ok(job))),
             None => drop(self.held_by_ticket.replace(Some(job))),
         }
-        scheduler.records().write_job(self.record(&run));
+        scheduler.write_job(self.record(&run));
         let following = follow(
             scheduler.clone(),
             self.clone(),
@@ -228,7 +229,11 @@ impl Job {
             writer,
         );
         scheduler.tasks().spawn_local(following);
-        Some(Given { descriptor, run })
+        Some(Given {
+            descriptor,
+            lease: None,
+            lost: run.lost_on_the_way(),
+        })
     }
 
     /// The record of the job while it is queued.
@@ -253,7 +258,7 @@ impl Job {
     }
 }
 
-fn check_length(what: &str, length: usize) -> capnp::Result<()> {
+pub(crate) fn check_length(what: &str, length: usize) -> capnp::Result<()> {
     if length > MAX_TEXT {
         let reason = format!("its {what} has {length} bytes, and {MAX_TEXT} are allowed");
         return Err(rpc_error::failed(reason));
@@ -283,7 +288,7 @@ impl Drop for Charge {
     }
 }
 
-fn kind_of(descr: job_descr::Reader<'_>) -> capnp::Result<JobKind> {
+pub(crate) fn kind_of(descr: job_descr::Reader<'_>) -> capnp::Result<JobKind> {
     Ok(match descr.get_action().which() {
         Ok(job_descr::action::DockerBuild(_)) => JobKind::Docker,
         Ok(job_descr::action::Obuilder(_)) => JobKind::Obuilder,

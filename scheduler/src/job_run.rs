@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::LogReader;
-use ocluster_scheduling::WorkerName;
+use ocluster_scheduling::{WorkerId, WorkerName};
 use ocluster_store::{Cause, JobRecord, JobState};
 use ocluster_vat::{RpcError, guarded_client};
 use tokio::sync::Notify;
@@ -83,6 +83,11 @@ impl Run {
         &self.log
     }
 
+    /// The registration of the worker that has the job.
+    pub(crate) fn worker_id(&self) -> WorkerId {
+        self.worker.id
+    }
+
     /// The worker that has the job.
     pub(crate) fn worker_name(&self) -> &WorkerName {
         &self.worker.name
@@ -125,9 +130,9 @@ impl Run {
         self.cancel.cancelled().await;
     }
 
-    /// The worker gave its request up in the very moment it was given the job: it will never know of it.
-    pub(crate) fn lose_on_the_way(&self) {
-        self.lost_on_the_way.cancel();
+    /// To be cancelled if the worker gave its request up in the very moment it was given the job: it will never know of it then.
+    pub(crate) fn lost_on_the_way(&self) -> CancellationToken {
+        self.lost_on_the_way.clone()
     }
 
     /// Waits for the job to be lost on its way to the worker.

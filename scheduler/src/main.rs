@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ocluster_cli::{args, output};
 use ocluster_scheduler::args::Args;
 use ocluster_scheduler::command_line::CommandLine;
+use ocluster_scheduler::reexec::Anew;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,9 +31,11 @@ fn serve(args: Args) -> ExitCode {
         }
     };
     ocluster_cli::raise_file_limit();
+    let anew = Anew::new(&config);
     ocluster_cli::run(async |interrupt| {
         match ocluster_scheduler::run(config, interrupt.token().clone(), |_| {}).await {
             Ok(()) => ocluster_cli::ExitCode::Success,
+            Err(error) if anew.helps_against(&error) => anew.start(&error, &interrupt).await,
             Err(error) => {
                 output::complain(format!("ocluster-scheduler: {error:#}"));
                 ocluster_cli::ExitCode::Internal

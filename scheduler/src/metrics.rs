@@ -7,6 +7,7 @@ use ocluster_cli::{LogCounts, MetricsPage};
 use ocluster_scheduling::view::{Lengths, PoolStats};
 use ocluster_vat::Stats;
 
+use crate::space::SpaceGuard;
 use crate::state::Scheduler;
 
 /// What the scheduling state looks like at one moment. Made on the vat thread, rendered elsewhere.
@@ -34,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) net: Stats,
     /// Log lines.
     pub(crate) log: LogCounts,
+    /// The room on the disk.
+    pub(crate) space: SpaceGuard,
 }
 
 /// The whole page.
@@ -52,8 +55,33 @@ pub(crate) fn render(
         "Whether the scheduler can write down what must survive a restart",
         f64::from(u8::from(store_works)),
     )?;
+    room(&page, &counters.space)?;
     page.program(&counters.net, &counters.log)?;
     page.render()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; no disk has 2^52 bytes"
+)]
+fn room(page: &MetricsPage, space: &SpaceGuard) -> prometheus::Result<()> {
+    if let Some(free) = space.free_bytes() {
+        page.plain_gauge(
+            "ocluster_scheduler_disk_free_bytes",
+            "Room that the filesystem of the state directory has",
+            free as f64,
+        )?;
+    }
+    page.plain_gauge(
+        "ocluster_scheduler_disk_short",
+        "Whether new jobs are refused because the disk is short of room",
+        f64::from(u8::from(space.is_short())),
+    )?;
+    page.plain_counter(
+        "ocluster_scheduler_jobs_refused_for_room_total",
+        "Number of jobs refused because the disk was short of room",
+        space.refused(),
+    )
 }
 
 #[expect(
@@ -165,6 +193,7 @@ mod tests {
         let counters = Counters {
             net: Stats::new(),
             log: LogCounts::new(),
+            space: SpaceGuard::seen(3 << 20, 1 << 20),
         };
         render(&picture, true, &counters).unwrap()
     }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use capnp::capability::{Client, FromClientHook as _};
 use futures::future::LocalBoxFuture;
-use ocluster_api::cluster_capnp::{admin, registration};
+use ocluster_api::extensions_capnp::registration_endpoint;
+use ocluster_api::extensions_capnp::admin_endpoint;
 use ocluster_scheduling::PoolName;
 use ocluster_vat::{Connection, RestoreError, Restorer, ServiceId};
 
@@ -48,7 +49,7 @@ impl ClusterRestorer {
         let hash = id.hash();
         if hash == self.admin {
             let server = AdminServer::new(self.scheduler.clone(), self.access.clone());
-            let admin: admin::Client = capnp_rpc::new_client(server);
+            let admin: admin_endpoint::Client = capnp_rpc::new_client(server);
             return Some(admin.cast_to());
         }
         if let Some(pool) = self.pools.get(&hash) {
@@ -58,7 +59,7 @@ impl ClusterRestorer {
                 connection.clone(),
                 self.liveness,
             );
-            let registration: registration::Client = capnp_rpc::new_client(server);
+            let registration: registration_endpoint::Client = capnp_rpc::new_client(server);
             return Some(registration.cast_to());
         }
         let client = self.scheduler.clients().owner(&hash)?;

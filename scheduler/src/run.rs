@@ -3,34 +3,40 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ocluster_cli::logging::APPLICATION;
 use ocluster_joblog::{LogConfig, LogStore};
-use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName};
+use ocluster_scheduling::{ClientId, Cluster, PoolConfig, PoolName, RunningQuota};
 use ocluster_store::{
-    Cause, Change, JobIds, JobState, SledOptions, SledStore, Snapshot, Store as _, StoreError,
-    Writer, WriterConfig, day_of_ms,
+    JobIds, SledOptions, SledStore, Snapshot, Store as _, Writer, WriterConfig, day_of_ms,
 };
 use ocluster_vat::{
-    Address, Digest, Listener, Location, SecretKey, Server, ServiceId, Stats, SturdyRef,
+    Address, Digest, Location, SecretKey, Server, ServiceId, Stats, SturdyRef, Transport,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clients::Clients;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, PresetIds};
+use crate::durable::Table;
 use crate::metrics::Counters;
 use crate::records::{self, Records};
 use crate::restorer::ClusterRestorer;
 use crate::rpc::{ClientAccess, Liveness};
+use crate::seal::Seal;
+use crate::space::SpaceGuard;
 use crate::state::Scheduler;
-use crate::{default_clients, housekeeping, http, migrate, status};
+use crate::{default_clients, durable, housekeeping, http, migrate, reexec, status, surroundings};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections get for their goodbye when the store has failed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A scheduler that is ready: what tests and logs want to know of it.
 #[derive(Debug)]
@@ -67,12 +73,17 @@ pub async fn run(
     result
 }
 
-/// What was read from disk.
-struct Prepared {
-    key: SecretKey,
-    snapshot: Snapshot,
-    writer: Writer,
-    logs: LogStore,
+/// What was read from disk, and what the scheduler stands on.
+pub(crate) struct Prepared {
+    pub(crate) key: SecretKey,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) writer: Writer,
+    pub(crate) logs: LogStore,
+    /// Watches the room on the disk, if there is one.
+    pub(crate) space: Option<SpaceGuard>,
+    pub(crate) clock: Box<dyn Clock>,
+    /// In place of the machine's, if there is one.
+    pub(crate) network: Option<Arc<dyn Transport>>,
 }
 
 impl Prepared {
@@ -112,16 +123,20 @@ impl Prepared {
                 ..LogConfig::default()
             },
         )?;
+        let space = SpaceGuard::new(&config.state_dir, config.min_free_bytes);
         Ok(Self {
             key,
             snapshot,
             writer,
             logs,
+            space: Some(space),
+            clock: Box::new(SystemClock),
+            network: None,
         })
     }
 }
 
-fn create_dir(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_dir(dir: &Path) -> anyhow::Result<()> {
     match std::fs::create_dir(dir) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -130,7 +145,7 @@ fn create_dir(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(
+pub(crate) async fn serve(
     config: Config,
     prepared: Prepared,
     io: tokio::runtime::Handle,
@@ -142,22 +157,34 @@ async fn serve(
         snapshot,
         writer,
         logs,
+        space,
+        clock,
+        network,
     } = prepared;
+    let _looking = space.as_ref().map(|space| space.keep_looking(&io));
     let records = Records::new(writer.handle());
-    close_abandoned_jobs(&records, &logs, &snapshot).await?;
     let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
+    let table = Table::new(
+        space.clone(),
+        config.jobs.clone(),
+        config.ping_timeout,
+        Seal::derive(&key),
+        config.key_file.is_some(),
+    );
     let scheduler = Scheduler::new(
         cluster(&config, &snapshot),
         clients(&config, &snapshot),
         records,
         job_ids,
         logs.clone(),
-        Box::new(SystemClock),
+        clock,
         config.max_queued_bytes,
+        table,
     );
     let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
+    durable::restore(&scheduler, snapshot.open_jobs).await?;
 
-    let listener = Listener::bind(&config.listen)?;
+    let listener = surroundings::listen(network.as_deref(), &config.listen).await?;
     let listening = listener.local_location().clone();
     let public = Address::new(
         config.public.clone().unwrap_or_else(|| listening.clone()),
@@ -215,22 +242,28 @@ async fn serve(
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    let time_keeping = tokio::task::spawn_local(durable::keep_time(scheduler.clone()));
     if let Some(listener) = metrics_listener {
         let counters = Counters {
             net: stats,
             log: config.log_counts.clone(),
+            space: space
+                .clone()
+                .unwrap_or_else(|| SpaceGuard::new(&config.state_dir, 0)),
         };
         tokio::task::spawn_local(http::serve(scheduler.clone(), listener, counters, io));
     }
     let _announced = status::announce(&scheduler, &shutdown);
     started(Started { listening, metrics });
 
-    tokio::select! {
-        () = shutdown.cancelled() => {}
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
         ended = &mut served => bail!("the server ended by itself: {ended:?}"),
-    }
+        failed = reexec::store_failure(scheduler.records().store(), space.as_ref()) => Some(failed),
+    };
     info!("Stopping");
     housekeeping.abort();
+    time_keeping.abort();
     scheduler.begin_stopping();
     serving.cancel();
     let stopped = async {
@@ -244,6 +277,11 @@ async fn serve(
         logs.close().await;
         writer.close().await
     };
+    if let Some(failed) = failed {
+        // The store may never come back from what it is in, and nothing more can be written.
+        let _ = tokio::time::timeout(GOODBYE, stopped).await;
+        return Err(failed.into());
+    }
     match tokio::time::timeout(STOP_TIMEOUT, stopped).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!(%error, "The last changes may not be on disk"),
@@ -260,6 +298,15 @@ fn cluster(config: &Config, snapshot: &Snapshot) -> Cluster {
     let mut cluster = Cluster::new(ocluster_scheduling::Config {
         pools: pools.collect(),
         hint_max_age: config.retention.hint_days,
+        max_running: RunningQuota {
+            general: config.jobs.quota.running,
+            of_client: config
+                .jobs
+                .client_quotas
+                .iter()
+                .filter_map(|(client, quota)| Some((client.as_str().into(), quota.running?)))
+                .collect(),
+        },
         ..ocluster_scheduling::Config::default()
     });
     records::restore(&mut cluster, snapshot);
@@ -275,43 +322,6 @@ fn clients(config: &Config, snapshot: &Snapshot) -> Clients {
         clients.add(&ClientId::from(name.as_str()), id.hash());
     }
     clients
-}
-
-/// Jobs that were open when the last run of the scheduler ended: their clients and workers have lost them.
-async fn close_abandoned_jobs(
-    records: &Records,
-    logs: &LogStore,
-    snapshot: &Snapshot,
-) -> Result<(), StoreError> {
-    let reason = "Disconnected: the scheduler was restarted while this job ran";
-    for log in logs.break_unfinished(reason).await {
-        info!(
-            job = log.id,
-            length = log.length,
-            "Closed the log of a job that was cut off"
-        );
-    }
-    let now = SystemClock.now_ms();
-    let changes = snapshot.open_jobs.iter().map(|job| {
-        let mut job = job.clone();
-        job.times.ended = Some(now);
-        let sentence = match job.state {
-            JobState::Queued => "The scheduler was restarted while this job was queued",
-            _ => "The scheduler was restarted while this job ran",
-        };
-        job.state = JobState::Lost;
-        job.cause = Some(Cause {
-            code: "scheduler-restarted".to_owned(),
-            sentence: sentence.to_owned(),
-        });
-        Change::JobRecorded(Box::new(job))
-    });
-    let changes: Vec<Change> = changes.collect();
-    // In pieces, each waited for: there may be more than the store takes at once.
-    for piece in changes.chunks(4096) {
-        records.commit(piece.to_vec()).await?;
-    }
-    Ok(())
 }
 
 /// The secrets of the services that exist as long as the scheduler runs.

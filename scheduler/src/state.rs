@@ -10,29 +10,36 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ocluster_api::DescriptorError;
-use ocluster_api::cluster_capnp::{self, worker};
 use ocluster_joblog::LogStore;
 use ocluster_scheduling::{
-    Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId, WorkerName,
+    ClientId, Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId,
+    WorkerName,
 };
-use ocluster_store::{Change, JobIds, StoreError};
+use ocluster_store::{Change, JobIds, JobRecord, StoreError};
 use ocluster_vat::{Connection, error as rpc_error};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::asked_pop::{AskedPop, PopAnswer};
 use crate::clients::Clients;
 use crate::clock::Clock;
+use crate::config::Quota;
+use crate::durable::{self, DurableJob, Table, WorkerJob};
 use crate::job::{Job, Submitted};
+use crate::jobs::Changes;
 use crate::records::{self, Records};
-use crate::worker_session::WorkerSession;
+use crate::space::{NoRoom, SpaceGuard};
+use crate::worker_session::{Newcomer, WorkerSession};
 
 /// All of the scheduler's state. Lives on the vat thread.
 pub(crate) struct Scheduler {
     cluster: RefCell<Cluster>,
     /// Jobs that are queued or running.
-    jobs: RefCell<HashMap<JobId, Rc<Job>>>,
+    jobs: RefCell<HashMap<JobId, Entry>>,
+    table: Table,
+    changes: Changes,
     workers: RefCell<HashMap<WorkerId, Rc<WorkerSession>>>,
     pops: RefCell<HashMap<PopId, WaitingPop>>,
     clients: Clients,
@@ -50,8 +57,8 @@ pub(crate) struct Scheduler {
     queued_bytes: Rc<Cell<usize>>,
     max_queued_bytes: usize,
     update_timeout: Duration,
-    /// Set when nothing is to be given out any more.
-    stopping: Cell<bool>,
+    /// Fires when nothing is to be given out any more.
+    stopping: CancellationToken,
     /// Why the last changes could not even be queued for the store.
     unwritten: RefCell<Option<StoreError>>,
     busy: Cell<bool>,
@@ -59,9 +66,18 @@ pub(crate) struct Scheduler {
     posted: RefCell<VecDeque<Event>>,
 }
 
+/// A job that is queued or running.
+#[derive(Clone)]
+pub(crate) enum Entry {
+    /// It lives as long as its client wants it.
+    Attached(Rc<Job>),
+    /// It lives until it ends.
+    Durable(Rc<DurableJob>),
+}
+
 struct WaitingPop {
     /// The capability that will stand for the job.
-    job: cluster_capnp::job::Client,
+    job: WorkerJob,
     answer: oneshot::Sender<PopAnswer>,
 }
 
@@ -82,6 +98,45 @@ pub(crate) enum SubmitError {
         "The queued jobs take {held} bytes, which is as much as the scheduler may hold: try again later"
     )]
     Full { held: usize },
+    /// The client has as much queued as it may have.
+    #[error(
+        "client \"{client}\" has {queued} jobs queued, and may have {quota} (--quota queued): wait until some have begun"
+    )]
+    QueuedQuota {
+        client: ClientId,
+        queued: u64,
+        quota: u32,
+    },
+    /// The description is larger than the client's may be.
+    #[error(
+        "the job's description has {size} bytes, and {quota} are allowed (--quota description)"
+    )]
+    DescriptionQuota { size: usize, quota: u64 },
+    /// The disk is nearly full.
+    #[error(transparent)]
+    NoSpace(#[from] NoRoom),
+    /// More time is asked for than the pool gives.
+    #[error(
+        "a {what} time of {} is asked for, and the pool allows {} at most (--time-limit)",
+        ocluster_cli::show_duration(*asked), ocluster_cli::show_duration(*max)
+    )]
+    LimitTooLong {
+        what: &'static str,
+        asked: Duration,
+        max: Duration,
+    },
+    /// Another job was submitted under the same key.
+    #[error("the key was used for another job, {id}: choose another key for this one")]
+    KeyInUse { id: ocluster_store::JobId },
+    /// The key is too long.
+    #[error("the key has {length} bytes, and 256 are allowed")]
+    KeyTooLong { length: usize },
+    /// The description could not be made ready for the disk.
+    #[error("{0}")]
+    Unsealed(String),
+    /// What is kept today is not there tomorrow.
+    #[error("this scheduler keeps no jobs: it is run with a key of its own for each start")]
+    NotOffered,
     /// The core said no.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -107,10 +162,13 @@ impl Scheduler {
         logs: LogStore,
         clock: Box<dyn Clock>,
         max_queued_bytes: usize,
+        table: Table,
     ) -> Self {
         Self {
             cluster: RefCell::new(cluster),
             jobs: RefCell::default(),
+            table,
+            changes: Changes::new(clock.now_ms()),
             workers: RefCell::default(),
             pops: RefCell::default(),
             clients,
@@ -125,7 +183,7 @@ impl Scheduler {
             queued_bytes: Rc::default(),
             max_queued_bytes,
             update_timeout: Duration::from_secs(600),
-            stopping: Cell::new(false),
+            stopping: CancellationToken::new(),
             unwritten: RefCell::default(),
             busy: Cell::new(false),
             wakes: RefCell::default(),
@@ -165,13 +223,78 @@ impl Scheduler {
 
     /// From now on nothing is given out, and what ends does so because the scheduler stops.
     pub(crate) fn begin_stopping(&self) {
-        self.stopping.set(true);
+        self.stopping.cancel();
         self.tasks.close();
     }
 
     /// Whether the scheduler is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.get()
+        self.stopping.is_cancelled()
+    }
+
+    /// Waits until the scheduler is about to end.
+    pub(crate) async fn stops(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// What is known of all durable jobs.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What has changed of jobs.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Something about a job is not as it was.
+    pub(crate) fn job_changed(&self, id: JobId) {
+        self.changes.note(id);
+    }
+
+    /// Queues the record of an attached job to be written.
+    pub(crate) fn write_job(&self, record: JobRecord) {
+        self.changes.note(JobId(record.id.get()));
+        self.records.write_job(record);
+    }
+
+    /// A job that is queued or running.
+    pub(crate) fn entry(&self, id: JobId) -> Option<Entry> {
+        self.jobs.borrow().get(&id).cloned()
+    }
+
+    /// Takes note of a job that is about to be queued.
+    pub(crate) fn add_entry(&self, id: JobId, entry: Entry) {
+        self.jobs.borrow_mut().insert(id, entry);
+    }
+
+    /// The job is over.
+    pub(crate) fn remove_entry(&self, id: JobId) {
+        let entry = self.jobs.borrow_mut().remove(&id);
+        // Dropped only now: it may call back.
+        drop(entry);
+    }
+
+    /// The jobs that live as long as their clients, and are on this worker.
+    pub(crate) fn attached_on(&self, worker: WorkerId) -> Vec<Rc<Job>> {
+        let jobs = self.jobs.borrow();
+        let attached = jobs.values().filter_map(|entry| match entry {
+            Entry::Attached(job) => Some(job),
+            Entry::Durable(_) => None,
+        });
+        let there = attached.filter(|job| {
+            let run = job.run().ok().flatten();
+            run.is_some_and(|run| run.worker_id() == worker)
+        });
+        there.cloned().collect()
+    }
+
+    /// A number for a new job.
+    ///
+    /// # Errors
+    /// If none can be had.
+    pub(crate) fn next_job_id(&self) -> Result<ocluster_store::JobId, StoreError> {
+        self.job_ids.borrow_mut().next_id()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -269,12 +392,14 @@ impl Scheduler {
                 }
             }
             Effect::Persist(record) => changes.push(records::change_of(record)),
-            Effect::JobCancelled { job } => {
-                let job = self.jobs.borrow_mut().remove(&job);
-                if let Some(job) = job {
-                    job.broken_in_queue(self);
+            Effect::JobCancelled { job } => match self.entry(job) {
+                Some(Entry::Attached(attached)) => {
+                    self.remove_entry(job);
+                    attached.broken_in_queue(self);
                 }
-            }
+                Some(Entry::Durable(durable)) => self.durable_cancelled(durable),
+                None => {}
+            },
             Effect::RunningChanged {
                 worker, running, ..
             } => {
@@ -286,41 +411,55 @@ impl Scheduler {
                     }
                 }
             }
-            Effect::Queued { .. } => {}
+            Effect::Queued { job, fair_start } => {
+                if let Some(job) = self.durable(job) {
+                    job.fair_start.set(fair_start);
+                }
+            }
             Effect::Log(fact) => info!("{fact}"),
         }
     }
 
     fn give(self: &Rc<Self>, pop: PopId, id: JobId, worker: WorkerId) {
         let session = self.workers.borrow().get(&worker).cloned();
-        let job = self.jobs.borrow().get(&id).cloned();
+        let entry = self.entry(id);
         let waiting = self.take_pop(pop);
-        match (job, waiting, session) {
-            (Some(job), Some(waiting), Some(session)) if !self.stopping.get() => {
-                match job.start(self, session, waiting.job) {
+        match (entry, waiting, session) {
+            (Some(Entry::Attached(job)), Some(waiting), Some(session)) if !self.is_stopping() => {
+                match job.start(self, session, waiting.job.as_job()) {
                     // If the caller goes away before it looks, the drop of its request says so.
                     Some(given) => {
                         if let Err(Ok(given)) = waiting.answer.send(Ok(given)) {
-                            given.run.lose_on_the_way();
+                            given.lost.cancel();
                         }
                     }
                     None => self.job_finished(id),
                 }
             }
-            (job, ..) => {
+            (Some(Entry::Durable(job)), Some(waiting), Some(session)) if !self.is_stopping() => {
+                durable::give(self, job, session, waiting.job, waiting.answer);
+            }
+            (entry, ..) => {
                 // The worker left in this very moment, or nothing is given out any more.
-                if let Some(job) = job {
-                    job.set_cancel_reason("Worker disconnected");
-                    job.broken_in_queue(self);
+                match entry {
+                    Some(Entry::Attached(job)) => {
+                        job.set_cancel_reason("Worker disconnected");
+                        job.broken_in_queue(self);
+                        self.job_finished(id);
+                    }
+                    Some(Entry::Durable(job)) => {
+                        self.post(Event::Finished { job: id });
+                        self.post(job.requeued());
+                    }
+                    None => self.job_finished(id),
                 }
-                self.job_finished(id);
             }
         }
     }
 
     /// A job that a worker had taken is over.
     pub(crate) fn job_finished(self: &Rc<Self>, id: JobId) {
-        self.jobs.borrow_mut().remove(&id);
+        self.remove_entry(id);
         self.post(Event::Finished { job: id });
     }
 
@@ -333,19 +472,13 @@ impl Scheduler {
         submitted: &Submitted<'_>,
     ) -> Result<Rc<Job>, SubmitError> {
         self.check_pool(&submitted.pool)?;
-        if let Err(error) = &*self.records.store().health().borrow() {
-            return Err(error.clone().into());
-        }
-        if self.queued_bytes.get() >= self.max_queued_bytes {
-            return Err(SubmitError::Full {
-                held: self.queued_bytes.get(),
-            });
-        }
-        let id = JobId(self.job_ids.borrow_mut().next_id()?.get());
+        self.check_room(&submitted.client, 0)?;
+        let id = JobId(self.next_job_id()?.get());
         let job = Job::new(id, submitted, self.now_ms(), &self.queued_bytes)?;
-        self.jobs.borrow_mut().insert(id, job.clone());
+        self.check_description(&submitted.client, job.description_size())?;
+        self.add_entry(id, Entry::Attached(job.clone()));
         // Before the event, which may lead to the next state at once.
-        self.records.write_job(job.record_of_submission());
+        self.write_job(job.record_of_submission());
         let queued = self.handle(Event::Submitted {
             pool: submitted.pool.clone(),
             client: submitted.client.clone(),
@@ -354,7 +487,7 @@ impl Scheduler {
             urgent: submitted.urgent,
         });
         if let Err(refusal) = queued {
-            self.jobs.borrow_mut().remove(&id);
+            self.remove_entry(id);
             // Unless it cannot be written, when the record was not either.
             let _ = self.records.write(vec![Change::JobDropped {
                 id: job.record_of_submission().id,
@@ -364,7 +497,52 @@ impl Scheduler {
         Ok(job)
     }
 
-    fn check_pool(&self, pool: &PoolName) -> Result<(), SubmitError> {
+    /// Whether there is room for one more job of this client, with a description of that many bytes.
+    ///
+    /// # Errors
+    /// What there is too much of.
+    pub(crate) fn check_room(&self, client: &ClientId, size: usize) -> Result<(), SubmitError> {
+        if let Err(error) = &*self.records.store().health().borrow() {
+            return Err(error.clone().into());
+        }
+        if self.queued_bytes.get() >= self.max_queued_bytes {
+            return Err(SubmitError::Full {
+                held: self.queued_bytes.get(),
+            });
+        }
+        if let Some(no_room) = self.table.space.as_ref().and_then(SpaceGuard::refusal) {
+            return Err(no_room.into());
+        }
+        if let Some(quota) = self.quota(client).queued {
+            let queued = self.look(|cluster| cluster.queued_by(client));
+            if queued >= u64::from(quota) {
+                return Err(SubmitError::QueuedQuota {
+                    client: client.clone(),
+                    queued,
+                    quota,
+                });
+            }
+        }
+        self.check_description(client, size)
+    }
+
+    fn check_description(&self, client: &ClientId, size: usize) -> Result<(), SubmitError> {
+        match self.quota(client).description {
+            Some(quota) if size as u64 > quota => {
+                Err(SubmitError::DescriptionQuota { size, quota })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the client may use.
+    pub(crate) fn quota(&self, client: &ClientId) -> Quota {
+        let policy = &self.table.policy;
+        let own = policy.client_quotas.get(client.as_str());
+        *own.unwrap_or(&policy.quota)
+    }
+
+    pub(crate) fn check_pool(&self, pool: &PoolName) -> Result<(), SubmitError> {
         self.look(|cluster| {
             if cluster.pools().any(|known| known == pool) {
                 return Ok(());
@@ -384,24 +562,17 @@ impl Scheduler {
     pub(crate) fn register(
         self: &Rc<Self>,
         pool: &PoolName,
-        name: &WorkerName,
-        capacity: u32,
-        cap: worker::Client,
+        newcomer: Newcomer,
         connection: Connection,
     ) -> Result<Rc<WorkerSession>, Refusal> {
+        let (name, capacity) = (newcomer.name.clone(), newcomer.capacity);
         let id = WorkerId(self.next_worker.replace(self.next_worker.get() + 1));
-        let session = Rc::new(WorkerSession::new(
-            id,
-            pool.clone(),
-            name.clone(),
-            cap,
-            connection,
-        ));
+        let session = Rc::new(WorkerSession::new(id, pool.clone(), newcomer, connection));
         self.workers.borrow_mut().insert(id, session.clone());
         let registered = self.handle(Event::Registered {
             pool: pool.clone(),
             worker: id,
-            name: name.clone(),
+            name,
             capacity,
         });
         if let Err(refusal) = registered {
@@ -462,7 +633,7 @@ impl Scheduler {
     pub(crate) fn ask(
         self: &Rc<Self>,
         worker: WorkerId,
-        job: cluster_capnp::job::Client,
+        job: WorkerJob,
     ) -> Result<AskedPop, Refusal> {
         let pop = PopId(self.next_pop.replace(self.next_pop.get() + 1));
         let (answer, receiver) = oneshot::channel();

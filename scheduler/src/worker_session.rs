@@ -27,6 +27,19 @@ pub(crate) struct WorkerFacts {
     pub(crate) kinds: Vec<String>,
 }
 
+/// A worker that wants to join a pool.
+pub(crate) struct Newcomer {
+    pub(crate) name: WorkerName,
+    /// How many jobs it says it runs at once; 0 if unknown.
+    pub(crate) capacity: u32,
+    /// Its own interface.
+    pub(crate) cap: worker::Client,
+    /// SHA-256 of the secret by which it is known again, if it has one.
+    pub(crate) identity: Option<[u8; 32]>,
+    /// What it says of itself, if it does.
+    pub(crate) facts: Option<WorkerFacts>,
+}
+
 /// A registered worker.
 pub(crate) struct WorkerSession {
     /// This registration's number.
@@ -56,18 +69,17 @@ impl WorkerSession {
     pub(crate) fn new(
         id: WorkerId,
         pool: PoolName,
-        name: WorkerName,
-        cap: worker::Client,
+        newcomer: Newcomer,
         connection: Connection,
     ) -> Self {
         Self {
             id,
             pool,
-            name,
-            cap,
+            name: newcomer.name,
+            cap: newcomer.cap,
             connection,
-            facts: None,
-            identity: None,
+            facts: newcomer.facts,
+            identity: newcomer.identity,
             running: watch::Sender::new(0),
             updating: Cell::new(false),
             left: CancellationToken::new(),

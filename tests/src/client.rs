@@ -164,6 +164,43 @@ impl<'a> Client<'a> {
             .to_owned())
     }
 
+    /// Runs `ocluster-client` with the cap. The first word is the sub-command.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not end.
+    pub fn ask(&self, words: &[&str]) -> Result<Finished> {
+        run(&mut self.asking(words))
+    }
+
+    /// Starts what [`Self::ask`] runs. Its log is what it prints; what it has to complain about is in the file called `NAME-errors`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_asking(&self, words: &[&str]) -> Result<Process> {
+        let name = unique(&format!("client-{}", self.name));
+        Process::start_apart(
+            &name,
+            &mut self.asking(words),
+            &self.story.scratch.log_file(&name),
+            &self.story.scratch.log_file(&format!("{name}-errors")),
+        )
+    }
+
+    fn asking(&self, words: &[&str]) -> Command {
+        let mut command = self.story.programs.command("ocluster-client");
+        let (sub_command, rest) = words
+            .split_first()
+            .map_or(("", words), |(first, rest)| (*first, rest));
+        command
+            .arg(sub_command)
+            .arg("--connect")
+            .arg(&self.cap)
+            .args(rest);
+        command
+    }
+
     fn command(&self, submission: &Submission) -> Result<Command> {
         let mut command = self.story.programs.command("ocluster-client");
         let kind = match &submission.spec {

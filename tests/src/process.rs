@@ -37,12 +37,27 @@ impl Process {
     ///
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(log)?;
+        Self::start_apart(name, command, log, log)
+    }
+
+    /// Starts `command`, as [`Process::start`] does, but appends stderr to a file of its own: the log is what it prints.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_apart(
+        name: &str,
+        command: &mut Command,
+        log: &Path,
+        complaints: &Path,
+    ) -> Result<Self> {
+        let open = |path| File::options().create(true).append(true).open(path);
+        let (file, complaints) = (open(log)?, open(complaints)?);
         let begin = usize::try_from(file.metadata()?.len())?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
+            .stdout(file)
+            .stderr(complaints)
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{}`", describe(command)))?;

@@ -27,6 +27,7 @@ use crate::session::{self, Lost};
 use crate::slots::Slots;
 use crate::state_dir::StateDir;
 use crate::status::Status;
+use crate::surroundings::{self, JobThreads, Surroundings};
 use crate::trouble::Trouble;
 use crate::weights::Weights;
 
@@ -76,6 +77,8 @@ pub struct Config {
     pub self_update: SelfUpdate,
     /// The program that runs the git child, if it is not this one.
     pub git_child: Option<ChildCommand>,
+    /// What the worker stands on, if that is not the machine.
+    pub surroundings: Option<Surroundings>,
 }
 
 impl Config {
@@ -100,6 +103,7 @@ impl Config {
             metric_sources: Sources::default(),
             self_update: SelfUpdate::default(),
             git_child: None,
+            surroundings: None,
         }
     }
 }
@@ -148,13 +152,11 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
         let path = config.state_dir.clone();
         tokio::task::spawn_blocking(move || StateDir::open(&path)).await??
     };
-    let spool = LogStore::open(
-        &state_dir.spool(),
-        LogConfig {
-            max_log_bytes: config.max_log_bytes,
-            ..LogConfig::default()
-        },
-    )?;
+    let log_config = LogConfig {
+        max_log_bytes: config.max_log_bytes,
+        ..LogConfig::default()
+    };
+    let spool = surroundings::open_spool(&config, &state_dir.spool(), log_config)?;
     let git_child = match &config.git_child {
         Some(child) => child.clone(),
         None => ChildCommand::new(
@@ -162,11 +164,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
             [GIT_CHILD],
         ),
     };
-    let pool = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("job")
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let pool = JobThreads::start(&config).context("cannot start threads")?;
     if let Some(obuilder) = config.obuilder.take() {
         let open = OBuilderExecutor::open(obuilder, config.metrics.clone());
         match pool.spawn(open).await? {
@@ -195,7 +193,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
     let net = Stats::new();
     let agent = Rc::new(Agent {
         engine: health::watch(&config, pool.handle(), &trouble),
-        vat: Vat::client_only(net.clone()),
+        vat: surroundings::vat(&config, net.clone()),
         slots: Slots::new(config.capacity),
         update: Update::new(shutdown.clone()),
         status: Status::new(),

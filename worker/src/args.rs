@@ -149,6 +149,7 @@ impl Args {
             metrics,
             metric_sources: self.metrics.into_sources()?,
             git_child: None,
+            surroundings: None,
         })
     }
 }

@@ -43,6 +43,7 @@ mod slots;
 mod standing;
 mod state_dir;
 mod status;
+mod surroundings;
 mod trouble;
 
 pub use agent::{Config, Ended, PRUNE_RETRY, run};
@@ -52,3 +53,4 @@ pub use health::HEALTH_CHECK_PERIOD;
 pub use metrics::Metrics;
 pub use ocluster_api::{Action, CustomJob, JobSpec, Secret};
 pub use ocluster_vat::SturdyRef;
+pub use surroundings::Surroundings;

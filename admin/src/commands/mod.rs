@@ -4,8 +4,12 @@
 //! complaints to standard error.
 
 mod clients;
+mod descriptions;
+mod drain;
 mod exec;
 mod forget;
+mod jobs;
+mod log;
 mod pause;
 mod show;
 mod update;
@@ -35,8 +39,15 @@ async fn dispatch(command: &Command, vat: &Vat) -> Result<ExitCode, Failure> {
         Command::Exec(args) => exec::exec(args, vat).await,
         Command::Pause(args) => pause::pause(args, vat).await,
         Command::Unpause(args) => pause::unpause(args, vat).await,
+        Command::Drain(args) => drain::drain(args, vat).await,
         Command::Update(args) => update::update(args, vat).await,
         Command::Forget(args) => forget::forget(args, vat).await,
+        Command::Jobs(args) => jobs::list(args, vat).await,
+        Command::Status(args) => jobs::status(args, vat).await,
+        Command::Cancel(args) => jobs::cancel(args, vat).await,
+        Command::Requeue(args) => jobs::requeue(args, vat).await,
+        Command::Explain(args) => jobs::explain(args, vat).await,
+        Command::Log(args) => log::log(args, vat).await,
     }
 }
 

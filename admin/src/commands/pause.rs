@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::workers::candidates;
 use super::{cluster, reports, say};
-use crate::args::{Pause, Unpause, Workers};
-use crate::cluster::Pool;
+use crate::args::{Pause, Reason, Unpause, Workers};
+use crate::cluster::{CallError, Kept, Pool};
+use crate::who::who;
 
 #[derive(Serialize)]
 struct Changed<'a> {
@@ -31,6 +32,7 @@ struct Change<'a> {
     workers: &'a Workers,
     active: bool,
     wait: bool,
+    reason: &'a Reason,
     mode: OutputMode,
 }
 
@@ -42,6 +44,7 @@ pub(super) async fn pause(args: &Pause, vat: &Vat) -> Result<ExitCode, Failure> 
         workers,
         active: false,
         wait,
+        reason: &args.reason,
         mode,
     }
     .run()
@@ -55,10 +58,32 @@ pub(super) async fn unpause(args: &Unpause, vat: &Vat) -> Result<ExitCode, Failu
         workers: &args.workers,
         active: true,
         wait: false,
+        reason: &args.reason,
         mode: args.output.output,
     }
     .run()
     .await
+}
+
+/// Pauses or unpauses workers, and says once if nobody will learn why.
+pub(super) async fn set_active(
+    pool: &Pool,
+    workers: &[String],
+    active: bool,
+    auto_create: bool,
+    reason: &Reason,
+) -> Result<(), CallError> {
+    let (by, why) = (who(), reason.text.as_deref().unwrap_or_default());
+    let kept = try_join_all(
+        workers
+            .iter()
+            .map(|worker| pool.pause(worker, active, auto_create, &by, why)),
+    )
+    .await?;
+    if kept.contains(&Kept::No) && !why.is_empty() {
+        output::complain("This scheduler does not keep reasons: nobody else will see yours.");
+    }
+    Ok(())
 }
 
 impl Change<'_> {
@@ -70,10 +95,8 @@ impl Change<'_> {
     }
 
     async fn one(&self, worker: &String) -> Result<ExitCode, Failure> {
-        self.pool
-            .set_active(worker, self.active, self.workers.auto_create)
-            .await?;
         let worker = std::slice::from_ref(worker);
+        self.set(worker, self.workers.auto_create).await?;
         self.wait_for_jobs(worker).await?;
         self.done(worker, &[])
     }
@@ -102,14 +125,13 @@ impl Change<'_> {
         }
         say(self.mode, &format!("Updating {}…", changing.join(", ")))?;
         // Known workers need no creating.
-        try_join_all(
-            changing
-                .iter()
-                .map(|name| self.pool.set_active(name, self.active, false)),
-        )
-        .await?;
+        self.set(&changing, false).await?;
         self.wait_for_jobs(&changing).await?;
         self.done(&changing, &unchanged)
+    }
+
+    async fn set(&self, workers: &[String], auto_create: bool) -> Result<(), CallError> {
+        set_active(&self.pool, workers, self.active, auto_create, self.reason).await
     }
 
     async fn wait_for_jobs(&self, workers: &[String]) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use ocluster_vat::Vat;
 use serde::Serialize;
 
 use super::cluster;
+use super::descriptions::{JsonDescription, table};
 use super::workers::JsonWorker;
 use crate::args::Show;
 use crate::cluster::{Cluster, Pool};
@@ -30,6 +31,9 @@ struct WorkerState<'a> {
     known: bool,
     connected: bool,
     paused: bool,
+    /// What only our own schedulers tell.
+    #[serde(flatten)]
+    more: Option<JsonDescription<'a>>,
 }
 
 pub(super) async fn show(args: &Show, vat: &Vat) -> Result<ExitCode, Failure> {
@@ -55,6 +59,14 @@ async fn pools(cluster: &Cluster, args: &Show) -> Result<(), Failure> {
 
 async fn pool(pool: &Pool, name: &str, args: &Show) -> Result<(), Failure> {
     match (args.output.output, args.terse) {
+        (OutputMode::Human, false) if args.workers => {
+            let Some(described) = pool.describe().await? else {
+                let sentence =
+                    "This scheduler tells no more of its workers than \"show POOL\" does.";
+                return Err(Failure::failed(sentence));
+            };
+            output::line(table(&described).to_string().trim_end())?;
+        }
         (OutputMode::Human, false) => output::line(pool.show().await?.trim())?,
         (OutputMode::Human, true) => {
             let names: Vec<String> = pool
@@ -66,8 +78,12 @@ async fn pool(pool: &Pool, name: &str, args: &Show) -> Result<(), Failure> {
             lines(&names)?;
         }
         (OutputMode::Json, _) => {
-            let (workers, state) = futures::try_join!(pool.workers(), pool.show())?;
-            let workers = workers.iter().map(JsonWorker::from).collect();
+            let (workers, described, state) =
+                futures::try_join!(pool.workers(), pool.describe(), pool.show())?;
+            let workers = match &described {
+                Some(described) => described.iter().map(JsonWorker::from).collect(),
+                None => workers.iter().map(JsonWorker::from).collect(),
+            };
             output::json(PoolState {
                 pool: name,
                 workers,
@@ -82,6 +98,8 @@ async fn worker(pool: &Pool, pool_name: &str, name: &str, args: &Show) -> Result
     let workers = pool.workers().await?;
     let found = workers.iter().find(|worker| worker.name == name);
     if args.output.output == OutputMode::Json {
+        let described = pool.describe().await?.unwrap_or_default();
+        let more = described.iter().find(|worker| worker.name == name);
         let paused = found.is_some_and(|worker| !worker.active);
         let connected = found.is_some_and(|worker| worker.connected);
         output::json(WorkerState {
@@ -90,6 +108,7 @@ async fn worker(pool: &Pool, pool_name: &str, name: &str, args: &Show) -> Result
             known: found.is_some(),
             connected,
             paused,
+            more: more.map(JsonDescription::from),
         })?;
         return Ok(());
     }

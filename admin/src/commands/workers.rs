@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::cluster::Worker;
+use super::descriptions::JsonDescription;
+use crate::cluster::{Description, Worker};
 
 /// A worker in JSON.
 #[derive(Debug, Serialize)]
@@ -11,6 +12,9 @@ pub(super) struct JsonWorker<'a> {
     connected: bool,
     /// Whether an administrator has paused it.
     paused: bool,
+    /// What only our own schedulers tell.
+    #[serde(flatten)]
+    more: Option<JsonDescription<'a>>,
 }
 
 impl<'a> From<&'a Worker> for JsonWorker<'a> {
@@ -19,6 +23,18 @@ impl<'a> From<&'a Worker> for JsonWorker<'a> {
             name: &worker.name,
             connected: worker.connected,
             paused: !worker.active,
+            more: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Description> for JsonWorker<'a> {
+    fn from(worker: &'a Description) -> Self {
+        Self {
+            name: &worker.name,
+            connected: worker.connected,
+            paused: !worker.active,
+            more: Some(worker.into()),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A scheduler with one pool, `linux`, as far as an administrator can tell. It knows names and flags, no jobs.
+//! A scheduler with one pool, `linux`, as far as an administrator can tell. It knows names and flags, and no more than the frozen
+//! protocol; what our own schedulers know beyond that is in `modern`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,6 +31,18 @@ impl Scheduler {
     }
 
     pub(crate) fn start_with(workers: &[&str], key: Option<SecretKey>) -> Self {
+        Self::serve(workers, key, |pool| {
+            let admin: admin::Client = capnp_rpc::new_client(Admin(pool));
+            admin.client
+        })
+    }
+
+    /// One whose administration is what `serve` makes of the pool.
+    pub(crate) fn serve(
+        workers: &[&str],
+        key: Option<SecretKey>,
+        serve: fn(Rc<Pool>) -> capnp::capability::Client,
+    ) -> Self {
         let workers: Vec<Worker> = workers.iter().map(|text| Worker::parse(text)).collect();
         let events = Arc::new(Mutex::new(Vec::new()));
         let server = TestServer::start(key, {
@@ -40,8 +53,7 @@ impl Scheduler {
                     clients: RefCell::default(),
                     events,
                 });
-                let admin: admin::Client = capnp_rpc::new_client(Admin(pool));
-                admin.client
+                serve(pool)
             }
         });
         Self { server, events }
@@ -53,10 +65,10 @@ impl Scheduler {
     }
 }
 
-struct Worker {
-    name: String,
-    active: bool,
-    connected: bool,
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) active: bool,
+    pub(crate) connected: bool,
 }
 
 impl Worker {
@@ -72,21 +84,28 @@ impl Worker {
     }
 }
 
-struct Pool {
-    workers: RefCell<Vec<Worker>>,
+pub(crate) struct Pool {
+    pub(crate) workers: RefCell<Vec<Worker>>,
     clients: RefCell<Vec<String>>,
     events: Arc<Mutex<Vec<String>>>,
 }
 
 impl Pool {
-    fn log(&self, event: String) {
+    /// Whether there is a worker of that name, which is then paused or not.
+    pub(crate) fn set(&self, name: &str, active: bool) -> bool {
+        let mut workers = self.workers.borrow_mut();
+        let found = workers.iter_mut().find(|worker| worker.name == name);
+        found.map(|worker| worker.active = active).is_some()
+    }
+
+    pub(crate) fn log(&self, event: String) {
         self.events.lock().unwrap().push(event);
     }
 }
 
-struct Admin(Rc<Pool>);
+pub(crate) struct Admin(pub(crate) Rc<Pool>);
 
-fn failed(reason: impl Into<String>) -> Error {
+pub(crate) fn failed(reason: impl Into<String>) -> Error {
     Error::failed(reason.into())
 }
 
@@ -180,7 +199,7 @@ impl persistent::Server for Endpoint {
     }
 }
 
-struct PoolAdmin(Rc<Pool>);
+pub(crate) struct PoolAdmin(pub(crate) Rc<Pool>);
 
 impl pool_admin::Server for PoolAdmin {
     async fn show(
@@ -217,17 +236,15 @@ impl pool_admin::Server for PoolAdmin {
     ) -> Result<(), Error> {
         let params = params.get()?;
         let name = params.get_worker()?.to_string()?;
-        let mut workers = self.0.workers.borrow_mut();
-        match workers.iter_mut().find(|worker| worker.name == name) {
-            Some(worker) => worker.active = params.get_active(),
-            None if params.get_auto_create() => {
-                workers.push(Worker {
-                    name: name.clone(),
-                    active: params.get_active(),
-                    connected: false,
-                });
+        if !self.0.set(&name, params.get_active()) {
+            if !params.get_auto_create() {
+                return Err(failed("Unknown worker"));
             }
-            None => return Err(failed("Unknown worker")),
+            self.0.workers.borrow_mut().push(Worker {
+                name: name.clone(),
+                active: params.get_active(),
+                connected: false,
+            });
         }
         self.0.log(format!(
             "{name} is {}",

@@ -12,26 +12,36 @@ use ocluster_api::{
 };
 use ocluster_cli::Failure;
 
-use super::args::{Command, JobArgs, NAME, SubmitDocker};
+use super::args::{JobArgs, NAME, SubmitDocker, SubmitOBuilder};
 
 /// The most that the files and build arguments of a job may have together, in bytes: a description travels in one message, for which
 /// schedulers allow 64 MiB, and there is more in it than these.
 const MAX_BYTES: u64 = 60 << 20;
 
-/// The job that the command line describes.
-pub(crate) fn job_spec(command: &Command) -> Result<JobSpec, Failure> {
-    let job = command.job();
+/// The Docker build that the command line describes.
+pub(crate) fn docker_spec(docker: &SubmitDocker) -> Result<JobSpec, Failure> {
+    spec(&docker.job, |room| {
+        Ok(Action::Docker(docker_build(docker, room)?))
+    })
+}
+
+/// The OBuilder build that the command line describes.
+pub(crate) fn obuilder_spec(obuilder: &SubmitOBuilder) -> Result<JobSpec, Failure> {
+    spec(&obuilder.job, |room| {
+        let spec = room.read_text(&obuilder.local_file)?;
+        Ok(Action::OBuilder { spec })
+    })
+}
+
+fn spec(
+    job: &JobArgs,
+    action: impl FnOnce(&mut Room) -> Result<Action, Failure>,
+) -> Result<JobSpec, Failure> {
     // Before any file is read: what does not go together comes first.
     let source = source(job)?;
     let mut room = Room { left: MAX_BYTES };
-    let action = match command {
-        Command::SubmitDocker(docker) => Action::Docker(docker_build(docker, &mut room)?),
-        Command::SubmitOBuilder(obuilder) => Action::OBuilder {
-            spec: room.read_text(&obuilder.local_file)?,
-        },
-    };
     Ok(JobSpec {
-        action,
+        action: action(&mut room)?,
         cache_hint: job.cache_hint.clone(),
         source,
         secrets: secrets(job, &mut room)?,
@@ -178,13 +188,18 @@ mod tests {
 
     use super::*;
     use crate::cli::CommandLine;
+    use crate::cli::args::Command;
 
     const CAP: &str = "capnp://insecure@127.0.0.1:9000/c2VjcmV0";
 
     fn spec(command: &str, args: &[&str]) -> Result<JobSpec, Failure> {
         let fixed = [NAME, command, CAP, "--pool=linux"];
         let line = CommandLine::try_parse_from(fixed.iter().chain(args)).unwrap();
-        job_spec(&line.command)
+        match &line.command {
+            Command::SubmitDocker(docker) => docker_spec(docker),
+            Command::SubmitOBuilder(obuilder) => obuilder_spec(obuilder),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn docker(args: &[&str]) -> DockerBuild {

@@ -67,6 +67,33 @@ impl Descriptor {
         message::Reader::new(OneSegment(Word::words_to_bytes(&self.segment)), options).into_typed()
     }
 
+    /// The description's own bytes: one Cap'n Proto segment. [`Descriptor::from_bytes`] reads them again.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        Word::words_to_bytes(&self.segment)
+    }
+
+    /// A description that was written down as [`Descriptor::as_bytes`].
+    ///
+    /// # Errors
+    /// If these bytes are not a whole one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(size_of::<Word>()) {
+            return Err(capnp::Error::failed(format!(
+                "it has {} bytes, which is not a number of words",
+                bytes.len()
+            ))
+            .into());
+        }
+        let mut segment =
+            Word::allocate_zeroed_vec(bytes.len() / size_of::<Word>()).into_boxed_slice();
+        Word::words_to_bytes_mut(&mut segment).copy_from_slice(bytes);
+        let descriptor = Self { segment };
+        // What cannot be walked through now could not be sent later.
+        descriptor.message().get()?.total_size()?;
+        Ok(descriptor)
+    }
+
     /// How much memory the description takes.
     #[must_use]
     pub fn size_in_bytes(&self) -> usize {
@@ -119,6 +146,24 @@ mod tests {
                 .unwrap(),
             "a-hint"
         );
+    }
+
+    #[test]
+    fn bytes_give_the_same_description_again_and_damaged_ones_none() {
+        let mut message = message::Builder::new_default();
+        let mut descr: job_descr::Builder<'_> = message.init_root();
+        descr.set_repository("https://example.org/r");
+        let descriptor = Descriptor::copy_of(message.get_root_as_reader().unwrap()).unwrap();
+        let bytes = descriptor.as_bytes();
+        let again = Descriptor::from_bytes(bytes).unwrap();
+        assert_eq!(again.as_bytes(), bytes);
+        for cut in [0, 3, 8, bytes.len() - 8] {
+            assert!(Descriptor::from_bytes(&bytes[..cut]).is_err(), "{cut}");
+        }
+        let mut wild = bytes.to_vec();
+        wild[0] = 0xfc;
+        wild[2] = 0x7f;
+        assert!(Descriptor::from_bytes(&wild).is_err());
     }
 
     /// A struct as some later version of the schema may define it: one more data word and one more pointer than ours.

@@ -100,6 +100,15 @@ impl CapArgs {
             None => SturdyRef::parse(""),
         }
     }
+
+    /// What to write for CAP in an example of another command: the file, or `CAP` in place of a URI, which is a secret.
+    #[must_use]
+    pub fn as_example(&self) -> String {
+        match self.connect.as_ref().or(self.positional.as_ref()) {
+            Some(CapSource::File(path)) => path.display().to_string(),
+            Some(CapSource::Uri(_)) | None => "CAP".to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     })
 }
 
+/// Writes a duration the way [`parse_duration`] reads it, in whole seconds if it is at least one.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let shown = if duration >= Duration::from_secs(1) {
+        Duration::from_secs(duration.as_secs())
+    } else {
+        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    };
+    humantime::format_duration(shown).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +47,8 @@ mod tests {
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(show_duration(Duration::from_millis(5_400_250)), "1h 30m");
+        assert_eq!(show_duration(Duration::from_micros(250_100)), "250ms");
     }
 
     #[test]

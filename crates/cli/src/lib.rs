@@ -1,7 +1,7 @@
 //! What the four programs share, so that they look and behave like one family: how arguments are read and mistakes in them are
 //! reported, exit codes, logging, connecting to the cluster with progress, printing data, and the runtime with its signals.
 //!
-//! Nothing here knows jobs, pools or workers, and nothing here decides what a program does.
+//! Nothing here decides what a program does, and nothing but [`jobs`], which shows records, knows jobs, pools or workers.
 
 #![cfg_attr(
     test,
@@ -22,6 +22,7 @@ mod duration;
 mod exit;
 mod failure;
 mod help_format;
+pub mod jobs;
 mod log_counts;
 mod log_format;
 pub mod logging;
@@ -30,6 +31,7 @@ pub mod metrics_page;
 mod notify;
 mod ocaml_string;
 pub mod output;
+mod passing_line;
 mod progress;
 mod runtime;
 mod size;
@@ -42,7 +44,7 @@ mod windows_service;
 pub use backoff::Backoff;
 pub use cap::{CapArgs, CapSource, CapSourceError, existing_file};
 pub use connect::{connect, hang_up};
-pub use duration::{DurationError, parse_duration};
+pub use duration::{DurationError, parse_duration, show_duration};
 pub use exit::ExitCode;
 pub use failure::Failure;
 pub use log_counts::{LogCount, LogCounts};
@@ -51,6 +53,7 @@ pub use metrics_page::MetricsPage;
 pub use notify::{SERVICE_VARIABLES, Service};
 pub use ocaml_string::ocaml_string;
 pub use output::OutputMode;
-pub use runtime::{Interrupt, Signal, raise_file_limit, run};
+pub use passing_line::PassingLine;
+pub use runtime::{Interrupt, Signal, Signals, raise_file_limit, run};
 pub use size::{SizeError, parse_size};
 pub use table::Table;

@@ -1,11 +1,12 @@
 //! The runtime of a program and its signals: everything that speaks to the cluster runs on one thread, and is asked to stop by the
-//! first `SIGINT` or `SIGTERM`. A second one ends the process at once.
+//! first `SIGINT` or `SIGTERM`. A second one ends the process at once, unless the program has taken the signals over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::ExitCode;
@@ -36,6 +37,22 @@ impl Signal {
 pub struct Interrupt {
     token: CancellationToken,
     signal: Rc<Cell<Option<Signal>>>,
+    taken_over: Rc<RefCell<Option<mpsc::UnboundedSender<Signal>>>>,
+}
+
+/// The signals of a program which means to deal with every one of them. When it is dropped, things are as they were before.
+#[derive(Debug)]
+pub struct Signals(mpsc::UnboundedReceiver<Signal>);
+
+impl Signals {
+    /// Waits for the next signal. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Signal {
+        match self.0.recv().await {
+            Some(signal) => signal,
+            // The signals were taken over by somebody else.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Interrupt {
@@ -61,6 +78,27 @@ impl Interrupt {
     pub fn raise(&self, signal: Signal) {
         self.signal.set(Some(signal));
         self.token.cancel();
+    }
+
+    /// Hands every further signal to the caller, for as long as it keeps what this gives: then a signal neither ends the process nor
+    /// raises this. A signal that came before is the first to be handed over.
+    #[must_use]
+    pub fn take_over(&self) -> Signals {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        if let Some(earlier) = self.signal.get() {
+            // The receiver is there.
+            let _ = sender.send(earlier);
+        }
+        *self.taken_over.borrow_mut() = Some(sender);
+        Signals(receiver)
+    }
+
+    /// Whether somebody else deals with the signal.
+    fn hand_over(&self, signal: Signal) -> bool {
+        let taken_over = self.taken_over.borrow();
+        taken_over
+            .as_ref()
+            .is_some_and(|signals| signals.send(signal).is_ok())
     }
 }
 
@@ -122,6 +160,9 @@ fn watch_signals(interrupt: &Interrupt) -> std::io::Result<()> {
                 Some(()) = terminated.recv() => Signal::Terminate,
                 else => return,
             };
+            if interrupt.hand_over(received) {
+                continue;
+            }
             if interrupt.token.is_cancelled() {
                 std::process::exit(received.exit_code().number().into());
             }
@@ -129,4 +170,27 @@ fn watch_signals(interrupt: &Interrupt) -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_handed_over_as_long_as_somebody_takes_them() {
+        let interrupt = Interrupt::new();
+        assert!(!interrupt.hand_over(Signal::Interrupt));
+        let mut signals = interrupt.take_over();
+        assert!(interrupt.hand_over(Signal::Interrupt));
+        assert_eq!(signals.0.try_recv(), Ok(Signal::Interrupt));
+        drop(signals);
+        assert!(!interrupt.hand_over(Signal::Interrupt));
+    }
+
+    #[test]
+    fn a_signal_that_came_before_is_not_lost() {
+        let interrupt = Interrupt::new();
+        interrupt.raise(Signal::Terminate);
+        assert_eq!(interrupt.take_over().0.try_recv(), Ok(Signal::Terminate));
+    }
 }

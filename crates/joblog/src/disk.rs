@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::Digest as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::live::{CHUNK, Log, charge};
-use crate::{End, LogInfo, WriteError, file};
+use crate::{End, LogInfo, Pace, WriteError, file};
 
 /// The most bytes of one log written before the next log has its turn.
 const TURN: usize = 8 * CHUNK;
@@ -28,6 +28,8 @@ const PAGE: usize = 4096;
 pub(crate) struct Disk {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// For a task in place of the thread.
+    bell: Notify,
     pub(crate) stopped: watch::Sender<bool>,
 }
 
@@ -46,6 +48,7 @@ impl Disk {
         Self {
             queue: Mutex::default(),
             wake: Condvar::new(),
+            bell: Notify::new(),
             stopped: watch::Sender::new(false),
         }
     }
@@ -69,8 +72,14 @@ impl Disk {
         let idle = std::mem::take(&mut queue.idle);
         drop(queue);
         if idle {
-            self.wake.notify_one();
+            self.ring();
         }
+    }
+
+    /// Wakes whoever writes.
+    fn ring(&self) {
+        self.wake.notify_one();
+        self.bell.notify_one();
     }
 
     /// Asks for what is queued to be written now.
@@ -78,14 +87,14 @@ impl Disk {
         let mut queue = self.queue();
         if !queue.logs.is_empty() && !std::mem::replace(&mut queue.hurry, true) {
             drop(queue);
-            self.wake.notify_one();
+            self.ring();
         }
     }
 
     /// Asks the thread to write what is queued and to stop.
     pub(crate) fn close(&self) {
         self.queue().closing = true;
-        self.wake.notify_one();
+        self.ring();
     }
 
     /// Waits for logs to write. `None`: stop.
@@ -122,27 +131,77 @@ impl Disk {
     pub(crate) fn run(&self, linger: Duration) {
         let mut buffer = Vec::with_capacity(CHUNK);
         while let Some(logs) = self.next(linger) {
-            for log in logs {
-                let told = match write(&log, &mut buffer) {
-                    Ok(info) => info.map(Ok),
-                    Err(error) => Some(Err(error)),
-                };
-                let Some(told) = told else { continue };
-                if let Err(error) = &told {
-                    fail(&log, error);
-                }
-                let waiting = log.state().recorded.take();
-                // Let go of the log first: who hears that it is over may want to open or remove it.
-                drop(log);
-                if let Some(waiting) = waiting {
-                    // Whoever finished the log may have stopped waiting.
-                    let _unheard = waiting.send(told);
-                }
-            }
-            buffer.clear();
-            buffer.shrink_to(TURN);
+            write_each(logs, &mut buffer);
         }
     }
+
+    /// The same as a task, which writes as fast as `pace` says. What it has not written when it is dropped is lost, as in a crash.
+    pub(crate) async fn run_as_task(&self, linger: Duration, pace: Pace) {
+        let mut buffer = Vec::with_capacity(CHUNK);
+        while self.something_to_write().await {
+            let gathered = tokio::time::sleep(linger);
+            tokio::pin!(gathered);
+            while !self.is_in_hurry() {
+                tokio::select! {
+                    biased;
+                    () = &mut gathered => break,
+                    () = self.bell.notified() => {}
+                }
+            }
+            tokio::time::sleep(pace()).await;
+            let mut queue = self.queue();
+            queue.hurry = false;
+            let logs = std::mem::take(&mut queue.logs);
+            drop(queue);
+            write_each(logs, &mut buffer);
+        }
+    }
+
+    fn is_in_hurry(&self) -> bool {
+        let queue = self.queue();
+        queue.hurry || queue.closing
+    }
+
+    /// Waits for logs to write. False: stop.
+    async fn something_to_write(&self) -> bool {
+        loop {
+            {
+                let mut queue = self.queue();
+                queue.idle = queue.logs.is_empty();
+                if !queue.idle {
+                    return true;
+                }
+                if queue.closing {
+                    self.stopped.send_replace(true);
+                    return false;
+                }
+            }
+            self.bell.notified().await;
+        }
+    }
+}
+
+/// Writes a turn of each of these logs, and tells those who wait for it.
+fn write_each(logs: Vec<Arc<Log>>, buffer: &mut Vec<u8>) {
+    for log in logs {
+        let told = match write(&log, buffer) {
+            Ok(info) => info.map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        let Some(told) = told else { continue };
+        if let Err(error) = &told {
+            fail(&log, error);
+        }
+        let waiting = log.state().recorded.take();
+        // Let go of the log first: who hears that it is over may want to open or remove it.
+        drop(log);
+        if let Some(waiting) = waiting {
+            // Whoever finished the log may have stopped waiting.
+            let _unheard = waiting.send(told);
+        }
+    }
+    buffer.clear();
+    buffer.shrink_to(TURN);
 }
 
 /// What one turn of a log writes.

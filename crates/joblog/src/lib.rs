@@ -29,5 +29,5 @@ pub use end::{End, LogInfo};
 pub use error::{OpenError, ReadError, WriteError};
 pub use reader::{Chunk, LogReader};
 pub use retention::Pruned;
-pub use store::LogStore;
+pub use store::{LogStore, Pace};
 pub use writer::{Appended, LogWriter};

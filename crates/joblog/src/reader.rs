@@ -105,7 +105,10 @@ impl LogReader {
         let io_error = |why: String| ReadError::Io { id, why };
         // A slow disk with many readers must not take every thread of the runtime's pool.
         let permit = self.log.shared.reads.acquire().await;
-        let read = tokio::task::spawn_blocking(move || file::read(&file, start, length)).await;
+        let shared = &self.log.shared;
+        let read = shared
+            .blocking(move || file::read(&file, start, length))
+            .await;
         drop(permit);
         let data = read
             .map_err(|error| io_error(error.to_string()))?

@@ -42,8 +42,9 @@ impl LogStore {
         max_total_bytes: Option<u64>,
     ) -> Pruned {
         let shared = Arc::clone(&self.shared);
-        let pruning =
-            tokio::task::spawn_blocking(move || prune(&shared, now, max_age, max_total_bytes));
+        let pruning = self
+            .shared
+            .blocking(move || prune(&shared, now, max_age, max_total_bytes));
         // The task fails only when the runtime is shutting down; the next run does what this one did not.
         pruning.await.unwrap_or_default()
     }
@@ -51,8 +52,9 @@ impl LogStore {
     /// Removes one log. Gives whether it was there and nobody had it open.
     pub async fn remove(&self, id: u64) -> bool {
         let shared = Arc::clone(&self.shared);
-        let removing =
-            tokio::task::spawn_blocking(move || !in_use(&shared, id) && remove(&shared.dir, id));
+        let removing = self
+            .shared
+            .blocking(move || !in_use(&shared, id) && remove(&shared.dir, id));
         removing.await.unwrap_or(false)
     }
 }

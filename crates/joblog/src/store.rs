@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -25,12 +26,17 @@ pub struct LogStore {
     guard: Arc<Guard>,
 }
 
+/// How long the next write takes: the speed of a simulated disk.
+pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
+
 /// What the store, its logs and the disk's thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) config: LogConfig,
     pub(crate) disk: Disk,
+    /// Nothing is done on other threads.
+    threadless: bool,
     /// Bytes of all logs which may still be appended before the disk has to catch up.
     pub(crate) budget: Semaphore,
     /// Disk reads which may still be started.
@@ -40,6 +46,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Does something that may wait for the disk on a thread where that matters to nobody, unless there is only one.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        if self.threadless {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
+    }
+
     pub(crate) fn table(&self) -> MutexGuard<'_, HashMap<u64, Weak<Log>>> {
         // Nothing panics while it holds the lock.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,6 +89,30 @@ impl LogStore {
     /// # Errors
     /// When the directory cannot be made, or the thread cannot be started.
     pub fn open(dir: &Path, config: LogConfig) -> Result<Self, OpenError> {
+        let store = Self::in_dir(dir, config, false)?;
+        let shared = Arc::clone(&store.shared);
+        std::thread::Builder::new()
+            .name("joblog".to_owned())
+            .spawn(move || shared.disk.run(shared.config.linger))
+            .map_err(OpenError::Thread)?;
+        Ok(store)
+    }
+
+    /// As [`open`](Self::open), without any thread: a task of the current runtime writes, as slowly as `pace` says, and everything else
+    /// is done at once, on the caller's thread. For simulations, where one seed must give one history. When the runtime is dropped,
+    /// what was not written yet is lost, as in a crash.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open_threadless(dir: &Path, config: LogConfig, pace: Pace) -> Result<Self, OpenError> {
+        let store = Self::in_dir(dir, config, true)?;
+        let shared = Arc::clone(&store.shared);
+        // Ends when the store is closed, or with the runtime.
+        tokio::spawn(async move { shared.disk.run_as_task(shared.config.linger, pace).await });
+        Ok(store)
+    }
+
+    fn in_dir(dir: &Path, config: LogConfig, threadless: bool) -> Result<Self, OpenError> {
         let dir_error = |source| OpenError::Dir {
             dir: dir.to_owned(),
             source,
@@ -90,15 +131,9 @@ impl LogStore {
             reads: Semaphore::new(config.max_reads.clamp(1, Semaphore::MAX_PERMITS)),
             config,
             disk: Disk::new(),
+            threadless,
             table: Mutex::default(),
         });
-        std::thread::Builder::new()
-            .name("joblog".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.disk.run(shared.config.linger)
-            })
-            .map_err(OpenError::Thread)?;
         let guard = Arc::new(Guard {
             shared: Arc::clone(&shared),
         });
@@ -158,7 +193,7 @@ impl LogStore {
             id,
             why: error.to_string(),
         };
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = self.shared.blocking(move || {
             let (file, mut info) = file::open(&dir, id, true).map_err(|error| match error {
                 ReadError::NotFound { id } => WriteError::NotFound { id },
                 other => WriteError::Io {
@@ -235,7 +270,8 @@ impl LogStore {
 
     async fn look(&self, id: u64) -> Result<(std::fs::File, LogInfo), ReadError> {
         let dir = self.shared.dir.clone();
-        tokio::task::spawn_blocking(move || file::open(&dir, id, false))
+        self.shared
+            .blocking(move || file::open(&dir, id, false))
             .await
             .map_err(|error| ReadError::Io {
                 id,
@@ -247,7 +283,7 @@ impl LogStore {
     /// Files that are no logs are left out.
     pub async fn list(&self) -> Vec<LogInfo> {
         let shared = Arc::clone(&self.shared);
-        let listing = tokio::task::spawn_blocking(move || {
+        let listing = self.shared.blocking(move || {
             let mut found: Vec<LogInfo> = crate::retention::ids(&shared.dir)
                 .into_iter()
                 .filter_map(|id| match shared.in_memory(id) {

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::effect::{Effects, Refusal};
 use crate::event::Event;
-use crate::ids::{Hint, JobId, PoolName, WorkerId, WorkerName};
-use crate::pool::{Out, Pool};
+use crate::explain::Explanation;
+use crate::ids::{ClientId, Hint, JobId, PoolName, WorkerId, WorkerName};
+use crate::pool::{Accepted, Out, Pool};
 use crate::reasons::{Reason, Reasons};
 use crate::record::Record;
 use crate::show;
@@ -26,9 +27,10 @@ impl Cluster {
     pub fn new(config: Config) -> Self {
         let mut pools = BTreeMap::new();
         for pool in &config.pools {
-            pools
-                .entry(pool.name.clone())
-                .or_insert_with(|| Pool::new(pool.clone(), config.costs, config.hint_max_age));
+            pools.entry(pool.name.clone()).or_insert_with(|| {
+                let quota = config.max_running.clone();
+                Pool::new(pool.clone(), config.costs, config.hint_max_age, quota)
+            });
         }
         Self { pools }
     }
@@ -70,13 +72,39 @@ impl Cluster {
                 hint,
                 urgent,
             } => {
-                if self.pools.values().any(|pool| pool.has_job(job)) {
-                    return Err(Refusal::NumberReused);
-                }
+                self.check_new(job)?;
                 self.named(&pool)?.submit(out, client, job, hint, urgent)
             }
-            // The pool has these two next.
-            Event::Requeued { .. } | Event::Adopted { .. } => Err(Refusal::NotRunning),
+            Event::Requeued {
+                pool,
+                client,
+                job,
+                hint,
+                urgent,
+                fair_start,
+                avoid,
+            } => {
+                self.check_new(job)?;
+                let accepted = Accepted {
+                    client,
+                    job,
+                    hint,
+                    urgent,
+                    fair_start,
+                    avoid,
+                };
+                self.named(&pool)?.requeue(out, accepted)
+            }
+            Event::Adopted {
+                worker,
+                job,
+                client,
+                hint,
+            } => {
+                self.check_new(job)?;
+                self.of_worker(worker)?
+                    .adopt(out, worker, job, client, hint)
+            }
             Event::Cancelled { job } => {
                 match self.pools.values_mut().find(|pool| pool.has_queued(job)) {
                     Some(pool) => pool.cancel(out, job),
@@ -138,10 +166,10 @@ impl Cluster {
                 name,
                 active,
                 auto_create,
-                pause: _,
+                pause,
             } => self
                 .named(&pool)?
-                .admin_active(out, name, active, auto_create),
+                .admin_active(out, name, active, auto_create, pause),
             Event::Left { worker } => self.of_worker(worker)?.leave(out, worker),
             Event::Forgotten { pool, name } => self.named(&pool)?.forget(out, name),
             Event::RateSet { pool, client, rate } => self.named(&pool)?.set_rate(out, client, rate),
@@ -157,6 +185,14 @@ impl Cluster {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A job that is queued or running cannot come again.
+    fn check_new(&self, job: JobId) -> Result<(), Refusal> {
+        match self.pools.values().any(|pool| pool.has_job(job)) {
+            true => Err(Refusal::NumberReused),
+            false => Ok(()),
         }
     }
 
@@ -223,9 +259,19 @@ impl Cluster {
             .unwrap_or(0)
     }
 
+    /// How many jobs the client has queued, in all pools.
+    pub fn queued_by(&self, client: &ClientId) -> u64 {
+        self.pools.values().map(|pool| pool.queued_by(client)).sum()
+    }
+
     /// Whether this job is still on a queue, and so can be cancelled.
     pub fn is_queued(&self, job: JobId) -> bool {
         self.pools.values().any(|pool| pool.has_queued(job))
+    }
+
+    /// Why this job waits, and for what; `None` if it is not queued. Looks at the jobs ahead of it, up to a bound.
+    pub fn explain(&self, job: JobId) -> Option<Explanation> {
+        self.pools.values().find_map(|pool| pool.explain(job))
     }
 
     /// The pool's figures, for metrics. Walks no queue.

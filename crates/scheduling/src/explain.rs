@@ -12,15 +12,28 @@ pub struct Explanation {
     /// Where it waits.
     pub waits: Waits,
     /// How many jobs of the same pool come before it: those on the same queue that are more urgent or have an earlier fair start.
+    /// Of a job that its client's bound holds back: those of the same client that are held as well. At most
+    /// [`Explanation::MOST_AHEAD`].
     pub ahead: u64,
-    /// Whose they are, those with the most first; at most ten.
+    /// Whether there are more than that, which were not counted.
+    pub more_ahead: bool,
+    /// Whose the counted ones are, those with the most first; at most [`Explanation::MOST_CLIENTS`].
     pub ahead_of: Vec<(ClientId, u64)>,
     /// Its fair start.
     pub fair_start: Timestamp,
-    /// All workers the pool knows, by name, at most a hundred, and why each does not take the job at this moment.
+    /// All workers the pool knows, by name, at most [`Explanation::MOST_WORKERS`], and why each does not take the job at this moment.
     pub workers: Vec<(WorkerName, WhyNot)>,
     /// How many more there are.
     pub more_workers: u64,
+}
+
+impl Explanation {
+    /// So many jobs ahead are counted at most: counting them must not hold up anybody.
+    pub const MOST_AHEAD: usize = 100_000;
+    /// So many clients are named at most.
+    pub const MOST_CLIENTS: usize = 10;
+    /// So many workers are named at most.
+    pub const MOST_WORKERS: usize = 100;
 }
 
 /// Where a job waits.
@@ -51,7 +64,7 @@ pub enum WhyNot {
         /// What is known of an administrator's.
         pause: Option<AdminPause>,
     },
-    /// It runs as many jobs as it asks for.
+    /// It asks for no more than the jobs it runs.
     Busy {
         /// Jobs it runs.
         running: u32,

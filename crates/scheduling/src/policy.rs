@@ -17,6 +17,15 @@
 //!   it runs are not touched. A request whose caller gives up between the two steps leaves its job to the next request of
 //!   the same worker or, if it has none, to whoever the pool finds.
 //!
+//! - **Coming back.** A job that was accepted before and is queued again takes its old position, and is charged nothing. A
+//!   job that a worker brings along runs there as if it had taken it.
+//! - **Avoiding.** A job may avoid workers, because it came to nothing there. None of them gets it, or has it on its local
+//!   queue, while any other active worker is there, even a busy one. Only for such a job a request of an active worker
+//!   may wait while a job is on the main queue.
+//! - **Quotas.** A client may have a bound on its jobs that run at once. Its first jobs in queue order, up to the bound
+//!   less those that run, are queued as all others are; the rest is held aside until one of them ends or is
+//!   cancelled. So one that comes later and is more urgent takes the turn of one that is not yet running.
+//!
 //! # [`Policy::Upstream`]
 //!
 //! OCluster's behaviour, job for job, except that its ready list never holds a worker which has just been given a job.
@@ -39,7 +48,7 @@
 //!   cached, or else the one that has waited longest.
 //! - A request takes the first, in queue order, of its worker's local queue and the main queue. A job of the main queue
 //!   is passed over, and put on the local queue of the least loaded busy worker that has its hint cached, if all of this
-//!   holds: it is not urgent; it has not been passed over before; the worker that asks has not its hint cached; and
+//!   holds: it is not urgent; it avoids no worker; it has not been passed over before; the worker that asks has not its hint cached; and
 //!   waiting is estimated to end sooner: the load of that worker (nothing, if it has a free slot or is just about to
 //!   ask) plus [`Costs::cached`] is less than [`Costs::non_cached`].
 //! - A job that was passed over waits no longer than the difference of the two costs. After that it is placed anew as
@@ -54,7 +63,8 @@
 //!
 //! Submitting, cancelling or moving a job takes O(log n) in the number of queued jobs. Finding the preferred worker takes
 //! about √w steps for w active workers, whether few or many of them have the hint cached. A request may move several
-//! jobs, each of which `balanced` moves this way at most once in its life.
+//! jobs, each of which `balanced` moves this way at most once in its life. It looks once at each different set of workers
+//! that jobs of the main queue avoid, of which there are few. Quotas cost nothing where there are none.
 //!
 //! [`Costs::cached`]: crate::Costs::cached
 //! [`Costs::non_cached`]: crate::Costs::non_cached

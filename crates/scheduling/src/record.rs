@@ -28,7 +28,7 @@ pub enum Record {
         pool: PoolName,
         /// The client.
         client: ClientId,
-        /// The time.
+        /// The time. The Unix epoch stands for a client that is gone, and owes nothing.
         next_fair_start: Timestamp,
     },
     /// This worker shall no longer be listed.

@@ -32,6 +32,11 @@ pub fn show(view: &PoolView, now: Timestamp) -> String {
             bracketed(&mut text, workers.iter().rev().map(ToString::to_string));
         }
     }
+    if !view.held.is_empty() {
+        text.push_str("\nheld: ");
+        let held = view.held.iter().rev();
+        bracketed(&mut text, held.map(|job| waiting_job(job, now)));
+    }
     text.push_str("\nregistered:");
     for worker in &view.workers {
         text.push('\n');

@@ -16,6 +16,9 @@ const SECONDS_PER_DAY: f64 = 86_400.0;
 pub struct Timestamp(f64);
 
 impl Timestamp {
+    /// Comes before every other.
+    pub(crate) const EARLIEST: Timestamp = Timestamp(-LIMIT);
+
     /// The point `seconds` after the Unix epoch. Anything beyond ±10^15 becomes that limit, and not-a-number the epoch
     /// itself, so that a broken clock cannot break the order of a queue.
     pub fn from_secs(seconds: f64) -> Self {

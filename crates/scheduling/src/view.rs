@@ -5,7 +5,7 @@
 use crate::ids::{ClientId, Hint, JobId, PoolName, WorkerId, WorkerName};
 use crate::policy::Policy;
 use crate::rate::Rate;
-use crate::reasons::{PauseNote, Reasons};
+use crate::reasons::{AdminPause, PauseNote, Reasons};
 use crate::time::Timestamp;
 
 /// A whole pool.
@@ -19,6 +19,8 @@ pub struct PoolView {
     pub capacity: u64,
     /// What waits: jobs or workers.
     pub main: MainView,
+    /// Jobs held aside, because their clients may run no more at once; in queue order.
+    pub held: Vec<QueuedJob>,
     /// The connected workers, by name.
     pub workers: Vec<WorkerView>,
     /// The workers known and not connected, by name.
@@ -27,7 +29,7 @@ pub struct PoolView {
     pub clients: Vec<ClientView>,
 }
 
-/// What waits in a pool: never jobs and workers at once.
+/// What waits in a pool. Where both do, because the workers are avoided by the jobs, it is the jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MainView {
     /// Jobs wait, the next to run first.
@@ -66,6 +68,8 @@ pub struct WorkerView {
     pub inactive: Reasons,
     /// What it says of its own pause, which is among the reasons then.
     pub pause_note: Option<PauseNote>,
+    /// What is known of an administrator's, which is among the reasons then.
+    pub pause: Option<AdminPause>,
     /// The estimated cost in seconds of its local queue.
     pub workload: u64,
     /// Its local queue, the next to run first.
@@ -83,6 +87,8 @@ pub struct KnownWorker {
     pub connected: Option<WorkerId>,
     /// Connected: whether nothing keeps it from working. Otherwise: whether no administrator paused it.
     pub active: bool,
+    /// What is known of an administrator's pause, while it lasts.
+    pub pause: Option<AdminPause>,
 }
 
 /// One client.
@@ -123,9 +129,9 @@ impl Lengths {
 /// The figures of a pool, for metrics. Made without walking any queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Jobs ever submitted.
+    /// Jobs ever submitted; those queued again not counted again.
     pub submitted: u64,
-    /// Jobs ever taken by workers.
+    /// Jobs ever taken by workers; those adopted not counted again.
     pub accepted: u64,
     /// Jobs ever cancelled while queued.
     pub cancelled: u64,
@@ -143,6 +149,6 @@ pub struct PoolStats {
     pub incoming: Lengths,
     /// The local queue of each connected worker, by name.
     pub local: Vec<(WorkerName, Lengths)>,
-    /// What each client seen since the start has queued, on any queue, by name.
+    /// What each client seen since the start has queued, on any queue or held aside, by name.
     pub clients: Vec<(ClientId, Lengths)>,
 }

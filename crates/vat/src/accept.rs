@@ -20,6 +20,7 @@ use crate::listener::{ListeningSocket, SocketFile};
 use crate::socket::{Socket, tune};
 use crate::strangers::{Permit, Strangers};
 use crate::tls::peer_digest;
+use crate::transport::Acceptance;
 use crate::{Digest, Limits, Location, PeerInfo};
 
 /// How long accepting pauses after an error such as "too many open files", at first and at most.
@@ -53,6 +54,7 @@ enum Listening {
         listener: UnixListener,
         _file: SocketFile,
     },
+    Given(Box<dyn Acceptance>),
 }
 
 impl Listening {
@@ -64,6 +66,7 @@ impl Listening {
                 listener: UnixListener::from_std(listener)?,
                 _file: file,
             },
+            ListeningSocket::Given(acceptance) => Self::Given(acceptance),
         })
     }
 
@@ -82,6 +85,10 @@ impl Listening {
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Socket::Unix(stream), "unix socket".to_owned(), None))
+            }
+            Self::Given(acceptance) => {
+                let (stream, from) = acceptance.accept().await?;
+                Ok((Socket::Given(stream), from, None))
             }
         }
     }

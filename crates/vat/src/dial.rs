@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::socket::{Socket, tune};
 use crate::tls::{Identity, client_config, server_name};
+use crate::transport::Transport;
 use crate::{
     Address, ConnectError, Connection, ConnectionOptions, Digest, Limits, Location, PeerInfo,
     SecretKey, Side, Stats,
@@ -57,6 +58,8 @@ type Slot = Rc<Mutex<Option<Connection>>>;
 
 struct Inner {
     stats: Stats,
+    /// In place of the machine's sockets, if there is one.
+    network: Option<Arc<dyn Transport>>,
     identity: OnceCell<Identity>,
     /// One connection per address, shared by all sturdy refs of that vat.
     slots: RefCell<HashMap<Address, Slot>>,
@@ -67,8 +70,13 @@ impl Vat {
     /// vats keep one connection per key, so make one vat per process.
     #[must_use]
     pub fn client_only(stats: Stats) -> Self {
+        Self::with_network(None, stats)
+    }
+
+    pub(crate) fn with_network(network: Option<Arc<dyn Transport>>, stats: Stats) -> Self {
         Self(Rc::new(Inner {
             stats,
+            network,
             identity: OnceCell::new(),
             slots: RefCell::default(),
         }))
@@ -130,13 +138,17 @@ impl Vat {
     ) -> Result<Connection, ConnectError> {
         progress(Progress::Connecting);
         let deadline = Instant::now() + options.timeout;
-        let (socket, ip) =
-            open(&address.location, deadline)
-                .await
-                .map_err(|e| ConnectError::Io {
-                    address: address.clone(),
-                    reason: e.to_string(),
-                })?;
+        let opened = match &self.0.network {
+            None => open(&address.location, deadline).await,
+            Some(network) => {
+                let stream = network.dial(&address.location).await;
+                stream.map(|stream| (Socket::Given(stream), None))
+            }
+        };
+        let (socket, ip) = opened.map_err(|e| ConnectError::Io {
+            address: address.clone(),
+            reason: e.to_string(),
+        })?;
         let peer = PeerInfo {
             digest: address.digest,
             location: address.to_string(),

@@ -129,12 +129,21 @@ impl SecretKey {
     /// under the SHA-256 of the PEM file, as OCaml's vats derive theirs.
     #[must_use]
     pub fn derived_id(&self, name: &str) -> ServiceId {
+        ServiceId::new(self.derived_secret(name).to_vec())
+    }
+
+    /// A secret of 32 bytes for another use than a service, the same at every start with the same key file: HMAC-SHA-256 of the
+    /// label under the SHA-256 of the PEM file.
+    ///
+    /// These are the bytes that [`derived_id`](Self::derived_id) gives for a service of that name, so a label must be none.
+    #[must_use]
+    pub fn derived_secret(&self, label: &str) -> Zeroizing<[u8; 32]> {
         let mut mac = match Hmac::<Sha256>::new_from_slice(&*self.0.secret) {
             Ok(mac) => mac,
             Err(hmac::digest::InvalidLength) => unreachable!("HMAC takes keys of any length"),
         };
-        mac.update(name.as_bytes());
-        ServiceId::new(mac.finalize().into_bytes().to_vec())
+        mac.update(label.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
     pub(crate) fn signing(&self) -> &Arc<dyn SigningKey> {
@@ -246,6 +255,17 @@ mod tests {
         );
         assert_eq!(one.digest(), other.digest());
         assert_ne!(one.derived_id("admin"), other.derived_id("admin"));
+    }
+
+    #[test]
+    fn derived_secrets_differ_by_label_and_by_key() {
+        let (one, other) = (
+            SecretKey::from_pem(RSA).unwrap(),
+            SecretKey::ephemeral().unwrap(),
+        );
+        assert_eq!(one.derived_secret("a"), one.clone().derived_secret("a"));
+        assert_ne!(one.derived_secret("a"), one.derived_secret("b"));
+        assert_ne!(one.derived_secret("a"), other.derived_secret("a"));
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod strangers;
 mod sturdy_ref;
 mod sturdy_ref_error;
 mod tls;
+mod transport;
 
 pub use address::Address;
 pub use broken::{broken_cap, promised_cap};
@@ -71,3 +72,4 @@ pub use settled::settled;
 pub use stats::Stats;
 pub use sturdy_ref::SturdyRef;
 pub use sturdy_ref_error::SturdyRefError;
+pub use transport::{Acceptance, ByteStream, Transport};

@@ -1,5 +1,6 @@
 //! Binding the socket a vat listens on.
 
+use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Type};
 use thiserror::Error;
 
+use crate::transport::Acceptance;
 use crate::{KeyError, Location};
 
 /// How many connections may wait to be accepted. A small number makes a storm of reconnecting
@@ -64,7 +66,6 @@ pub struct Listener {
     location: Location,
 }
 
-#[derive(Debug)]
 pub(crate) enum ListeningSocket {
     Tcp(std::net::TcpListener),
     Unix {
@@ -72,6 +73,18 @@ pub(crate) enum ListeningSocket {
         /// The socket file which is ours to remove.
         file: SocketFile,
     },
+    /// Of a network that is not the machine's.
+    Given(Box<dyn Acceptance>),
+}
+
+impl fmt::Debug for ListeningSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Unix { .. } => "Unix",
+            Self::Given(_) => "Given",
+        })
+    }
 }
 
 impl Listener {
@@ -95,6 +108,13 @@ impl Listener {
                 source,
             },
         })
+    }
+
+    pub(crate) fn given(acceptance: Box<dyn Acceptance>, location: Location) -> Self {
+        Self {
+            socket: ListeningSocket::Given(acceptance),
+            location,
+        }
     }
 
     /// Where it listens: what was asked for, with the real port where any was.

@@ -12,6 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::transport::ByteStream;
+
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// The time between two such questions.
@@ -38,6 +40,8 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Of a network that is not the machine's. It stays on its runtime.
+    Given(Box<dyn ByteStream>),
     Between(Between),
 }
 
@@ -56,7 +60,7 @@ impl Socket {
         *self = match socket {
             Self::Tcp(stream) => Self::Between(Between::Tcp(stream.into_std()?)),
             Self::Unix(stream) => Self::Between(Between::Unix(stream.into_std()?)),
-            between @ Self::Between(_) => between,
+            there @ (Self::Given(_) | Self::Between(_)) => there,
         };
         Ok(())
     }
@@ -86,6 +90,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Given(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Between(_) => Poll::Ready(Err(lost())),
         }
     }
@@ -100,6 +105,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Given(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Between(_) => Poll::Ready(Err(lost())),
         }
     }
@@ -108,6 +114,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Given(stream) => Pin::new(stream).poll_flush(cx),
             Self::Between(_) => Poll::Ready(Err(lost())),
         }
     }
@@ -116,6 +123,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Given(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Between(_) => Poll::Ready(Err(lost())),
         }
     }

@@ -1,17 +1,23 @@
-//! `Admin`: the whole cluster, as an operator sees and steers it; and the giving out of access to clients.
+//! `Admin` and `AdminEndpoint`: the whole cluster with all its jobs, as an operator sees and steers it; and the giving out of access
+//! to clients.
 
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::{admin, submission};
-use ocluster_api::extensions_capnp::submission_endpoint;
+use ocluster_api::extensions_capnp::{admin_endpoint, pool_admin_endpoint, submission_endpoint};
 use ocluster_scheduling::{ClientId, Event, PoolName};
 use ocluster_store::{Change, day_of_ms};
 use ocluster_vat::{Address, ServiceId, SturdyRef, broken_cap, error as rpc_error};
 use tracing::info;
 
-use super::SubmissionServer;
+use super::caller::Caller;
+use super::job_handle::{new_job_handle, one_line};
 use super::pool_admin::PoolAdminServer;
+use super::{SubmissionServer, job_info, query};
 use crate::state::Scheduler;
+
+/// What is offered besides the frozen interface.
+const FEATURES: [&str; 3] = ["jobs", "evict", "pause-notes"];
 
 /// Makes clients' access objects, which know under which address they can be found again.
 #[derive(Clone)]
@@ -65,11 +71,17 @@ impl ClientAccess {
 pub(crate) struct AdminServer {
     scheduler: Rc<Scheduler>,
     access: ClientAccess,
+    caller: Caller,
 }
 
 impl AdminServer {
     pub(crate) fn new(scheduler: Rc<Scheduler>, access: ClientAccess) -> Self {
-        Self { scheduler, access }
+        let caller = Caller::admin(scheduler.clone());
+        Self {
+            scheduler,
+            access,
+            caller,
+        }
     }
 }
 
@@ -101,7 +113,9 @@ impl admin::Server for AdminServer {
             .scheduler
             .look(|cluster| cluster.pools().any(|known| *known == pool));
         let pool_admin = if known {
-            capnp_rpc::new_client(PoolAdminServer::new(self.scheduler.clone(), pool))
+            let server = PoolAdminServer::new(self.scheduler.clone(), pool);
+            let endpoint: pool_admin_endpoint::Client = capnp_rpc::new_client(server);
+            capnp::capability::FromClientHook::cast_to(endpoint)
         } else {
             broken_cap(rpc_error::failed("No such pool"))
         };
@@ -161,6 +175,77 @@ impl admin::Server for AdminServer {
         for (index, id) in (0..).zip(&ids) {
             list.set(index, id.as_str());
         }
+        Ok(())
+    }
+}
+
+impl admin_endpoint::Server for AdminServer {
+    async fn features(
+        self: Rc<Self>,
+        _: admin_endpoint::FeaturesParams,
+        mut results: admin_endpoint::FeaturesResults,
+    ) -> capnp::Result<()> {
+        let length = job_info::list_length(&FEATURES);
+        let mut features = results.get().init_features(length);
+        for (index, feature) in (0..length).zip(FEATURES) {
+            features.set(index, feature);
+        }
+        Ok(())
+    }
+
+    async fn find(
+        self: Rc<Self>,
+        params: admin_endpoint::FindParams,
+        mut results: admin_endpoint::FindResults,
+    ) -> capnp::Result<()> {
+        let asker = self.caller.asker()?;
+        let id = query::id_text(params.get()?.get_id()?)?;
+        let found = self.scheduler.find_job(&asker, id).await;
+        let id = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        let mut results = results.get();
+        results.set_handle(new_job_handle(self.caller.clone(), id));
+        results.set_id(id.to_string());
+        Ok(())
+    }
+
+    async fn list(
+        self: Rc<Self>,
+        params: admin_endpoint::ListParams,
+        mut results: admin_endpoint::ListResults,
+    ) -> capnp::Result<()> {
+        let asker = self.caller.asker()?;
+        let filter = query::read(params.get()?.get_query()?)?;
+        let found = self.scheduler.list_jobs(&asker, &filter).await;
+        let (jobs, more) = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        let (jobs, more) = query::page(jobs, more);
+        let mut results = results.get();
+        let list = results.reborrow().init_jobs(job_info::list_length(&jobs));
+        job_info::write_all(&jobs, list);
+        if let Some(more) = more {
+            results.set_more(more.to_string());
+        }
+        Ok(())
+    }
+
+    async fn requeue(
+        self: Rc<Self>,
+        params: admin_endpoint::RequeueParams,
+        mut results: admin_endpoint::RequeueResults,
+    ) -> capnp::Result<()> {
+        let asker = self.caller.asker()?;
+        let (id, reason) = {
+            let params = params.get()?;
+            let id = query::id_text(params.get_id()?)?.to_owned();
+            (id, one_line(params.get_reason()?)?)
+        };
+        drop(params);
+        let found = self.scheduler.find_job(&asker, &id).await;
+        let id = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        let scheduler = self.scheduler.clone();
+        let requeued = async move { scheduler.requeue_job(id, &reason).await };
+        let shown = self.caller.completely(requeued).await?;
+        let shown = shown.map_err(|error| rpc_error::failed(error.to_string()))?;
+        job_info::write(&shown, results.get().init_info());
         Ok(())
     }
 }

@@ -4,9 +4,15 @@
 //! changes without waiting, or hands them to a task of their own.
 
 mod admin;
+mod caller;
+mod describe;
+mod durable_job;
 mod job;
+mod job_handle;
+mod job_info;
 mod pool_admin;
 mod progress;
+mod query;
 mod queue;
 mod registration;
 mod submission;

@@ -1,13 +1,18 @@
-//! `PoolAdmin`: one pool, as an operator sees and steers it.
+//! `PoolAdmin` and `PoolAdminEndpoint`: one pool, as an operator sees and steers it.
 
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::pool_admin;
-use ocluster_scheduling::{ClientId, Event, PoolName, Rate, Refusal, WorkerName};
+use ocluster_api::extensions_capnp::pool_admin_endpoint;
+use ocluster_scheduling::{
+    AdminPause, ClientId, Event, PauseNote, PoolName, Rate, Refusal, WorkerName,
+};
 use ocluster_vat::error as rpc_error;
 
+use super::caller::Caller;
+use super::job_handle::one_line;
 use super::progress::Reporter;
-use super::update;
+use super::{describe, job_info, update};
 use crate::state::{ChangeError, Scheduler};
 
 /// One pool's administration.
@@ -169,6 +174,66 @@ impl pool_admin::Server for PoolAdminServer {
         session
             .until_idle(async |count| reporter.report(&format!("Running jobs: {count}")).await)
             .await;
+        Ok(())
+    }
+}
+
+impl pool_admin_endpoint::Server for PoolAdminServer {
+    async fn pause(
+        self: Rc<Self>,
+        params: pool_admin_endpoint::PauseParams,
+        _: pool_admin_endpoint::PauseResults,
+    ) -> capnp::Result<()> {
+        let event = {
+            let params = params.get()?;
+            let active = params.get_active();
+            let by = PauseNote::new(params.get_by()?.to_str()?);
+            let why = PauseNote::new(params.get_reason()?.to_str()?);
+            let since_ms = self.scheduler.now_ms();
+            Event::AdminActive {
+                pool: self.pool.clone(),
+                name: WorkerName::from(params.get_worker()?.to_str()?),
+                active,
+                auto_create: params.get_auto_create(),
+                pause: (!active).then_some(AdminPause { by, why, since_ms }),
+            }
+        };
+        self.change(event).await
+    }
+
+    async fn evict(
+        self: Rc<Self>,
+        params: pool_admin_endpoint::EvictParams,
+        mut results: pool_admin_endpoint::EvictResults,
+    ) -> capnp::Result<()> {
+        let (name, reason) = {
+            let params = params.get()?;
+            let name = WorkerName::from(params.get_worker()?.to_str()?);
+            (name, one_line(params.get_reason()?)?)
+        };
+        drop(params);
+        let (scheduler, pool) = (self.scheduler.clone(), self.pool.clone());
+        let evicted = async move { scheduler.evict(&pool, &name, &reason).await };
+        let (moved, cancelled) = Caller::admin(self.scheduler.clone())
+            .completely(evicted)
+            .await??;
+        let mut results = results.get();
+        results.set_moved(moved);
+        results.set_cancelled(cancelled);
+        Ok(())
+    }
+
+    async fn describe(
+        self: Rc<Self>,
+        _: pool_admin_endpoint::DescribeParams,
+        mut results: pool_admin_endpoint::DescribeResults,
+    ) -> capnp::Result<()> {
+        let workers = describe::workers(&self.scheduler, &self.pool);
+        let length = job_info::list_length(&workers);
+        let mut list = results.get().init_workers(length);
+        for (index, worker) in (0..length).zip(&workers) {
+            worker.write(list.reborrow().get(index));
+        }
         Ok(())
     }
 }

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::queue;
-use ocluster_api::extensions_capnp::explained_queue;
+use ocluster_api::extensions_capnp::{explained_queue, leased_queue};
 use ocluster_scheduling::{Event, PauseNote};
 use ocluster_vat::error as rpc_error;
 use tracing::info;
 
+use crate::durable::WorkerJob;
 use crate::state::Scheduler;
 use crate::worker_session::WorkerSession;
 
@@ -36,7 +37,7 @@ impl queue::Server for QueueServer {
         }
         let asked = self
             .scheduler
-            .ask(self.session.id, params.get_job()?)
+            .ask(self.session.id, WorkerJob::Plain(params.get_job()?))
             .map_err(|_| rpc_error::failed("Worker disconnected"))?;
         let given = asked.answer().await?;
         results.get().set_descr(given.descriptor.message().get()?)
@@ -73,6 +74,32 @@ impl explained_queue::Server for QueueServer {
         self.scheduler
             .handle(Event::WorkerPaused { worker, note })
             .map_err(|refusal| rpc_error::failed(refusal.to_string()))
+    }
+}
+
+impl leased_queue::Server for QueueServer {
+    /// As `pop`, for workers that keep durable jobs while they are away.
+    async fn pop_leased(
+        self: Rc<Self>,
+        params: leased_queue::PopLeasedParams,
+        mut results: leased_queue::PopLeasedResults,
+    ) -> capnp::Result<()> {
+        let params = params.get()?;
+        if !params.has_job() {
+            return Err(rpc_error::failed("Missing job!"));
+        }
+        let asked = self
+            .scheduler
+            .ask(self.session.id, WorkerJob::Leased(params.get_job()?))
+            .map_err(|_| rpc_error::failed("Worker disconnected"))?;
+        let given = asked.answer().await?;
+        let mut results = results.get();
+        if let Some(lease) = &given.lease {
+            results.set_durable(true);
+            results.set_id(lease.id.0);
+            results.set_attempt(lease.attempt);
+        }
+        results.set_descr(given.descriptor.message().get()?)
     }
 }
 

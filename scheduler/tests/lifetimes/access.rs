@@ -7,30 +7,8 @@ use ocluster_api::persistent_capnp::persistent;
 use ocluster_vat::SturdyRef;
 
 use crate::support::client::{Client, Submitted, cancel_ticket, result};
-use crate::support::site::{Running, Site, show};
+use crate::support::site::{Site, add, remove, show};
 use crate::support::{POOL, kind_and_reason, story};
-
-/// Adds a client, who then uses the admin's connection.
-pub(crate) async fn add(
-    scheduler: &Running,
-    admin: &admin::Client,
-    name: &str,
-) -> capnp::Result<Client> {
-    let mut request = admin.add_client_request();
-    request.get().set_id(name);
-    let response = request.send().promise.await?;
-    let connection = scheduler.connect(&scheduler.cap("admin.cap")).await;
-    Ok(Client {
-        connection,
-        submission: response.get()?.get_cap()?,
-    })
-}
-
-pub(crate) async fn remove(admin: &admin::Client, name: &str) -> capnp::Result<()> {
-    let mut request = admin.remove_client_request();
-    request.get().set_id(name);
-    request.send().promise.await.map(drop)
-}
 
 pub(crate) async fn list(admin: &admin::Client) -> Vec<String> {
     let response = admin.list_clients_request().send().promise.await.unwrap();

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use crate::support::client::result;
 use crate::support::site::{Site, workers};
+use crate::support::stoppable::Stoppable;
 use crate::support::worker::{FakeWorker, Traits};
 use crate::support::{eventually, story};
-
-use super::logs::Stoppable;
 
 #[test]
 fn a_worker_that_hangs_makes_way_for_another_of_its_name() {

@@ -1,15 +1,13 @@
 //! A scheduler that stops and starts again in the same directories.
 
-use std::path::Path;
-
 use ocluster_joblog::{End, LogConfig, LogStore};
 use ocluster_store::{JobState, SledOptions, SledStore, Store as _};
 
 use crate::support::client::{read_at, result, whole_log};
-use crate::support::site::{Site, set_active, show, workers};
+use crate::support::site::{Site, add, copy_dir, set_active, show, workers};
 use crate::support::{eventually, story};
 
-use super::access::{add, list};
+use super::access::list;
 
 #[test]
 fn capabilities_and_clients_survive_byte_for_byte() {
@@ -104,20 +102,6 @@ fn a_graceful_stop_tells_every_peer() {
         // The worker's job is nobody's any more.
         given.build.released.cancelled().await;
     });
-}
-
-/// Copies what is on disk of a scheduler that goes on running: what would be left if the power failed now.
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&from, &to);
-        } else {
-            std::fs::copy(from, to).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -417,7 +417,8 @@ fn admin() {
 
 #[test]
 fn clients() {
-    use super::access::{add, list, remove};
+    use super::access::list;
+    use crate::support::site::{add, remove};
     story(async {
         let site = Site::with(|config| config.default_clients.clear());
         let scheduler = site.start().await;

@@ -11,7 +11,11 @@
 )]
 
 pub(crate) mod client;
+pub(crate) mod job_view;
+pub(crate) mod keeper;
+pub(crate) mod leased;
 pub(crate) mod site;
+pub(crate) mod stoppable;
 pub(crate) mod warnings;
 pub(crate) mod worker;
 

@@ -1,10 +1,13 @@
 //! A scheduler inside the test, and the directories that outlive it.
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use capnp::capability::FromClientHook as _;
 use ocluster_api::cluster_capnp::{admin, pool_admin};
+use ocluster_api::extensions_capnp::{admin_endpoint, pool_admin_endpoint};
 use ocluster_cli::LogCounts;
 use ocluster_scheduler::config::{JobPolicy, Retention};
 use ocluster_scheduler::{Config, Started};
@@ -16,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::POOL;
 use super::client::Client;
+use super::keeper::Keeper;
+use super::leased::{Joining, LeasedWorker, Verdict};
 use super::worker::{FakeWorker, Traits};
 
 /// The directories of a scheduler.
@@ -82,6 +87,21 @@ impl Site {
         self.dir.path()
     }
 
+    /// A site as it would be found if the power failed now: a copy of what is on disk, while the scheduler goes on.
+    pub(crate) fn after_power_failure(&self) -> Self {
+        let dir = TempDir::new().unwrap();
+        copy_dir(self.dir.path(), dir.path());
+        let moved = |path: &Path| {
+            let inside = path.strip_prefix(self.dir.path()).unwrap();
+            dir.path().join(inside)
+        };
+        let mut config = self.config.clone();
+        config.key_file = config.key_file.as_deref().map(moved);
+        config.secrets_dir = moved(&config.secrets_dir);
+        config.state_dir = moved(&config.state_dir);
+        Self { dir, config }
+    }
+
     /// The bytes of every `.cap` file, by name.
     pub(crate) fn cap_files(&self) -> Vec<(String, Vec<u8>)> {
         let mut files: Vec<_> = std::fs::read_dir(&self.config.secrets_dir)
@@ -120,6 +140,20 @@ impl Site {
     pub(crate) async fn refuse_to_start(&self) -> String {
         let run = ocluster_scheduler::run(self.config.clone(), CancellationToken::new(), |_| {});
         format!("{:#}", run.await.expect_err("it should not have started"))
+    }
+}
+
+/// Copies what is on disk of a scheduler that goes on running: what would be left if the power failed now.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
     }
 }
 
@@ -177,6 +211,16 @@ impl Running {
         request.send().pipeline.get_pool()
     }
 
+    /// The administration, by the extended interface.
+    pub(crate) async fn admin_endpoint(&self) -> admin_endpoint::Client {
+        self.admin().await.cast_to()
+    }
+
+    /// The administration of [`POOL`], by the extended interface.
+    pub(crate) async fn pool_endpoint(&self) -> pool_admin_endpoint::Client {
+        self.pool_admin().await.cast_to()
+    }
+
     /// The client of the `.cap` file that exists from the start.
     pub(crate) async fn client(&self) -> Client {
         self.client_by(&self.cap("submit-client.cap")).await
@@ -207,6 +251,28 @@ impl Running {
         FakeWorker::join(connection, &cap.id, name, capacity, traits)
             .await
             .unwrap()
+    }
+
+    /// A worker that keeps durable jobs while it is away, with one slot and nothing to declare.
+    pub(crate) async fn leased_worker(&self, name: &str) -> LeasedWorker {
+        let (worker, verdicts) = self.leased_worker_with(Joining::new(name)).await.unwrap();
+        assert!(verdicts.is_empty());
+        worker
+    }
+
+    /// A worker that comes back with jobs, and what the scheduler says to each.
+    pub(crate) async fn leased_worker_with(
+        &self,
+        joining: Joining,
+    ) -> Result<(LeasedWorker, Vec<Verdict>), String> {
+        let cap = self.cap(&format!("pool-{POOL}.cap"));
+        let connection = self.connect(&cap).await;
+        LeasedWorker::join(connection, &cap.id, joining).await
+    }
+
+    /// The client of the `.cap` file that exists from the start, as one who has jobs kept.
+    pub(crate) async fn keeper(&self) -> Keeper {
+        Keeper::new(self.client().await)
     }
 
     /// A worker that may be refused.
@@ -257,5 +323,27 @@ pub(crate) async fn set_active(
     request.get().set_worker(worker);
     request.get().set_active(active);
     request.get().set_auto_create(auto_create);
+    request.send().promise.await.map(drop)
+}
+
+/// Adds a client, who then uses the admin's connection.
+pub(crate) async fn add(
+    scheduler: &Running,
+    admin: &admin::Client,
+    name: &str,
+) -> capnp::Result<Client> {
+    let mut request = admin.add_client_request();
+    request.get().set_id(name);
+    let response = request.send().promise.await?;
+    let connection = scheduler.connect(&scheduler.cap("admin.cap")).await;
+    Ok(Client {
+        connection,
+        submission: response.get()?.get_cap()?,
+    })
+}
+
+pub(crate) async fn remove(admin: &admin::Client, name: &str) -> capnp::Result<()> {
+    let mut request = admin.remove_client_request();
+    request.get().set_id(name);
     request.send().promise.await.map(drop)
 }

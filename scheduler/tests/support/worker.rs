@@ -72,10 +72,7 @@ impl FakeWorker {
         request.get().set_capacity(i32::try_from(capacity).unwrap());
         request
             .get()
-            .set_worker(capnp_rpc::new_client(WorkerServer {
-                connection: connection.clone(),
-                traits,
-            }));
+            .set_worker(worker_object(connection.clone(), traits));
         let response = request.send().promise.await.map_err(kind_and_reason)?;
         let queue = response.get().unwrap().get_queue().unwrap();
         let (sender, given) = mpsc::unbounded_channel();
@@ -152,8 +149,13 @@ async fn ask_for_jobs(
     }
 }
 
+/// What a worker answers with to the scheduler's own calls.
+pub(super) fn worker_object(connection: Connection, traits: Traits) -> worker::Client {
+    capnp_rpc::new_client(WorkerServer { connection, traits })
+}
+
 /// The text that makes test jobs tell apart.
-fn what_of(descr: job_descr::Reader<'_>) -> String {
+pub(super) fn what_of(descr: job_descr::Reader<'_>) -> String {
     use ocluster_api::cluster_capnp::{docker_build, job_descr::action};
     match descr.get_action().which().unwrap() {
         action::DockerBuild(docker) => match docker.unwrap().get_dockerfile().which().unwrap() {

@@ -3,10 +3,11 @@
 use crate::effect::Refusal;
 use crate::ids::{ClientId, WorkerName};
 use crate::rate::Rate;
-use crate::reasons::Reason;
+use crate::reasons::{AdminPause, Reason};
 use crate::record::Record;
-use crate::time::Day;
+use crate::time::{Day, Timestamp};
 
+use super::job::Place;
 use super::out::Out;
 use super::state::Pool;
 
@@ -17,22 +18,25 @@ impl Pool {
         name: WorkerName,
         active: bool,
         auto_create: bool,
+        pause: Option<AdminPause>,
     ) -> Result<(), Refusal> {
         let seat = self.workers.find(&name);
-        let known = seat
-            .and_then(|seat| self.workers.occupant(seat))
-            .and_then(|o| o.paused);
+        let occupant = seat.and_then(|seat| self.workers.occupant(seat));
+        let known = occupant.and_then(|o| o.paused);
+        let pause = pause.filter(|_| !active);
+        let said_before = occupant.and_then(|o| o.pause.as_ref());
+        let is_news = pause.is_some() && pause.as_ref() != said_before;
         if known.is_none() && !auto_create {
             return Err(Refusal::UnknownWorker);
         }
-        if known != Some(!active) {
-            self.remember(&name, Some(!active));
+        if known != Some(!active) || is_news {
+            self.remember(&name, Some(!active), pause.clone());
             let (pool, name) = (self.name.clone(), name.clone());
             out.persist(Record::KnownWorker {
                 pool,
                 name,
                 paused: !active,
-                pause: None,
+                pause,
             });
         }
         match self.connected(&name) {
@@ -50,7 +54,7 @@ impl Pool {
         match occupant {
             Some(occupant) if occupant.worker.is_some() => Err(Refusal::StillConnected(name)),
             Some(occupant) if occupant.paused.is_some() => {
-                self.remember(&name, None);
+                self.remember(&name, None, None);
                 out.persist(Record::ForgottenWorker {
                     pool: self.name.clone(),
                     name,
@@ -61,11 +65,17 @@ impl Pool {
         }
     }
 
-    /// Notes whether a worker is known and, if so, whether an administrator paused it.
-    pub(super) fn remember(&mut self, name: &WorkerName, paused: Option<bool>) {
+    /// Notes whether a worker is known and, if so, whether an administrator paused it, and what is known of that.
+    pub(super) fn remember(
+        &mut self,
+        name: &WorkerName,
+        paused: Option<bool>,
+        pause: Option<AdminPause>,
+    ) {
         let seat = self.workers.seat(name);
         if let Some(occupant) = self.workers.occupant_mut(seat) {
             occupant.paused = paused;
+            occupant.pause = pause;
         }
     }
 
@@ -84,16 +94,26 @@ impl Pool {
         Ok(())
     }
 
-    /// The client's queued jobs are cancelled rather than left to run for nobody.
+    /// The client's queued jobs are cancelled rather than left to run for nobody. One that comes back under its name
+    /// begins without debts.
     pub(crate) fn remove_client(
         &mut self,
         out: &mut Out,
         client: &ClientId,
     ) -> Result<(), Refusal> {
-        for job in self.clients.jobs(client) {
+        let mut jobs = self.clients.jobs(client);
+        // Those first that others would else make room for.
+        jobs.sort_by_key(|job| self.jobs.get(job).map(|ticket| ticket.place) != Some(Place::Held));
+        for job in jobs {
             self.cancel(out, job)?;
         }
-        self.clients.remove(client);
+        if self.clients.remove(client) {
+            out.persist(Record::Debt {
+                pool: self.name.clone(),
+                client: client.clone(),
+                next_fair_start: Timestamp::default(),
+            });
+        }
         if self.clients.delete_rate(client) {
             let (pool, client) = (self.name.clone(), client.clone());
             out.persist(Record::RateDeleted { pool, client });

@@ -3,6 +3,7 @@
 use crate::effect::{Effect, Fact};
 use crate::policy::Policy;
 
+use super::avoid::{Seats, is_among};
 use super::hints::HintIndex;
 use super::index::Group;
 use super::job::Key;
@@ -13,24 +14,33 @@ use super::worker::Seat;
 impl Pool {
     /// Finds a queue for a job that is on none.
     pub(super) fn add(&mut self, out: &mut Out, key: Key) {
-        let Some(hint) = self.hint_of(key) else {
+        if self.place(out, key) {
             return;
-        };
-        let oldest = self
-            .ready
-            .first_key_value()
-            .and_then(|(_, pop)| self.pops.get(pop));
-        let Some(next_free) = oldest.map(|pop| pop.seat) else {
-            self.main = Main::Backlog;
+        }
+        self.main = Main::Backlog;
+        if let Some(hint) = self.hint_of(key) {
             out.log(Fact::Backlogged {
                 hint: self.hints.hint(hint),
             });
-            self.put_on_main(key);
-            return;
+        }
+        self.put_on_main(key);
+    }
+
+    /// Finds a worker for a job that is on no queue, if a request waits that may have it; tells whether it did.
+    pub(super) fn place(&mut self, out: &mut Out, key: Key) -> bool {
+        let Some(hint) = self.hint_of(key) else {
+            return false;
+        };
+        let kept_from = self.kept_from(key);
+        let kept_from = kept_from.as_ref();
+        let mut waiting = self.ready.values().filter_map(|pop| self.pops.get(pop));
+        let oldest = waiting.find(|pop| !is_among(pop.seat, kept_from));
+        let Some(next_free) = oldest.map(|pop| pop.seat) else {
+            return false;
         };
         let preferred = match self.policy {
-            Policy::Upstream => self.upstream_preferred(hint),
-            Policy::Balanced => self.least_loaded(Group::Idle, hint),
+            Policy::Upstream => self.upstream_preferred(hint, kept_from),
+            Policy::Balanced => self.least_loaded(Group::Idle, hint, kept_from),
         };
         match preferred {
             Some(seat) => self.assign(out, key, seat, self.costs.cached, true),
@@ -39,11 +49,16 @@ impl Pool {
                 self.assign(out, key, next_free, self.costs.non_cached, false);
             }
         }
+        true
     }
 
     /// `upstream`: the active worker that has the hint cached and the least work queued, unless that is too much.
-    pub(super) fn upstream_preferred(&self, hint: HintIndex) -> Option<Seat> {
-        let seat = self.least_loaded(Group::Busy, hint)?;
+    pub(super) fn upstream_preferred(
+        &self,
+        hint: HintIndex,
+        kept_from: Option<&Seats>,
+    ) -> Option<Seat> {
+        let seat = self.least_loaded(Group::Busy, hint, kept_from)?;
         let worker = self.workers.get(seat)?;
         (worker.workload <= u64::from(self.costs.non_cached)).then_some(seat)
     }
@@ -51,10 +66,11 @@ impl Pool {
     /// `balanced`: the busy worker on whose local queue the job should rather wait than be started by `asking`.
     pub(super) fn worth_waiting_for(&self, key: Key, asking: Seat) -> Option<Seat> {
         let ticket = self.jobs.get(&key.job())?;
-        if ticket.urgent || ticket.deferred || self.hints.prefers(ticket.hint, asking) {
+        let may_wait = !(ticket.urgent || ticket.deferred || ticket.wary);
+        if !may_wait || self.hints.prefers(ticket.hint, asking) {
             return None;
         }
-        let seat = self.least_loaded(Group::Busy, ticket.hint)?;
+        let seat = self.least_loaded(Group::Busy, ticket.hint, None)?;
         let worker = self.workers.get(seat)?;
         let (cached, non_cached) = (
             u64::from(self.costs.cached),

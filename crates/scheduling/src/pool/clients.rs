@@ -1,6 +1,6 @@
 //! Clients: their rates, their fair starts, and what they have queued.
 //!
-//! A client's record begins with its first submission or rate in this process; rates outlive it.
+//! A client's record begins with its first job or rate in this process; rates and debts outlive it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,10 +26,22 @@ pub(super) struct Client {
     jobs: BTreeSet<JobId>,
 }
 
+/// What comes of a charge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Charged {
+    pub(super) client: ClientIndex,
+    /// When the job may fairly start.
+    pub(super) fair_start: Timestamp,
+    /// The same of the client's next job.
+    pub(super) next_fair_start: Timestamp,
+}
+
 /// All clients of a pool.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     rates: BTreeMap<ClientId, Rate>,
+    /// The earliest fair starts known from records, of clients without one here.
+    debts: BTreeMap<ClientId, Timestamp>,
     by_id: BTreeMap<ClientId, ClientIndex>,
     records: Vec<Option<Client>>,
     free: Vec<ClientIndex>,
@@ -45,16 +57,37 @@ impl Clients {
         job: JobId,
         urgent: bool,
         cost: u32,
-    ) -> (ClientIndex, Timestamp) {
-        let at = self.record(now, id);
-        let Some(client) = self.get_mut(at) else {
-            return (at, now);
+    ) -> Charged {
+        let at = self.enqueue(now, id, job, urgent);
+        let mut charged = Charged {
+            client: at,
+            fair_start: now,
+            next_fair_start: now,
         };
-        let fair_start = now.max(client.next_fair_start);
-        client.next_fair_start = fair_start.plus(f64::from(cost) / client.rate.get());
-        *client.queued.count(urgent) += 1;
-        client.jobs.insert(job);
-        (at, fair_start)
+        if let Some(client) = self.get_mut(at) {
+            charged.fair_start = now.max(client.next_fair_start);
+            let share = f64::from(cost) / client.rate.get();
+            client.next_fair_start = charged.fair_start.plus(share);
+            charged.next_fair_start = client.next_fair_start;
+        }
+        charged
+    }
+
+    /// Counts one more queued job of the client, without a charge.
+    pub(super) fn enqueue(
+        &mut self,
+        now: Timestamp,
+        id: &ClientId,
+        job: JobId,
+        urgent: bool,
+    ) -> ClientIndex {
+        let at = self.record(now, id);
+        if let Some(client) = self.get_mut(at)
+            && client.jobs.insert(job)
+        {
+            *client.queued.count(urgent) += 1;
+        }
+        at
     }
 
     /// The job is no longer queued.
@@ -81,6 +114,15 @@ impl Clients {
         self.rates.insert(id, rate);
     }
 
+    /// Takes back a debt from a record. Does not make the client seen.
+    pub(super) fn restore_debt(&mut self, id: ClientId, next_fair_start: Timestamp) {
+        if next_fair_start == Timestamp::default() {
+            self.debts.remove(&id);
+        } else {
+            self.debts.insert(id, next_fair_start);
+        }
+    }
+
     /// Forgets the client's rate; tells whether it had one.
     pub(super) fn delete_rate(&mut self, id: &ClientId) -> bool {
         self.rates.remove(id).is_some()
@@ -92,14 +134,23 @@ impl Clients {
         client.map_or_else(Vec::new, |client| client.jobs.iter().copied().collect())
     }
 
-    /// Drops the client's record; it must have nothing queued.
-    pub(super) fn remove(&mut self, id: &ClientId) {
-        if let Some(at) = self.by_id.remove(id)
+    /// How many jobs the client has queued.
+    pub(super) fn queued_by(&self, id: &ClientId) -> u64 {
+        let client = self.by_id.get(id).and_then(|at| self.get(*at));
+        client.map_or(0, |client| client.queued.total())
+    }
+
+    /// Drops the client's record and debt; it must have nothing queued. Tells whether it had any of them.
+    pub(super) fn remove(&mut self, id: &ClientId) -> bool {
+        let owed = self.debts.remove(id).is_some();
+        let at = self.by_id.remove(id);
+        if let Some(at) = at
             && let Some(slot) = self.records.get_mut(at.0 as usize)
         {
             *slot = None;
             self.free.push(at);
         }
+        owed || at.is_some()
     }
 
     /// The name of a client.
@@ -118,10 +169,11 @@ impl Clients {
             return *at;
         }
         let rate = self.rates.get(id).copied().unwrap_or_default();
+        let debt = self.debts.remove(id);
         let client = Some(Client {
             id: id.clone(),
             rate,
-            next_fair_start: now,
+            next_fair_start: debt.unwrap_or(now),
             queued: Lengths::default(),
             jobs: BTreeSet::new(),
         });

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::ids::WorkerName;
 use crate::policy::Policy;
 
+use super::avoid::{Seats, is_among};
 use super::hints::HintIndex;
 use super::job::Key;
 use super::state::Pool;
@@ -137,26 +138,33 @@ impl Pool {
         }
     }
 
-    /// The worker with the least load among those of the group that are preferred for the hint.
+    /// The worker with the least load among those of the group that are preferred for the hint, except some.
     ///
     /// Looks either at the hint's workers or at the loads in order, whichever is likely to be the shorter way: of `n`
     /// loads, about one in `n / c` belongs to one of `c` workers, so neither way is expected to take more than √n steps.
-    pub(super) fn least_loaded(&self, group: Group, hint: HintIndex) -> Option<Seat> {
+    pub(super) fn least_loaded(
+        &self,
+        group: Group,
+        hint: HintIndex,
+        kept_from: Option<&Seats>,
+    ) -> Option<Seat> {
         let candidates = self.hints.preferred(hint);
         let loads = self.indexes.group(group);
         if candidates.len() * candidates.len() <= loads.len().max(16) {
-            let listed = candidates.iter().filter_map(|(seat, _)| {
-                match &self.workers.get(*seat)?.listing.load {
+            let allowed = candidates
+                .iter()
+                .filter(|(seat, _)| !is_among(*seat, kept_from));
+            let listed =
+                allowed.filter_map(|(seat, _)| match &self.workers.get(*seat)?.listing.load {
                     Some((listed, load)) if *listed == group => Some(load),
                     _ => None,
-                }
-            });
+                });
             listed.min().map(|load| load.seat)
         } else {
             loads
                 .iter()
                 .map(|load| load.seat)
-                .find(|seat| self.hints.prefers(hint, *seat))
+                .find(|seat| self.hints.prefers(hint, *seat) && !is_among(*seat, kept_from))
         }
     }
 }

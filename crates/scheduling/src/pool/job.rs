@@ -18,6 +18,13 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Comes before every other.
+    pub(super) const FIRST: Key = Key {
+        patient: false,
+        fair_start: Timestamp::EARLIEST,
+        job: JobId(0),
+    };
+
     pub(super) fn new(urgent: bool, fair_start: Timestamp, job: JobId) -> Self {
         Self {
             patient: !urgent,
@@ -46,6 +53,8 @@ pub(super) enum Place {
     Main,
     /// A worker's local queue, where it counts with this cost in seconds.
     Local { seat: Seat, cost: u32 },
+    /// None: its client has as many jobs in the pool as it may.
+    Held,
 }
 
 /// What a pool knows of a queued job. There may be a million of them: strings are held elsewhere, once.
@@ -58,6 +67,8 @@ pub(super) struct Ticket {
     pub(super) urgent: bool,
     /// Whether it has been left to a busy worker once; it will not be a second time.
     pub(super) deferred: bool,
+    /// Whether it avoids any worker; which ones is held elsewhere.
+    pub(super) wary: bool,
 }
 
 impl Ticket {
@@ -67,11 +78,13 @@ impl Ticket {
 }
 
 /// What a pool knows of a job that a worker has taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Running {
     pub(super) worker: crate::ids::WorkerId,
     /// Its estimated cost in seconds there.
     pub(super) cost: u32,
+    /// Whose it is, if any client has a bound.
+    pub(super) client: Option<crate::ids::ClientId>,
 }
 
 #[cfg(test)]

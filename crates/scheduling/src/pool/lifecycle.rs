@@ -26,7 +26,7 @@ impl Pool {
             .occupant(seat)
             .and_then(|occupant| occupant.paused);
         if known.is_none() {
-            self.remember(&name, Some(false));
+            self.remember(&name, Some(false), None);
             out.persist(Record::KnownWorker {
                 pool: self.name.clone(),
                 name,
@@ -83,6 +83,7 @@ impl Pool {
             self.totals.paused += 1;
             self.refresh(seat);
             self.displace(out, seat);
+            self.offer_avoided(out);
         }
         Ok(())
     }
@@ -114,6 +115,7 @@ impl Pool {
             for _ in 0..waiting {
                 self.wake_oldest(out, seat);
             }
+            self.withdraw_avoided(out);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{Hint, WorkerId, WorkerName};
+use crate::ids::{ClientId, Hint, WorkerId, WorkerName};
 use crate::reasons::Reasons;
 use crate::view::{ClientView, KnownWorker, MainView, PoolStats, PoolView, QueuedJob, WorkerView};
 
@@ -12,9 +12,12 @@ use super::worker::{Occupant, Worker};
 
 impl Pool {
     pub(crate) fn view(&self) -> PoolView {
-        let main = match self.main {
-            Main::Backlog => MainView::Backlog(self.queue(&self.backlog)),
-            Main::Ready => {
+        let mut wait: BTreeSet<Key> = self.avoidance.on_main().collect();
+        wait.extend(&self.backlog);
+        let jobs_wait = self.main == Main::Backlog && self.ready.is_empty() || !wait.is_empty();
+        let main = match jobs_wait {
+            true => MainView::Backlog(self.queue(&wait)),
+            false => {
                 let waiting = self.ready.values().filter_map(|pop| self.pops.get(pop));
                 MainView::Ready(waiting.map(|pop| self.workers.name(pop.seat)).collect())
             }
@@ -23,7 +26,7 @@ impl Pool {
         let mut disconnected = Vec::new();
         for occupant in self.workers.iter() {
             match &occupant.worker {
-                Some(worker) => workers.push(self.worker_view(&occupant.name, worker)),
+                Some(worker) => workers.push(self.worker_view(occupant, worker)),
                 None => disconnected.extend(known(occupant)),
             }
         }
@@ -37,19 +40,21 @@ impl Pool {
             policy: self.policy,
             capacity: self.totals.capacity,
             main,
+            held: self.queue(&self.quotas.held()),
             workers,
             disconnected,
             clients: clients.collect(),
         }
     }
 
-    fn worker_view(&self, name: &WorkerName, worker: &Worker) -> WorkerView {
+    fn worker_view(&self, occupant: &Occupant, worker: &Worker) -> WorkerView {
         WorkerView {
             id: worker.id,
-            name: name.clone(),
+            name: occupant.name.clone(),
             capacity: worker.capacity,
             inactive: worker.reasons,
             pause_note: worker.pause_note.clone(),
+            pause: occupant.pause.clone(),
             workload: worker.workload,
             queue: self.queue(&worker.local),
             running: worker.running,
@@ -66,7 +71,7 @@ impl Pool {
                 urgent: key.urgent(),
                 fair_start: key.fair_start(),
                 cost: match ticket.place {
-                    Place::Main => None,
+                    Place::Main | Place::Held => None,
                     Place::Local { cost, .. } => Some(cost),
                 },
             })
@@ -111,6 +116,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn queued_by(&self, client: &ClientId) -> u64 {
+        self.clients.queued_by(client)
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         let local = self.workers.iter().filter_map(|occupant| {
             occupant
@@ -146,5 +155,6 @@ fn known(occupant: &Occupant) -> Option<KnownWorker> {
         name: occupant.name.clone(),
         connected: worker.map(|worker| worker.id),
         active: worker.map_or(!paused, Worker::is_active),
+        pause: occupant.pause.clone(),
     })
 }

@@ -2,7 +2,9 @@
 
 mod admin;
 mod assign;
+mod avoid;
 mod clients;
+mod explain;
 mod hints;
 mod index;
 mod job;
@@ -10,9 +12,12 @@ mod lifecycle;
 mod look;
 mod out;
 mod pop;
+mod quota;
+mod requeue;
 mod state;
 mod submit;
 mod worker;
 
 pub(crate) use out::Out;
+pub(crate) use requeue::Accepted;
 pub(crate) use state::Pool;

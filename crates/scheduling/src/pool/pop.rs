@@ -124,10 +124,11 @@ impl Pool {
             if let Some(key) = self.workers.get(seat)?.local.first() {
                 return Some((*key, TakenFrom::Local));
             }
-            let key = *self.backlog.first()?;
+            let key = self.first_for(seat)?;
+            let kept_from = self.kept_from(key);
             match self
                 .hint_of(key)
-                .and_then(|hint| self.upstream_preferred(hint))
+                .and_then(|hint| self.upstream_preferred(hint, kept_from.as_ref()))
             {
                 Some(preferred) => {
                     self.take_off(key);
@@ -148,7 +149,7 @@ impl Pool {
         }
         loop {
             let own = self.workers.get(seat)?.local.first().copied();
-            let Some(key) = self.backlog.first().copied() else {
+            let Some(key) = self.first_for(seat) else {
                 if let Some(own) = own {
                     return Some((own, TakenFrom::Local));
                 }
@@ -176,14 +177,21 @@ impl Pool {
 
     /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
     /// than these will take. A surplus could otherwise be left behind, after others had found nothing and begun to wait.
+    /// And a job that avoids workers is never left behind for any of them to find.
     fn settle(&mut self, out: &mut Out, seat: Seat) {
         while self.policy == Policy::Balanced
-            && let Some(worker) = self.workers.get(seat)
-            && !worker.woken.is_empty()
-            && worker.local.len() > worker.woken.len()
-            && let Some(last) = worker.local.last().copied()
+            && let Some(key) = self.surplus(seat)
         {
-            self.put_back(out, last);
+            self.put_back(out, key);
+        }
+    }
+
+    fn surplus(&self, seat: Seat) -> Option<Key> {
+        let worker = self.workers.get(seat)?;
+        match (worker.woken.len(), worker.local.len()) {
+            (0, _) => self.avoidance.first_on(seat),
+            (woken, local) if local > woken => worker.local.last().copied(),
+            _ => None,
         }
     }
 
@@ -220,6 +228,8 @@ impl Pool {
             _ if self.hints.prefers(hint, seat) => self.costs.cached,
             _ => self.costs.non_cached,
         };
+        let client = self.bounded_client(job);
+        self.count_started(client.as_ref(), key);
         self.take_off(key);
         self.note_cached(out, hint, seat);
         let (text, name) = (self.hints.hint(hint), self.workers.name(seat));
@@ -232,7 +242,12 @@ impl Pool {
         worker.running += 1;
         worker.running_cost += u64::from(cost);
         let (worker, running) = (worker.id, worker.running);
-        self.running.insert(job, Running { worker, cost });
+        let run = Running {
+            worker,
+            cost,
+            client,
+        };
+        self.running.insert(job, run);
         self.refresh(seat);
         out.log(Fact::Takes {
             worker: name.clone(),

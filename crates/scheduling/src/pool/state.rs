@@ -1,21 +1,23 @@
 //! The state of one pool, and the small steps from which every decision is made.
 //!
-//! Exactly one of the backlog and the ready list is ever populated: jobs wait, or workers do.
+//! Either jobs wait on the main queue, or workers do; both at once only if those workers are avoided by those jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Costs, PoolConfig};
+use crate::config::{Costs, PoolConfig, RunningQuota};
 use crate::ids::{JobId, PoolName, PopId, WorkerId};
 use crate::policy::Policy;
 use crate::record::Record;
 use crate::time::{Day, Timestamp};
 use crate::view::Lengths;
 
+use super::avoid::Avoidance;
 use super::clients::Clients;
 use super::hints::{HintIndex, Hints};
 use super::index::Indexes;
 use super::job::{Key, Place, Running, Ticket};
 use super::out::Out;
+use super::quota::Quotas;
 use super::worker::{Seat, Workers};
 
 /// Which of the two lists is in use. An empty ready list stays one until a job comes, as `show` tells.
@@ -44,7 +46,9 @@ pub(crate) struct Pool {
     pub(super) jobs: BTreeMap<JobId, Ticket>,
     pub(super) running: BTreeMap<JobId, Running>,
     pub(super) main: Main,
+    /// The main queue, without the jobs that avoid workers.
     pub(super) backlog: BTreeSet<Key>,
+    pub(super) avoidance: Avoidance,
     pub(super) incoming: Lengths,
     /// The requests that wait for a job, by turn.
     pub(super) ready: BTreeMap<u64, PopId>,
@@ -53,6 +57,7 @@ pub(crate) struct Pool {
     pub(super) workers: Workers,
     pub(super) hints: Hints,
     pub(super) clients: Clients,
+    pub(super) quotas: Quotas,
     pub(super) indexes: Indexes,
     pub(super) patience: Patience,
     pub(super) totals: Totals,
@@ -98,7 +103,12 @@ impl Patience {
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig, costs: Costs, hint_max_age: Option<u32>) -> Self {
+    pub(crate) fn new(
+        config: PoolConfig,
+        costs: Costs,
+        hint_max_age: Option<u32>,
+        max_running: RunningQuota,
+    ) -> Self {
         Self {
             name: config.name,
             policy: config.policy,
@@ -108,6 +118,7 @@ impl Pool {
             running: BTreeMap::new(),
             main: Main::Backlog,
             backlog: BTreeSet::new(),
+            avoidance: Avoidance::default(),
             incoming: Lengths::default(),
             ready: BTreeMap::new(),
             pops: BTreeMap::new(),
@@ -115,6 +126,7 @@ impl Pool {
             workers: Workers::default(),
             hints: Hints::default(),
             clients: Clients::default(),
+            quotas: Quotas::new(max_running),
             indexes: Indexes::default(),
             patience: Patience::default(),
             totals: Totals::default(),
@@ -123,9 +135,18 @@ impl Pool {
 
     pub(crate) fn restore(&mut self, fact: Record) {
         match fact {
-            Record::KnownWorker { name, paused, .. } => self.remember(&name, Some(paused)),
-            Record::Debt { .. } => {}
-            Record::ForgottenWorker { name, .. } => self.remember(&name, None),
+            Record::KnownWorker {
+                name,
+                paused,
+                pause,
+                ..
+            } => self.remember(&name, Some(paused), pause),
+            Record::Debt {
+                client,
+                next_fair_start,
+                ..
+            } => self.clients.restore_debt(client, next_fair_start),
+            Record::ForgottenWorker { name, .. } => self.remember(&name, None, None),
             Record::CachedHint {
                 hint, worker, day, ..
             } => {
@@ -167,8 +188,12 @@ impl Pool {
     pub(super) fn put_on_main(&mut self, key: Key) {
         if let Some(ticket) = self.jobs.get_mut(&key.job()) {
             ticket.place = Place::Main;
+            if ticket.wary {
+                self.avoidance.put_on_main(key);
+            } else {
+                self.backlog.insert(key);
+            }
         }
-        self.backlog.insert(key);
         *self.incoming.count(key.urgent()) += 1;
     }
 
@@ -176,6 +201,9 @@ impl Pool {
     pub(super) fn put_on_local(&mut self, key: Key, seat: Seat, cost: u32) {
         if let Some(ticket) = self.jobs.get_mut(&key.job()) {
             ticket.place = Place::Local { seat, cost };
+            if ticket.wary {
+                self.avoidance.put_on_local(key, seat);
+            }
         }
         if let Some(worker) = self.workers.get_mut(seat) {
             worker.local.insert(key);
@@ -192,12 +220,20 @@ impl Pool {
         };
         match std::mem::replace(&mut ticket.place, Place::Main) {
             Place::Main => {
-                if self.backlog.remove(&key) {
+                let found = if ticket.wary {
+                    self.avoidance.take_off_main(key)
+                } else {
+                    self.backlog.remove(&key)
+                };
+                if found {
                     *self.incoming.count(key.urgent()) -= 1;
                 }
             }
             Place::Local { seat, cost } => {
                 self.patience.end(key.job());
+                if ticket.wary {
+                    self.avoidance.take_off_local(key, seat);
+                }
                 if let Some(worker) = self.workers.get_mut(seat)
                     && worker.local.remove(&key)
                 {
@@ -206,6 +242,7 @@ impl Pool {
                 }
                 self.refresh(seat);
             }
+            Place::Held => {}
         }
     }
 

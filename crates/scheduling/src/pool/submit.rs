@@ -2,6 +2,7 @@
 
 use crate::effect::{Effect, Refusal};
 use crate::ids::{ClientId, Hint, JobId};
+use crate::record::Record;
 
 use super::job::{Place, Ticket};
 use super::out::Out;
@@ -22,19 +23,29 @@ impl Pool {
         } else {
             self.costs.non_cached
         };
-        let (client, fair_start) = self.clients.charge(out.now, &client, job, urgent, cost);
+        let charged = self.clients.charge(out.now, &client, job, urgent, cost);
+        let fair_start = charged.fair_start;
+        out.push(Effect::Queued { job, fair_start });
+        out.persist(Record::Debt {
+            pool: self.name.clone(),
+            client,
+            next_fair_start: charged.next_fair_start,
+        });
         let ticket = Ticket {
             fair_start,
-            client,
+            client: charged.client,
             hint,
             place: Place::Main,
             urgent,
             deferred: false,
+            wary: false,
         };
         let key = ticket.key(job);
         self.jobs.insert(job, ticket);
         self.totals.submitted += 1;
-        self.add(out, key);
+        if self.admit(key) {
+            self.add(out, key);
+        }
         Ok(())
     }
 
@@ -42,10 +53,13 @@ impl Pool {
         let Some(ticket) = self.jobs.get(&job) else {
             return Err(Refusal::NotQueued);
         };
-        self.take_off(ticket.key(job));
+        let key = ticket.key(job);
+        let client = self.bounded_client(job);
+        self.take_off(key);
         self.forget_job(job);
         self.totals.cancelled += 1;
         out.push(Effect::JobCancelled { job });
+        self.count_cancelled(out, client.as_ref(), key);
         Ok(())
     }
 
@@ -54,6 +68,9 @@ impl Pool {
         if let Some(ticket) = self.jobs.remove(&job) {
             self.hints.dequeue(ticket.hint);
             self.clients.dequeue(ticket.client, job, ticket.urgent);
+            if ticket.wary {
+                self.avoidance.end(job);
+            }
         }
     }
 
@@ -86,6 +103,7 @@ impl Pool {
                 running,
             });
         }
+        self.count_ended(out, run.client.as_ref());
         Ok(())
     }
 }

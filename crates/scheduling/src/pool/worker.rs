@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{PopId, WorkerId, WorkerName};
-use crate::reasons::{PauseNote, Reasons};
+use crate::reasons::{AdminPause, PauseNote, Reasons};
 use crate::view::Lengths;
 
 use super::index::Listing;
@@ -95,6 +95,8 @@ pub(super) struct Occupant {
     pub(super) name: WorkerName,
     /// Whether an administrator paused it, if the name is known at all; a forgotten one is not.
     pub(super) paused: Option<bool>,
+    /// What is known of that pause, while it lasts.
+    pub(super) pause: Option<AdminPause>,
     pub(super) worker: Option<Worker>,
 }
 
@@ -119,6 +121,7 @@ impl Workers {
         self.occupants.push(Occupant {
             name: name.clone(),
             paused: None,
+            pause: None,
             worker: None,
         });
         self.by_name.insert(name.clone(), seat);

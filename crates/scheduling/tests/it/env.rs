@@ -25,6 +25,8 @@ pub(crate) struct TestEnv {
     now: f64,
     next: u64,
     names: BTreeMap<JobId, String>,
+    /// What a job's record would hold: client, hint, urgency and fair start.
+    accepted: BTreeMap<JobId, (ClientId, Hint, bool, Timestamp)>,
     wakes: VecDeque<PopId>,
     answers: BTreeMap<PopId, String>,
     running: BTreeMap<WorkerId, Vec<JobId>>,
@@ -51,7 +53,7 @@ impl TestEnv {
         let config = Config {
             pools,
             costs,
-            hint_max_age: None,
+            ..Config::default()
         };
         Self::of(config)
     }
@@ -64,6 +66,7 @@ impl TestEnv {
             now: 1.0,
             next: 0,
             names: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             wakes: VecDeque::new(),
             answers: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -108,6 +111,9 @@ impl TestEnv {
                     self.answers.insert(pop, "disconnected".into());
                 }
                 Effect::Persist(record) => self.records.push(record),
+                Effect::Queued { job, fair_start } => {
+                    self.accepted.get_mut(&job).unwrap().3 = fair_start;
+                }
                 Effect::JobCancelled { .. } | Effect::RunningChanged { .. } => {}
                 Effect::Log(fact) => self.log.push(fact.to_string()),
             }
@@ -190,6 +196,24 @@ impl TestEnv {
         })
     }
 
+    /// An administrator pauses a worker, and says who and why.
+    pub(crate) fn admin_pause(&mut self, name: &str, by: &str, why: &str) {
+        let (pool, name) = (self.pool.clone(), name.into());
+        let pause = Some(AdminPause {
+            by: PauseNote::new(by),
+            why: PauseNote::new(why),
+            since_ms: (self.now * 1000.0) as u64,
+        });
+        self.event(Event::AdminActive {
+            pool,
+            name,
+            active: false,
+            auto_create: false,
+            pause,
+        })
+        .unwrap();
+    }
+
     pub(crate) fn leave(&mut self, worker: W) {
         self.event(Event::Left { worker: worker.0 }).unwrap();
     }
@@ -220,15 +244,66 @@ impl TestEnv {
         };
         let job = JobId(self.number());
         self.names.insert(job, name.to_owned());
-        let (pool, client, hint) = (self.pool.clone(), client.into(), hint.into());
+        let (client, hint) = (ClientId::from(client), Hint::from(hint));
+        let record = (client.clone(), hint.clone(), urgent, self.now());
+        self.accepted.insert(job, record);
         self.event(Event::Submitted {
-            pool,
+            pool: self.pool.clone(),
             client,
             job,
             hint,
             urgent,
         })
         .unwrap();
+    }
+
+    /// A job accepted earlier is queued again; it avoids these workers.
+    pub(crate) fn requeue(&mut self, name: &str, avoid: &[&str]) -> Result<(), Refusal> {
+        let job = self.job(name);
+        let (client, hint, urgent, fair_start) = self.accepted[&job].clone();
+        self.event(Event::Requeued {
+            pool: self.pool.clone(),
+            client,
+            job,
+            hint,
+            urgent,
+            fair_start,
+            avoid: avoid.iter().map(|name| WorkerName::from(*name)).collect(),
+        })
+    }
+
+    /// A running job ends.
+    pub(crate) fn end(&mut self, name: &str) {
+        let job = self.job(name);
+        for jobs in self.running.values_mut() {
+            jobs.retain(|running| *running != job);
+        }
+        self.event(Event::Finished { job }).unwrap();
+    }
+
+    /// What is said of a queued job.
+    pub(crate) fn explain(&self, name: &str) -> Option<Explanation> {
+        self.cluster.explain(self.job(name))
+    }
+
+    /// The job's attempt came to nothing: it is queued again, and avoids these workers.
+    pub(crate) fn retry(&mut self, name: &str, avoid: &[&str]) {
+        self.end(name);
+        self.requeue(name, avoid).unwrap();
+    }
+
+    /// A worker that has just joined says that it runs this job.
+    pub(crate) fn adopt(&mut self, worker: W, name: &str) -> Result<(), Refusal> {
+        let job = self.job(name);
+        let (client, hint, ..) = self.accepted[&job].clone();
+        self.event(Event::Adopted {
+            worker: worker.0,
+            job,
+            client,
+            hint,
+        })?;
+        self.running.entry(worker.0).or_default().push(job);
+        Ok(())
     }
 
     fn job(&self, name: &str) -> JobId {
@@ -302,6 +377,7 @@ impl TestEnv {
         if let view::MainView::Backlog(jobs) = &mut view.main {
             named(jobs);
         }
+        named(&mut view.held);
         for worker in &mut view.workers {
             named(&mut worker.queue);
         }

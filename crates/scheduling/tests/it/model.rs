@@ -11,6 +11,8 @@ enum Where {
     Main,
     Local(WorkerId, u32),
     Running(WorkerId),
+    /// Above its client's bound.
+    Held,
 }
 
 #[derive(Debug, Clone)]
@@ -20,6 +22,7 @@ struct Job {
     hint: Hint,
     urgent: bool,
     fair_start: Timestamp,
+    avoid: Vec<WorkerName>,
     at: Where,
 }
 
@@ -43,6 +46,7 @@ pub(crate) enum Decision {
 #[derive(Debug)]
 pub(crate) struct Model {
     costs: Costs,
+    max_running: RunningQuota,
     now: Timestamp,
     jobs: Vec<Job>,
     workers: Vec<Worker>,
@@ -60,9 +64,10 @@ pub(crate) struct Model {
 type Answer = Result<(), ()>;
 
 impl Model {
-    pub(crate) fn new(costs: Costs) -> Self {
+    pub(crate) fn new(costs: Costs, max_running: RunningQuota) -> Self {
         Self {
             costs,
+            max_running,
             now: Timestamp::default(),
             jobs: Vec::new(),
             workers: Vec::new(),
@@ -111,14 +116,59 @@ impl Model {
                     hint,
                     urgent,
                     fair_start,
+                    avoid: Vec::new(),
                     at,
                 });
-                self.add(job);
+                self.enter(job);
+            }
+            Event::Requeued {
+                client,
+                job,
+                hint,
+                urgent,
+                fair_start,
+                avoid,
+                ..
+            } => {
+                self.check_new(job)?;
+                self.clients.entry(client.clone()).or_insert(self.now);
+                self.jobs.push(Job {
+                    id: job,
+                    client,
+                    hint,
+                    urgent,
+                    fair_start,
+                    avoid,
+                    at: Where::Main,
+                });
+                self.enter(job);
+            }
+            Event::Adopted {
+                worker,
+                job,
+                client,
+                hint,
+            } => {
+                self.check_new(job)?;
+                let name = self.worker(worker).ok_or(())?.name.clone();
+                self.cached.insert((hint.clone(), name));
+                self.jobs.push(Job {
+                    id: job,
+                    client: client.clone(),
+                    hint,
+                    urgent: false,
+                    fair_start: self.now,
+                    avoid: Vec::new(),
+                    at: Where::Running(worker),
+                });
+                self.hold_surplus(&client);
             }
             Event::Cancelled { job } => {
-                self.queued().find(|queued| queued.id == job).ok_or(())?;
+                let found = self.queued().find(|queued| queued.id == job);
+                let client = found.ok_or(())?.client.clone();
                 self.jobs.retain(|queued| queued.id != job);
                 self.out.push(Decision::Cancelled(job));
+                self.release(&client);
             }
             Event::Registered {
                 worker,
@@ -183,7 +233,8 @@ impl Model {
                 if !matches!(self.jobs[at].at, Where::Running(_)) {
                     return Err(());
                 }
-                self.jobs.remove(at);
+                let client = self.jobs.remove(at).client;
+                self.release(&client);
             }
             Event::WorkerPaused { worker, .. } => self.deactivate(worker, Reason::WorkerPause)?,
             Event::WorkerResumed { worker } => self.activate(worker, Reason::WorkerPause)?,
@@ -233,13 +284,11 @@ impl Model {
                 self.rates.insert(client, rate);
             }
             Event::ClientRemoved { client } => {
-                let mut jobs: Vec<JobId> = self
-                    .queued()
-                    .filter(|job| job.client == client)
-                    .map(|job| job.id)
-                    .collect();
+                let own = self.queued().filter(|job| job.client == client);
+                let mut jobs: Vec<(bool, JobId)> =
+                    own.map(|job| (job.at != Where::Held, job.id)).collect();
                 jobs.sort();
-                for job in jobs {
+                for (_, job) in jobs {
                     self.jobs.retain(|queued| queued.id != job);
                     self.out.push(Decision::Cancelled(job));
                 }
@@ -249,6 +298,74 @@ impl Model {
             Event::Tick => {}
         }
         Ok(())
+    }
+
+    fn bound(&self, client: &ClientId) -> Option<usize> {
+        let own = self.max_running.of_client.get(client);
+        let bound = own.copied().or(self.max_running.general)?;
+        Some(bound as usize)
+    }
+
+    /// The client's jobs that are queued as any other, the next to run first; and how many run.
+    fn admitted(&self, client: &ClientId) -> (Vec<JobId>, usize) {
+        let own = |job: &JobId| self.job(*job).client == *client;
+        let queued = self.at(|at| matches!(at, Where::Main | Where::Local(..)));
+        let running = self.at(|at| matches!(at, Where::Running(_)));
+        let running = running.iter().filter(|job| own(job)).count();
+        (queued.into_iter().filter(own).collect(), running)
+    }
+
+    /// Of all jobs above the bound, the new one among them, it is the last that do not come in.
+    fn enter(&mut self, job: JobId) {
+        let client = self.job(job).client.clone();
+        self.hold_surplus(&client);
+        if self.job(job).at != Where::Held {
+            self.add(job);
+        }
+    }
+
+    fn hold_surplus(&mut self, client: &ClientId) {
+        let Some(bound) = self.bound(client) else {
+            return;
+        };
+        loop {
+            let (mut queued, running) = self.admitted(client);
+            if queued.len() + running <= bound {
+                return;
+            }
+            let Some(last) = queued.pop() else { return };
+            self.put(last, Where::Held);
+        }
+    }
+
+    fn release(&mut self, client: &ClientId) {
+        let Some(bound) = self.bound(client) else {
+            return;
+        };
+        loop {
+            let (queued, running) = self.admitted(client);
+            let held = self.at(|at| at == Where::Held).into_iter();
+            let mut held = held.filter(|job| self.job(*job).client == *client);
+            let first = held.next().filter(|_| queued.len() + running < bound);
+            let Some(first) = first else { return };
+            self.add(first);
+        }
+    }
+
+    fn check_new(&self, job: JobId) -> Answer {
+        match self.jobs.iter().any(|known| known.id == job) {
+            true => Err(()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this worker is avoided by this job, and others are there.
+    fn is_kept_from(&self, job: JobId, worker: WorkerId) -> bool {
+        let avoid = &self.job(job).avoid;
+        let mut active = self.workers.iter().filter(|w| w.reasons.is_empty());
+        self.worker(worker)
+            .is_some_and(|worker| avoid.contains(&worker.name))
+            && active.any(|worker| !avoid.contains(&worker.name))
     }
 
     fn queued(&self) -> impl Iterator<Item = &Job> {
@@ -285,13 +402,12 @@ impl Model {
         costs.sum()
     }
 
+    fn job(&self, job: JobId) -> &Job {
+        self.jobs.iter().find(|known| known.id == job).unwrap()
+    }
+
     fn hint(&self, job: JobId) -> Hint {
-        self.jobs
-            .iter()
-            .find(|known| known.id == job)
-            .unwrap()
-            .hint
-            .clone()
+        self.job(job).hint.clone()
     }
 
     fn put(&mut self, job: JobId, at: Where) {
@@ -313,7 +429,9 @@ impl Model {
 
     fn add(&mut self, job: JobId) {
         self.put(job, Where::Main);
-        let Some((_, worker)) = self.ready().first().copied() else {
+        let ready = self.ready().into_iter();
+        let mut allowed = ready.filter(|(_, worker)| !self.is_kept_from(job, *worker));
+        let Some((_, worker)) = allowed.next() else {
             self.backlog = true;
             return;
         };
@@ -336,7 +454,8 @@ impl Model {
             let Some(worker) = connected.filter(|worker| worker.reasons.is_empty()) else {
                 continue;
             };
-            if self.workload(worker.id) > self.costs.non_cached {
+            let much = self.workload(worker.id) > self.costs.non_cached;
+            if much || self.is_kept_from(job, worker.id) {
                 continue;
             }
             let keeps = best.is_some_and(|b| self.workload(b.id) < self.workload(worker.id));
@@ -371,7 +490,9 @@ impl Model {
             if let Some(job) = self.local(worker).first() {
                 return self.accept(pop, worker, *job);
             }
-            let Some(job) = self.at(|at| at == Where::Main).first().copied() else {
+            let jobs = self.at(|at| at == Where::Main).into_iter();
+            let mut allowed = jobs.filter(|job| !self.is_kept_from(*job, worker));
+            let Some(job) = allowed.next() else {
                 self.backlog = false;
                 self.waiting.push((pop, worker));
                 return;
@@ -399,6 +520,13 @@ impl Model {
         for job in self.local(worker) {
             self.add(job);
         }
+        // What waited for this one may be all that others have to do.
+        for job in self.at(|at| at == Where::Main) {
+            let is_free = |ready: &(PopId, WorkerId)| !self.is_kept_from(job, ready.1);
+            if self.ready().iter().any(is_free) {
+                self.add(job);
+            }
+        }
         Ok(())
     }
 
@@ -412,6 +540,13 @@ impl Model {
         found.reasons.remove(&reason);
         if !was_active && found.reasons.is_empty() {
             while self.wake_one(worker) {}
+            // Jobs for which there had been nobody else can do better now.
+            for job in self.at(|at| matches!(at, Where::Local(..))) {
+                match self.job(job).at {
+                    Where::Local(at, _) if self.is_kept_from(job, at) => self.add(job),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }
@@ -435,8 +570,10 @@ impl Model {
             })
             .collect()
         };
-        let main = if self.backlog {
-            MainView::Backlog(show(self.at(|at| at == Where::Main)))
+        let jobs = self.at(|at| at == Where::Main);
+        let jobs_wait = self.backlog && self.ready().is_empty() || !jobs.is_empty();
+        let main = if jobs_wait {
+            MainView::Backlog(show(jobs))
         } else {
             let ready = self.ready().into_iter();
             MainView::Ready(
@@ -461,6 +598,7 @@ impl Model {
                 capacity: worker.capacity,
                 inactive: reasons,
                 pause_note: None,
+                pause: None,
                 workload: u64::from(self.workload(worker.id)),
                 queue: show(self.local(worker.id)),
                 running: running.count() as u32,
@@ -473,6 +611,7 @@ impl Model {
             name: name.clone(),
             connected: None,
             active: !paused,
+            pause: None,
         });
         let clients = self.clients.iter().map(|(id, next)| ClientView {
             id: id.clone(),
@@ -488,6 +627,7 @@ impl Model {
                 .map(|worker| u64::from(worker.capacity))
                 .sum(),
             main,
+            held: show(self.at(|at| at == Where::Held)),
             workers,
             disconnected: disconnected.collect(),
             clients: clients.collect(),

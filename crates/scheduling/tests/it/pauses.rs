@@ -1,6 +1,6 @@
 //! Workers that say why they pause: upstream's words stay, and what the worker says stands behind them in brackets.
 
-use ocluster_scheduling::Event;
+use ocluster_scheduling::{Event, PauseNote};
 
 use super::env::TestEnv;
 
@@ -83,4 +83,55 @@ fn a_worker_that_comes_back_under_its_name_is_not_taken_at_its_old_word() {
         env.line("w1"),
         "w1 (0): (inactive: worker pause) (0 running)"
     );
+}
+
+/// What is known of the pause of `w`: who, why, and the second since when.
+fn known_of_w(env: &TestEnv) -> Option<(String, String, u64)> {
+    let known = env.cluster.known_workers(&env.pool).unwrap();
+    let pause = known.into_iter().find(|w| w.name.as_str() == "w")?.pause?;
+    let said = |note: Option<PauseNote>| note.map(|note| note.to_string()).unwrap_or_default();
+    Some((said(pause.by), said(pause.why), pause.since_ms / 1000))
+}
+
+#[test]
+fn an_administrators_words_about_a_pause_stay_until_it_ends() {
+    let mut env = TestEnv::upstream();
+    let w = env.worker("w");
+    let said = |why: &str, since| Some(("ann".to_owned(), why.to_owned(), since));
+    env.admin_pause("w", "ann", "disk swap");
+    assert_eq!(known_of_w(&env), said("disk swap", 1));
+    let view = env.cluster.view(&env.pool).unwrap();
+    let why = view.workers[0].pause.clone().unwrap().why;
+    assert_eq!(why, PauseNote::new("disk swap"));
+    assert_eq!(
+        env.line("w"),
+        "w (0): (inactive: admin pause) (0 running)",
+        "upstream's words stay alone"
+    );
+    // New words replace the old; none, as of upstream's tool, leave them.
+    env.advance(5.0);
+    env.admin_pause("w", "ann", "the swap takes longer");
+    env.admin("w", false).unwrap();
+    assert_eq!(known_of_w(&env), said("the swap takes longer", 6));
+    env.leave(w);
+    assert_eq!(known_of_w(&env), said("the swap takes longer", 6));
+    env.restart();
+    assert_eq!(known_of_w(&env), said("the swap takes longer", 6));
+    env.admin("w", true).unwrap();
+    assert_eq!(known_of_w(&env), None);
+    env.admin("w", false).unwrap();
+    assert_eq!(known_of_w(&env), None, "old words do not come back");
+    env.restart();
+    assert_eq!(known_of_w(&env), None);
+    assert_eq!(env.line("w"), "w (paused)");
+}
+
+#[test]
+fn the_same_words_about_a_pause_are_recorded_once() {
+    let mut env = TestEnv::upstream();
+    env.worker("w");
+    env.admin_pause("w", "ann", "disk swap");
+    env.records.clear();
+    env.admin_pause("w", "ann", "disk swap");
+    assert_eq!(env.records, []);
 }

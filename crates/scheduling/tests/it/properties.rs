@@ -45,6 +45,23 @@ enum Op {
     },
     RemoveClient(u8),
     Wait(u8),
+    /// A running job comes to nothing, and is queued again.
+    Retry {
+        job: usize,
+        avoid: u8,
+    },
+    /// Any job ever submitted is queued again.
+    Requeue {
+        job: usize,
+        avoid: u8,
+    },
+    /// A worker says that it runs a job, which may be any ever submitted.
+    Adopt {
+        worker: usize,
+        job: usize,
+    },
+    /// The scheduler dies and comes back.
+    Restart,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -65,22 +82,42 @@ fn op() -> impl Strategy<Value = Op> {
         2 => one.clone().prop_map(Op::ClearShutDown),
         2 => (0..4u8, prop::bool::weighted(0.7), any::<bool>())
             .prop_map(|(name, active, create)| Op::Admin { name, active, create }),
-        1 => one.prop_map(Op::Leave),
+        1 => one.clone().prop_map(Op::Leave),
         1 => (0..4u8).prop_map(Op::Forget),
         1 => (0..3u8, 1..6u8).prop_map(|(client, rate)| Op::Rate { client, rate }),
         1 => (0..3u8).prop_map(Op::RemoveClient),
         3 => (0..20u8).prop_map(Op::Wait),
+        4 => (one.clone(), 0..16u8).prop_map(|(job, avoid)| Op::Retry { job, avoid }),
+        1 => (one.clone(), 0..16u8).prop_map(|(job, avoid)| Op::Requeue { job, avoid }),
+        2 => (one.clone(), one).prop_map(|(worker, job)| Op::Adopt { worker, job }),
+        1 => Just(Op::Restart),
     ]
+}
+
+/// What a job's record would hold.
+#[derive(Debug, Clone)]
+struct Accepted {
+    client: ClientId,
+    hint: Hint,
+    urgent: bool,
+    fair_start: Option<Timestamp>,
 }
 
 /// The scheduler program, as far as the core can tell; and its bookkeeping of what must hold.
 struct World {
     cluster: Cluster,
     pool: PoolName,
+    config: Config,
     policy: Policy,
     now: f64,
     next: u64,
-    queued: BTreeMap<JobId, Option<(bool, Timestamp)>>,
+    /// Every job ever submitted.
+    accepted: BTreeMap<JobId, Accepted>,
+    /// What jobs avoid since they were queued last.
+    avoid: BTreeMap<JobId, Vec<WorkerName>>,
+    queued: BTreeSet<JobId>,
+    requeued: u64,
+    records: Vec<Record>,
     running: Vec<JobId>,
     ended: BTreeSet<JobId>,
     workers: Vec<WorkerId>,
@@ -90,24 +127,30 @@ struct World {
 }
 
 impl World {
-    fn new(policy: Policy) -> Self {
+    fn new(policy: Policy, max_running: RunningQuota) -> Self {
         let pool = PoolName::from("pool");
         let pools = vec![PoolConfig {
             name: pool.clone(),
             policy,
         }];
-        let cluster = Cluster::new(Config {
+        let config = Config {
             pools,
             costs: COSTS,
-            hint_max_age: None,
-        });
+            max_running,
+            ..Config::default()
+        };
         Self {
-            cluster,
+            cluster: Cluster::new(config.clone()),
+            config,
             pool,
             policy,
             now: 1.0,
             next: 0,
-            queued: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            avoid: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            requeued: 0,
+            records: Vec::new(),
             running: Vec::new(),
             ended: BTreeSet::new(),
             workers: Vec::new(),
@@ -120,6 +163,91 @@ impl World {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Any job ever submitted.
+    fn any_job(&self, at: usize) -> Option<JobId> {
+        let all: Vec<JobId> = self.accepted.keys().copied().collect();
+        all.get(at % all.len().max(1)).copied()
+    }
+
+    /// The bits of `avoid` stand for workers.
+    fn requeue(&self, job: JobId, avoid: u8) -> Event {
+        let accepted = self.accepted[&job].clone();
+        let avoided = (0..4).filter(|name| avoid & (1 << name) != 0);
+        Event::Requeued {
+            pool: self.pool.clone(),
+            client: accepted.client,
+            job,
+            hint: accepted.hint,
+            urgent: accepted.urgent,
+            fair_start: accepted.fair_start.expect("was announced"),
+            avoid: avoided.map(|name| format!("w{name}").into()).collect(),
+        }
+    }
+
+    /// Whether the job avoids this worker while others are there.
+    fn is_kept_from(&self, job: JobId, worker: WorkerId, view: &view::PoolView) -> bool {
+        let Some(avoid) = self.avoid.get(&job) else {
+            return false;
+        };
+        let mut active = view.workers.iter().filter(|w| w.inactive.is_empty());
+        let avoided = |w: &view::WorkerView| avoid.contains(&w.name);
+        view.workers.iter().any(|w| w.id == worker && avoided(w)) && active.any(|w| !avoided(w))
+    }
+
+    /// The scheduler dies and comes back with what it had remembered; the jobs that ran are queued again too. Order and
+    /// debts are the same as before.
+    fn restart(&mut self) {
+        let before = self.cluster.view(&self.pool).unwrap();
+        self.cluster = Cluster::new(self.config.clone());
+        for record in self.records.clone() {
+            self.cluster.restore(record);
+        }
+        self.workers.clear();
+        self.waiting.clear();
+        self.woken.clear();
+        self.requeued = 0;
+        let queued = std::mem::take(&mut self.queued);
+        let running = std::mem::take(&mut self.running);
+        let avoid = std::mem::take(&mut self.avoid);
+        for job in queued.iter().chain(&running).rev() {
+            let Event::Requeued {
+                pool,
+                client,
+                job,
+                hint,
+                urgent,
+                fair_start,
+                ..
+            } = self.requeue(*job, 0)
+            else {
+                unreachable!()
+            };
+            let avoid = avoid.get(&job).cloned().unwrap_or_default();
+            assert!(self.feed(Event::Requeued {
+                pool,
+                client,
+                job,
+                hint,
+                urgent,
+                fair_start,
+                avoid
+            }));
+        }
+        let after = self.cluster.view(&self.pool).unwrap();
+        let debt = |client: &view::ClientView| {
+            let debt = client.next_fair_start.since(Timestamp::from_secs(self.now));
+            debt.max(0.0)
+        };
+        for client in &after.clients {
+            let known = before.clients.iter().find(|known| known.id == client.id);
+            // One that was removed while a job of it ran has nothing to be compared with.
+            if let Some(known) = known {
+                assert_eq!(debt(known), debt(client), "owes what it owed");
+                assert_eq!(known.rate, client.rate);
+            }
+        }
     }
 
     /// The events an operation stands for now.
@@ -152,15 +280,8 @@ impl World {
             }
             Op::Cancel(at) => {
                 // Any job ever submitted, so that late and double cancels are among them.
-                let all: Vec<JobId> = self
-                    .queued
-                    .keys()
-                    .chain(&self.running)
-                    .chain(&self.ended)
-                    .copied()
-                    .collect();
-                let job = all.get(at % all.len().max(1)).copied();
-                job.map(|job| Event::Cancelled { job })
+                self.any_job(*at)
+                    .map(|job| Event::Cancelled { job })
                     .into_iter()
                     .collect()
             }
@@ -246,6 +367,31 @@ impl World {
                 self.now += f64::from(*seconds);
                 Vec::new()
             }
+            Op::Retry { job, avoid } => {
+                let job = self.running.get(job % self.running.len().max(1)).copied();
+                let job = job.filter(|job| self.accepted.contains_key(job));
+                let events = |job| vec![Event::Finished { job }, self.requeue(job, *avoid)];
+                job.map_or_else(Vec::new, events)
+            }
+            Op::Requeue { job, avoid } => {
+                let job = self.any_job(*job);
+                let event = job.map(|job| self.requeue(job, *avoid));
+                event.into_iter().collect()
+            }
+            Op::Adopt { worker, job } => {
+                let worker = pick(&self.workers, *worker);
+                let event = self.any_job(*job).zip(worker).map(|(job, worker)| {
+                    let Accepted { client, hint, .. } = self.accepted[&job].clone();
+                    Event::Adopted {
+                        worker,
+                        job,
+                        client,
+                        hint,
+                    }
+                });
+                event.into_iter().collect()
+            }
+            Op::Restart => Vec::new(),
         }
     }
 
@@ -262,13 +408,49 @@ impl World {
         if let Event::Cancelled { job } = event {
             assert_eq!(
                 accepted,
-                self.queued.contains_key(&job),
+                self.queued.contains(&job),
                 "cancelled exactly while queued"
             );
         }
         match event {
-            Event::Submitted { job, .. } if accepted => {
-                self.queued.insert(job, None);
+            Event::Submitted {
+                job,
+                client,
+                hint,
+                urgent,
+                ..
+            } if accepted => {
+                self.queued.insert(job);
+                let fair_start = None;
+                self.accepted.insert(
+                    job,
+                    Accepted {
+                        client,
+                        hint,
+                        urgent,
+                        fair_start,
+                    },
+                );
+            }
+            Event::Requeued { job, avoid, .. } => {
+                let is_new = !self.queued.contains(&job) && !self.running.contains(&job);
+                assert_eq!(accepted, is_new, "accepted unless it is there");
+                if accepted {
+                    self.requeued += 1;
+                    self.ended.remove(&job);
+                    self.queued.insert(job);
+                    self.avoid.insert(job, avoid);
+                }
+            }
+            Event::Adopted { job, .. } => {
+                let is_new = !self.queued.contains(&job) && !self.running.contains(&job);
+                assert_eq!(accepted, is_new, "accepted unless it is there");
+                if accepted {
+                    self.ended.remove(&job);
+                    self.running.push(job);
+                    let told = |effect: &Effect| matches!(effect, Effect::RunningChanged { .. });
+                    assert!(effects.list.iter().any(told), "counts as running");
+                }
             }
             Event::Registered { worker, .. } if accepted => self.workers.push(worker),
             Event::Asked { worker, pop } if accepted => {
@@ -300,7 +482,10 @@ impl World {
                 }
                 Effect::Give { pop, job, worker } => {
                     assert_eq!(self.waiting.remove(&pop), Some(worker), "answered once");
-                    assert!(self.queued.remove(&job).is_some(), "given once");
+                    assert!(self.queued.remove(&job), "given once");
+                    let view = self.cluster.view(&self.pool).unwrap();
+                    assert!(!self.is_kept_from(job, worker, &view), "others were there");
+                    self.avoid.remove(&job);
                     self.running.push(job);
                     self.decisions.push(Decision::Give(pop, job));
                 }
@@ -312,7 +497,8 @@ impl World {
                     self.decisions.push(Decision::End(pop));
                 }
                 Effect::JobCancelled { job } => {
-                    assert!(self.queued.remove(&job).is_some(), "cancelled once");
+                    assert!(self.queued.remove(&job), "cancelled once");
+                    self.avoid.remove(&job);
                     self.ended.insert(job);
                     self.decisions.push(Decision::Cancelled(job));
                 }
@@ -321,7 +507,12 @@ impl World {
                 } => {
                     assert_eq!(running, self.cluster.running(worker));
                 }
-                Effect::Persist(_) | Effect::Log(_) => {}
+                Effect::Queued { job, fair_start } => {
+                    let accepted = self.accepted.get_mut(&job).expect("was submitted");
+                    assert_eq!(accepted.fair_start.replace(fair_start), None, "said once");
+                }
+                Effect::Persist(record) => self.records.push(record),
+                Effect::Log(_) => {}
             }
         }
         accepted
@@ -338,21 +529,24 @@ impl World {
         };
         let local = view.workers.iter().flat_map(|worker| &worker.queue);
         let mut seen = BTreeSet::new();
-        for job in backlog.iter().chain(local) {
+        for job in backlog.iter().chain(local).chain(&view.held) {
             assert!(seen.insert(job.job), "a job is on one queue at most");
-            let key = (job.urgent, job.fair_start);
-            let known = self
-                .queued
-                .get_mut(&job.job)
-                .expect("only queued jobs are on queues");
+            assert!(self.queued.contains(&job.job), "it is queued");
+            let known = &self.accepted[&job.job];
             assert_eq!(
-                *known.get_or_insert(key),
-                key,
+                (known.urgent, known.fair_start),
+                (job.urgent, Some(job.fair_start)),
                 "a job keeps its position for good"
             );
         }
+        for worker in &view.workers {
+            for job in &worker.queue {
+                assert!(!self.is_kept_from(job.job, worker.id, &view), "{job:?}");
+            }
+        }
         assert_eq!(seen.len(), self.queued.len(), "no queued job is lost");
 
+        self.check_quotas(&view);
         let is_active = |id: WorkerId| {
             view.workers
                 .iter()
@@ -364,16 +558,20 @@ impl World {
             .copied()
             .filter(|worker| is_active(*worker))
             .collect();
-        assert!(
-            idle.is_empty() || backlog.is_empty(),
-            "no active worker idles while a job waits"
-        );
+        for job in backlog {
+            let mut takers = idle.iter();
+            assert!(
+                takers.all(|worker| self.is_kept_from(job.job, *worker, &view)),
+                "no active worker idles while a job waits that it may have"
+            );
+        }
         let waiting = self
             .waiting
             .values()
             .filter(|worker| is_active(**worker))
             .count();
-        assert_eq!((ready.len(), stats.ready), (waiting, waiting as u64));
+        assert_eq!(stats.ready, waiting as u64);
+        assert!(ready.len() == waiting || !backlog.is_empty());
 
         for worker in &view.workers {
             let costs = worker
@@ -412,7 +610,7 @@ impl World {
         assert_eq!(stats.running, self.running.len() as u64);
         assert_eq!(
             stats.accepted + stats.cancelled + of_clients,
-            stats.submitted
+            stats.submitted + self.requeued
         );
         let inactive = view
             .workers
@@ -428,13 +626,44 @@ impl World {
         );
     }
 
+    /// A client has no more jobs admitted than it may, and no fewer while any is held; and those held come last.
+    fn check_quotas(&self, view: &view::PoolView) {
+        let key = |job: &view::QueuedJob| (!job.urgent, job.fair_start, job.job);
+        let backlog: &[view::QueuedJob] = match &view.main {
+            MainView::Backlog(jobs) => jobs,
+            MainView::Ready(_) => &[],
+        };
+        let local = view.workers.iter().flat_map(|worker| &worker.queue);
+        let queued: Vec<&view::QueuedJob> = backlog.iter().chain(local).collect();
+        assert!(view.held.is_sorted_by_key(key));
+        for name in 0..3 {
+            let client = ClientId::from(format!("c{name}"));
+            let quota = &self.config.max_running;
+            let bound = quota.of_client.get(&client).copied().or(quota.general);
+            let held = view.held.iter().filter(|job| job.client == client);
+            let held: Vec<_> = held.map(key).collect();
+            let Some(bound) = bound else {
+                assert!(held.is_empty(), "nothing is held without a bound");
+                continue;
+            };
+            let own = queued.iter().filter(|job| job.client == client);
+            let own: Vec<_> = own.map(|job| key(job)).collect();
+            let running = self.running.iter();
+            let running = running.filter(|job| self.accepted[job].client == client);
+            let (running, bound) = (running.count(), bound as usize);
+            assert!(own.is_empty() || running + own.len() <= bound, "too many");
+            assert!(held.is_empty() || running + own.len() >= bound, "too few");
+            assert!(own.iter().max() < held.first() || held.is_empty());
+        }
+    }
+
     /// Everything ends; every gauge must return to zero.
     fn empty(&mut self) {
         for worker in self.workers.clone() {
             assert!(self.feed(Event::Left { worker }));
             self.check();
         }
-        for job in self.queued.keys().copied().collect::<Vec<_>>() {
+        for job in self.queued.clone() {
             assert!(self.feed(Event::Cancelled { job }));
             assert!(!self.feed(Event::Cancelled { job }));
         }
@@ -473,9 +702,25 @@ fn histories() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op(), 0..150)
 }
 
-fn keeps_its_promises(policy: Policy, history: &[Op]) {
-    let mut world = World::new(policy);
+/// Mostly none.
+fn quotas() -> impl Strategy<Value = RunningQuota> {
+    let bound = || prop::option::weighted(0.3, 0..4u32);
+    (bound(), bound()).prop_map(|(general, of_one)| RunningQuota {
+        general,
+        of_client: of_one
+            .map(|bound| ("c1".into(), bound))
+            .into_iter()
+            .collect(),
+    })
+}
+
+fn keeps_its_promises(policy: Policy, max_running: RunningQuota, history: &[Op]) {
+    let mut world = World::new(policy, max_running);
     for op in history {
+        if matches!(op, Op::Restart) {
+            world.restart();
+            world.check();
+        }
         for event in world.events(op) {
             world.feed(event);
             world.check();
@@ -488,9 +733,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn upstream_decides_as_the_model_does(history in histories()) {
-        let mut world = World::new(Policy::Upstream);
-        let mut model = Model::new(COSTS);
+    fn upstream_decides_as_the_model_does(quotas in quotas(), history in histories()) {
+        let mut world = World::new(Policy::Upstream, quotas.clone());
+        let mut model = Model::new(COSTS, quotas);
         for op in &history {
             for event in world.events(op) {
                 let (expected, accepted) = model.handle(Timestamp::from_secs(world.now), event.clone());
@@ -503,12 +748,12 @@ proptest! {
     }
 
     #[test]
-    fn upstream_keeps_its_promises(history in histories()) {
-        keeps_its_promises(Policy::Upstream, &history);
+    fn upstream_keeps_its_promises(quotas in quotas(), history in histories()) {
+        keeps_its_promises(Policy::Upstream, quotas, &history);
     }
 
     #[test]
-    fn balanced_keeps_its_promises(history in histories()) {
-        keeps_its_promises(Policy::Balanced, &history);
+    fn balanced_keeps_its_promises(quotas in quotas(), history in histories()) {
+        keeps_its_promises(Policy::Balanced, quotas, &history);
     }
 }

@@ -1,6 +1,6 @@
 //! What is remembered, when, and what comes of it after a restart.
 
-use ocluster_scheduling::{Config, Costs, Day, Event, Policy, PoolConfig, Record};
+use ocluster_scheduling::{Config, Costs, Day, Effect, Event, JobId, Policy, PoolConfig, Record};
 
 use super::env::TestEnv;
 
@@ -16,10 +16,11 @@ fn a_hint_is_recorded_once_a_day() {
         env.flush(w);
         env.advance(DAY / 2.0);
     }
-    let days = env.records.iter().map(|record| match record {
+    let days = env.records.iter().filter_map(|record| match record {
         Record::CachedHint {
             day, hint, worker, ..
-        } => (*day, hint.as_str(), worker.as_str()),
+        } => Some((*day, hint.as_str(), worker.as_str())),
+        Record::Debt { .. } => None,
         other => panic!("{other:?}"),
     });
     assert_eq!(
@@ -38,6 +39,7 @@ fn an_old_hint_expires() {
         pools,
         costs: Costs::default(),
         hint_max_age: Some(2),
+        ..Config::default()
     });
     let w = env.worker("w");
     env.submit("u:j1", "old");
@@ -126,4 +128,62 @@ fn nothing_is_recorded_that_did_not_change() {
     env.admin("w", false).unwrap();
     env.worker("w");
     assert_eq!(env.records, []);
+}
+
+#[test]
+fn debts_survive_a_restart() {
+    let mut env = TestEnv::balanced();
+    env.rate("a", 2.0);
+    for job in ["a:1", "a:2", "b:3"] {
+        env.submit(job, "");
+    }
+    let owed = "clients: a(2)+10s b(1)+10s";
+    assert_eq!(env.line("clients"), owed);
+    env.restart();
+    assert_eq!(env.line("clients"), "clients:", "nobody was seen yet");
+    env.advance(4.0);
+    env.submit("b:4", "");
+    assert_eq!(env.line("clients"), "clients: b(1)+16s");
+    assert_eq!(env.line("queue"), "queue: (backlog) [b:4@6s]");
+    env.requeue("1", &[]).unwrap();
+    assert_eq!(env.line("clients"), "clients: a(2)+6s b(1)+16s");
+}
+
+#[test]
+fn a_client_that_was_removed_owes_nothing_after_a_restart() {
+    let mut env = TestEnv::balanced();
+    env.submit("a:1", "");
+    let client = "a".into();
+    env.event(Event::ClientRemoved { client }).unwrap();
+    env.restart();
+    env.submit("a:2", "");
+    assert_eq!(env.line("clients"), "clients: a(1)+10s");
+}
+
+#[test]
+fn a_job_is_announced_and_its_cost_recorded_before_it_goes_anywhere() {
+    let mut env = TestEnv::balanced();
+    let w = env.worker("w");
+    env.pop(w);
+    let event = Event::Submitted {
+        pool: env.pool.clone(),
+        client: "a".into(),
+        job: JobId(99),
+        hint: "h".into(),
+        urgent: false,
+    };
+    let effects = env.cluster.handle(env.now(), event).list;
+    let fair_start = env.now();
+    let job = JobId(99);
+    assert_eq!(effects[0], Effect::Queued { job, fair_start });
+    let debt = Record::Debt {
+        pool: env.pool.clone(),
+        client: "a".into(),
+        next_fair_start: fair_start.plus(10.0),
+    };
+    assert_eq!(effects[1], Effect::Persist(debt));
+    assert!(
+        matches!(effects.last(), Some(Effect::Wake { .. })),
+        "{effects:?}"
+    );
 }

@@ -257,12 +257,14 @@ fn b14_a_hint_is_cheap_in_its_own_pool_even_when_its_worker_is_away() {
     let mut env = TestEnv::of(Config {
         pools: pools.to_vec(),
         costs,
-        hint_max_age: None,
+        ..Config::default()
     });
     let w = env.worker("w");
     env.submit("u:j1", "h");
     let pop = env.pop(w);
     assert_eq!(env.got(pop), "j1");
+    // Until the client owes nothing, for what it owes is remembered here.
+    env.advance(10.0);
     env.restart();
     env.submit("u:j2", "h");
     assert_eq!(env.line("clients"), "clients: u(1)+2s");

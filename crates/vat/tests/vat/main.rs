@@ -8,4 +8,5 @@ mod limits;
 mod raw;
 mod sockets;
 mod support;
+mod transport;
 mod wire;
