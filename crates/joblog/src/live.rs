@@ -218,6 +218,15 @@ impl Log {
                 None => Look::Wait,
             };
         }
+        let readable = if self.shared.config.readers_wait_for_disk {
+            state.written
+        } else {
+            state.length
+        };
+        if start >= readable {
+            return Look::Wait;
+        }
+        let max = usize::try_from(readable - start).map_or(max, |there| there.min(max));
         let in_memory = state.tail.front().is_some_and(|(place, _)| *place <= start);
         if in_memory {
             return Look::Memory(gather(&state.tail, start, max));
