@@ -291,6 +291,15 @@ fn stopped_part(part: &[u8], expected: &[u8], key: &str) -> Result<()> {
         "what follows the common beginning is not the scheduler's: {:?}",
         String::from_utf8_lossy(rest)
     );
+    let words = rest
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    // The worker's, if it was told to stop, and the scheduler's.
+    ensure!(
+        words.count() <= 2,
+        "too many last words: {:?}",
+        String::from_utf8_lossy(rest)
+    );
     Ok(())
 }
 
