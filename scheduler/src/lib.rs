@@ -29,6 +29,7 @@ pub mod seal;
 mod asked_pop;
 mod clients;
 mod clock;
+mod closing;
 mod default_clients;
 mod durable;
 mod follow;

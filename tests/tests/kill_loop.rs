@@ -129,7 +129,11 @@ fn under_load(
         over.store(true, Ordering::Relaxed);
         let jobs: Vec<Result<Vec<JobInfo>>> = customers
             .into_iter()
-            .map(|customer| customer.join().unwrap_or_else(|_| bail!("a client panicked")))
+            .map(|customer| {
+                customer
+                    .join()
+                    .unwrap_or_else(|_| bail!("a client panicked"))
+            })
             .collect();
         storm?;
         jobs.into_iter().collect::<Result<Vec<_>>>()

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sha2::Digest as _;
 use tokio::sync::{Notify, watch};
 
 use crate::live::{CHUNK, Log, charge};
@@ -19,6 +20,8 @@ use crate::{End, LogInfo, Pace, WriteError, file};
 
 /// The most bytes of one log written before the next log has its turn.
 const TURN: usize = 8 * CHUNK;
+/// Bytes of a file's first page.
+const PAGE: usize = 4096;
 
 /// The queue in front of the thread.
 #[derive(Debug)]
@@ -268,28 +271,45 @@ fn write(log: &Arc<Log>, buffer: &mut Vec<u8>) -> Result<Option<LogInfo>, WriteE
     };
     log.state().file = Some(Arc::clone(&file));
 
+    put(&file, new, &turn, buffer).map_err(io_error)?;
+    Ok(wrote(log, turn))
+}
+
+/// Writes a turn so that a kill at any moment leaves a prefix of the log, and the word of its end only behind all of it:
+/// first the bytes, then the header that tells of the end, then the reason.
+fn put(file: &File, new: bool, turn: &Turn, buffer: &mut Vec<u8>) -> io::Result<()> {
     let end = turn.end.as_ref();
     let recorded_length = if end.is_some() { turn.length } else { 0 };
     let header = file::header(end, recorded_length, turn.dropped);
+    let reason = file::trailer(end);
+    let bytes: usize = turn.pieces.iter().map(Bytes::len).sum();
+    // A kill can cut a write between pages, and not within the first one.
+    let at_once = new && header.len() + bytes + reason.len() <= PAGE;
     buffer.clear();
-    if new {
+    if at_once {
         buffer.extend_from_slice(header.as_bytes());
+    } else if new {
+        buffer.extend_from_slice(file::header(None, 0, 0).as_bytes());
     }
     for piece in &turn.pieces {
         buffer.extend_from_slice(piece);
     }
-    buffer.extend_from_slice(file::trailer(end));
-    let at = if new { 0 } else { file::HEADER + turn.place };
-    file.write_all_at(buffer, at).map_err(io_error)?;
-    if end.is_some() && !new {
-        file.write_all_at(header.as_bytes(), 0).map_err(io_error)?;
+    if at_once {
+        buffer.extend_from_slice(reason);
     }
-    Ok(wrote(log, turn))
+    let at = if new { 0 } else { file::HEADER + turn.place };
+    file.write_all_at(buffer, at)?;
+    if end.is_some() && !at_once {
+        file.write_all_at(header.as_bytes(), 0)?;
+        file.write_all_at(reason, file::HEADER + turn.length)?;
+    }
+    Ok(())
 }
 
 /// Takes note of a turn that was written.
 fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
     let charged = turn.pieces.iter().map(|piece| charge(piece.len())).sum();
+    let digest = log.digest(&turn.pieces);
     drop(turn.pieces);
     let followed = log.is_followed();
     let mut state = log.state();
@@ -299,13 +319,19 @@ fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
         state.live = false;
     }
     drop(state);
+    if log.shared.config.readers_wait_for_disk {
+        log.changed.notify_waiters();
+    }
     log.release(charged);
     if !turn.last {
         let disk = &log.shared.disk;
         disk.push(Arc::clone(log));
         disk.hurry();
     }
-    turn.end.map(|_| log.info())
+    turn.end.map(|_| LogInfo {
+        digest: Some(digest.finalize().into()),
+        ..log.info()
+    })
 }
 
 /// Breaks a log that cannot be written: readers get what is on disk and the reason, its writer gets the error.

@@ -25,4 +25,6 @@ pub struct LogInfo {
     pub end: Option<End>,
     /// Whether a writer has it open in this process.
     pub live: bool,
+    /// SHA-256 of all bytes a reader can get, for whoever finished the log: it is kept nowhere.
+    pub digest: Option<[u8; 32]>,
 }

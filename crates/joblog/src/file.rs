@@ -15,6 +15,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
+use crate::live::{CHUNK, Stored};
 use crate::{End, LogInfo, ReadError};
 
 /// Bytes of the header line.
@@ -28,6 +31,14 @@ const MAGIC: &str = "ocluster-log 1 ";
 /// What a reader of an unfinished log is told after its last byte.
 pub(crate) const UNFINISHED: &str =
     "the log stops here: the program that wrote it went away before the job's end";
+
+/// What a reader is told when a log broke and the reason was not kept.
+const UNEXPLAINED: &str = "the log stops here, and the reason was lost";
+
+/// The line at the end of a log that passed the limit.
+pub(crate) fn limit_note(limit: u64) -> String {
+    format!("\n[log truncated: it passed the limit of {limit} bytes; the job goes on]\n")
+}
 
 /// Where the log lies under the store's directory.
 pub(crate) fn path(dir: &Path, id: u64) -> PathBuf {
@@ -120,6 +131,7 @@ fn inspect(file: &File, id: u64) -> io::Result<LogInfo> {
         dropped: 0,
         end: None,
         live: false,
+        digest: None,
     };
     if size < HEADER {
         // A crash can leave a file without its first write; it is an unfinished log of no bytes.
@@ -149,9 +161,12 @@ fn inspect(file: &File, id: u64) -> io::Result<LogInfo> {
         "broken" => {
             let mut reason = vec![0; extra.min(MAX_REASON)];
             file.read_exact_at(&mut reason, HEADER + length)?;
-            End::Broken {
-                reason: String::from_utf8_lossy(&reason).into_owned(),
+            let mut reason = String::from_utf8_lossy(&reason).into_owned();
+            if reason.is_empty() {
+                // The reason is written last, and a kill came between.
+                UNEXPLAINED.clone_into(&mut reason);
             }
+            End::Broken { reason }
         }
         _ => return Err(strange()),
     });
@@ -179,6 +194,28 @@ pub(crate) fn read(file: &File, start: u64, length: usize) -> io::Result<Vec<u8>
             _ => error,
         })?;
     Ok(data)
+}
+
+/// Reads the first `length` bytes of a log again, for those who go on with it under this limit.
+pub(crate) fn reread(file: &File, length: u64, limit: u64) -> io::Result<Stored> {
+    let mut digest = Sha256::new();
+    let mut noted = 0;
+    let mut place = 0;
+    while place < length {
+        let piece = usize::try_from(length - place).unwrap_or(CHUNK).min(CHUNK);
+        digest.update(read(file, place, piece)?);
+        place += piece as u64;
+    }
+    if limit > 0 && length > limit {
+        let note = limit_note(limit);
+        let there = usize::try_from(length - limit).unwrap_or(note.len());
+        let part = read(file, limit, there.min(note.len()))?;
+        // Under another limit there may be the job's own bytes here, and no note yet.
+        if note.as_bytes().starts_with(&part) {
+            noted = part.len();
+        }
+    }
+    Ok(Stored { digest, noted })
 }
 
 #[cfg(test)]

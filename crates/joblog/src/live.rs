@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::store::Shared;
@@ -36,6 +37,8 @@ pub(crate) struct Log {
     pub(crate) changed: Notify,
     /// Bytes which may still be appended before the disk has to catch up.
     pub(crate) budget: Semaphore,
+    /// Of what is written. The disk's thread alone uses it.
+    digest: Mutex<Sha256>,
     readers: AtomicUsize,
 }
 
@@ -49,8 +52,8 @@ pub(crate) struct State {
     pub(crate) length: u64,
     /// Bytes dropped past the limit.
     pub(crate) dropped: u64,
-    /// Whether the limit was passed.
-    pub(crate) truncated: bool,
+    /// Bytes of the line about the limit that are there; more than none once the limit was passed.
+    pub(crate) noted: usize,
     /// How it ended, for readers.
     pub(crate) end: Option<End>,
     /// Whether the end is to be recorded on disk. An abandoned log's is not.
@@ -64,6 +67,14 @@ pub(crate) struct State {
     pub(crate) file: Option<Arc<File>>,
     /// Who waits for the end to be recorded.
     pub(crate) recorded: Option<oneshot::Sender<Result<LogInfo, WriteError>>>,
+}
+
+/// What the bytes that are on disk already mean for what follows.
+pub(crate) struct Stored {
+    /// Their digest.
+    pub(crate) digest: Sha256,
+    /// How much of the line about the limit they end with.
+    pub(crate) noted: usize,
 }
 
 /// What a reader finds at a place of the log.
@@ -84,17 +95,25 @@ pub(crate) enum Look {
 }
 
 impl Log {
+    /// A log that will be written from its beginning on.
+    pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo) -> Arc<Self> {
+        let log = Self::new(shared, info, None);
+        log.state().live = true;
+        Arc::new(log)
+    }
+
     /// A log that will be written from `info.length` on.
-    pub(crate) fn for_writing(
+    pub(crate) fn for_resuming(
         shared: Arc<Shared>,
         info: &LogInfo,
-        file: Option<File>,
+        stored: Stored,
+        file: File,
     ) -> Arc<Self> {
-        let limit = shared.config.max_log_bytes;
-        let log = Self::new(shared, info, file);
+        let mut log = Self::new(shared, info, Some(file));
+        log.digest = Mutex::new(stored.digest);
         let mut state = log.state();
         state.live = true;
-        state.truncated = limit > 0 && info.length > limit;
+        state.noted = stored.noted;
         drop(state);
         Arc::new(log)
     }
@@ -118,7 +137,7 @@ impl Log {
                 written: info.length,
                 length: info.length,
                 dropped: info.dropped,
-                truncated: false,
+                noted: 0,
                 end: None,
                 finishing: false,
                 live: false,
@@ -129,6 +148,7 @@ impl Log {
             }),
             changed: Notify::new(),
             budget: Semaphore::new(budget.min(Semaphore::MAX_PERMITS)),
+            digest: Mutex::default(),
             readers: AtomicUsize::new(0),
         }
     }
@@ -136,6 +156,16 @@ impl Log {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock: it is held for moves and counts only.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The digest of what is written, after these bytes more of it.
+    pub(crate) fn digest(&self, pieces: &[Bytes]) -> Sha256 {
+        // A half-updated digest cannot be: nothing panics while it is updated.
+        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in pieces {
+            digest.update(piece);
+        }
+        digest.clone()
     }
 
     pub(crate) fn add_reader(&self) {
@@ -188,6 +218,15 @@ impl Log {
                 None => Look::Wait,
             };
         }
+        let readable = if self.shared.config.readers_wait_for_disk {
+            state.written
+        } else {
+            state.length
+        };
+        if start >= readable {
+            return Look::Wait;
+        }
+        let max = usize::try_from(readable - start).map_or(max, |there| there.min(max));
         let in_memory = state.tail.front().is_some_and(|(place, _)| *place <= start);
         if in_memory {
             return Look::Memory(gather(&state.tail, start, max));
@@ -213,6 +252,7 @@ impl Log {
                 None
             },
             live: state.live,
+            digest: None,
         }
     }
 }

@@ -152,8 +152,9 @@ impl LogStore {
             dropped: 0,
             end: None,
             live: true,
+            digest: None,
         };
-        let log = Log::for_writing(Arc::clone(&self.shared), &info, None);
+        let log = Log::for_writing(Arc::clone(&self.shared), &info);
         let mut table = self.shared.table();
         let taken = table.get(&id).is_some_and(|log| log.strong_count() > 0);
         if !taken {
@@ -167,6 +168,8 @@ impl LogStore {
     }
 
     /// Goes on with an unfinished log at byte `at`; what was stored past it is cut off.
+    ///
+    /// Reads what is stored once, on a pool thread, because the digest of the whole log will be asked for.
     ///
     /// # Errors
     /// [`WriteError::NotFound`]; [`WriteError::Resume`] when the log is shorter, has ended or is being written;
@@ -185,6 +188,11 @@ impl LogStore {
             return Err(refuse("it is being written"));
         }
         let dir = self.shared.dir.clone();
+        let limit = self.shared.config.max_log_bytes;
+        let io_error = move |error: std::io::Error| WriteError::Io {
+            id,
+            why: error.to_string(),
+        };
         let opened = self.shared.blocking(move || {
             let (file, mut info) = file::open(&dir, id, true).map_err(|error| match error {
                 ReadError::NotFound { id } => WriteError::NotFound { id },
@@ -205,17 +213,15 @@ impl LogStore {
                     let header = file::header(None, 0, info.dropped);
                     std::os::unix::fs::FileExt::write_all_at(&file, header.as_bytes(), 0)
                 })
-                .map_err(|error| WriteError::Io {
-                    id,
-                    why: error.to_string(),
-                })?;
-            Ok((file, info))
+                .map_err(io_error)?;
+            let stored = file::reread(&file, at, limit).map_err(io_error)?;
+            Ok((file, info, stored))
         });
-        let (file, info) = opened.await.map_err(|error| WriteError::Io {
+        let (file, info, stored) = opened.await.map_err(|error| WriteError::Io {
             id,
             why: error.to_string(),
         })??;
-        let log = Log::for_writing(Arc::clone(&self.shared), &info, Some(file));
+        let log = Log::for_resuming(Arc::clone(&self.shared), &info, stored, file);
         // Those who read what was there before keep what they have.
         self.shared.table().insert(id, Arc::downgrade(&log));
         Ok(LogWriter::new(log, Arc::clone(&self.guard)))

@@ -108,7 +108,8 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log. Readers see the end at once; the future ends when it is recorded on disk and need not be awaited.
+    /// Ends the log. Readers see the end at once; the future ends when it is recorded on disk and need not be awaited. It
+    /// gives the log's digest, too, which nobody else is told.
     ///
     /// # Errors
     /// The disk's error. The log is then broken.
@@ -156,11 +157,7 @@ impl LogWriter {
             return (bytes, None);
         }
         let state = self.log.state();
-        let room = if state.truncated {
-            0
-        } else {
-            limit.saturating_sub(state.length)
-        };
+        let room = limit.saturating_sub(state.length);
         if bytes.len() as u64 <= room {
             return (bytes, None);
         }
@@ -176,14 +173,14 @@ impl LogWriter {
         let Some(dropped) = dropped else {
             return Ok(Appended::Stored);
         };
-        if !self.log.state().truncated {
-            let line = format!(
-                "\n[log truncated: it passed the limit of {} bytes; the job goes on]\n",
-                self.log.shared.config.max_log_bytes
-            );
-            self.reserve(charge(line.len())).await?;
-            self.log.state().truncated = true;
-            self.log.push(line.into())?;
+        let mut note = Bytes::from(file::limit_note(self.log.shared.config.max_log_bytes));
+        // A resumed log may end within the note.
+        let noted = self.log.state().noted.min(note.len());
+        let missing = note.split_off(noted);
+        if !missing.is_empty() {
+            self.reserve(charge(missing.len())).await?;
+            self.log.state().noted = noted + missing.len();
+            self.log.push(missing)?;
         }
         self.log.state().dropped += dropped;
         Ok(Appended::Truncated)

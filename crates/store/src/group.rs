@@ -29,6 +29,8 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
                     group.write(store, shared);
                     question(store);
                 }
+                // What is asked for is on disk already, so that nobody's flush is brought forward.
+                Message::Peek(question) => question(store),
                 Message::Close => closing = true,
             }
             if !closing && group.changes.len() < shared.config.max_group {

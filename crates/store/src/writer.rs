@@ -57,6 +57,7 @@ pub(crate) enum Message {
         ack: Option<Ack>,
     },
     Query(Query),
+    Peek(Query),
     Close,
 }
 
@@ -258,6 +259,24 @@ impl StoreHandle {
         T: Send + Any,
         F: FnOnce(&dyn Store) -> T + Send + 'static,
     {
+        self.ask(Message::Query, question).await
+    }
+
+    /// As [`query`](Self::query), but does not wait for what was queued before to be written, and so may not see it. Changes go on
+    /// being grouped as if nobody had asked.
+    async fn peek<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + Any,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
+        self.ask(Message::Peek, question).await
+    }
+
+    async fn ask<T, F>(&self, kind: fn(Query) -> Message, question: F) -> Result<T, StoreError>
+    where
+        T: Send + Any,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
         if self.shared.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);
         }
@@ -269,9 +288,7 @@ impl StoreHandle {
                     // Whoever asked may have stopped waiting.
                     let _unheard = answer.send(question(store));
                 });
-                sender
-                    .send(Message::Query(ask))
-                    .map_err(|_| StoreError::Closed)?;
+                sender.send(kind(ask)).map_err(|_| StoreError::Closed)?;
                 wait.await.map_err(|_| StoreError::Closed)
             }
         }
@@ -293,7 +310,7 @@ impl StoreHandle {
         self.query(move |store| store.description(id)).await?
     }
 
-    /// The job of a client's key, as [`Store::job_by_key`] gives it.
+    /// The job of a client's key, as [`Store::job_by_key`] gives it, among those that were written when this was asked.
     ///
     /// # Errors
     /// As [`Store::job_by_key`], and [`StoreError::Closed`].
@@ -302,7 +319,7 @@ impl StoreHandle {
         client: String,
         key: String,
     ) -> Result<Option<JobRecord>, StoreError> {
-        self.query(move |store| store.job_by_key(&client, &key))
+        self.peek(move |store| store.job_by_key(&client, &key))
             .await?
     }
 

@@ -31,6 +31,7 @@ pub(crate) async fn submit(
         .iter()
         .filter_map(|one| one.key.clone())
         .collect();
+    // Nobody else has one of these keys on its way to the disk while the store is asked for them.
     let _held = scheduler.table().hold_keys(client, keys).await;
     // All of them before the first job is accepted: from then on nothing is waited for until everything is on its way to the disk, so
     // that what becomes of a job is written behind its being accepted.

@@ -272,6 +272,7 @@ async fn finish(
     let mut record = job.final_record(end.state, end.cause, end.output, ended);
     if let Some(info) = info {
         record.log_length = info.length;
+        record.log_digest = info.digest;
     }
     let written = scheduler
         .records()
