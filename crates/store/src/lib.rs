@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod change;
+pub mod chores;
 mod contract;
 mod error;
 mod group;
@@ -20,7 +21,11 @@ mod job_match;
 mod memory;
 mod sled;
 mod snapshot;
+<<<<<<< HEAD
 mod task;
+=======
+mod text_form;
+>>>>>>> wt-store
 mod writer;
 
 pub use self::sled::{SledOptions, SledStore};
