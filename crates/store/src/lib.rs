@@ -21,11 +21,8 @@ mod job_match;
 mod memory;
 mod sled;
 mod snapshot;
-<<<<<<< HEAD
 mod task;
-=======
 mod text_form;
->>>>>>> wt-store
 mod writer;
 
 pub use self::sled::{SledOptions, SledStore};
