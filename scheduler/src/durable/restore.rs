@@ -33,7 +33,8 @@ pub(crate) async fn restore(
             lost.push(record);
             continue;
         }
-        let log = logs.take(record.id.get()).await;
+        let quota = scheduler.quota(&record.client.as_str().into()).log;
+        let log = logs.take(record.id.get(), quota).await;
         match record.state {
             JobState::Running => {
                 running += 1;
@@ -84,9 +85,7 @@ fn end_without_pool(scheduler: &Scheduler, job: &DurableJob) {
                 job.pool
             ),
         };
-        job.stop
-            .borrow_mut()
-            .get_or_insert_with(|| Box::new(cause));
+        job.stop.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
 }
 
@@ -105,7 +104,7 @@ fn back_on_worker(
     let log = match log {
         Some(log) => log,
         // Nothing was printed, or nothing of it reached the disk.
-        None => match scheduler.logs().create(job.id.0) {
+        None => match scheduler.create_log(job.id, &job.client) {
             Ok(log) => log,
             Err(error) => {
                 warn!(job = %job.store_id(), %error, "Cannot keep this job's log, so it is left for the next start");
@@ -185,9 +184,9 @@ impl Unfinished {
     }
 
     /// The log of a job that goes on.
-    async fn take(&mut self, id: u64) -> Option<LogWriter> {
+    async fn take(&mut self, id: u64, quota: Option<u64>) -> Option<LogWriter> {
         let log = self.logs.remove(&id)?;
-        match self.store.resume(id, log.length).await {
+        match self.store.resume_within(id, log.length, quota).await {
             Ok(writer) => Some(writer),
             Err(error) => {
                 warn!(log = id, %error, "Cannot go on with a log");

@@ -344,44 +344,6 @@ fn an_attempt_is_on_disk_before_its_worker_has_it() {
     });
 }
 
-/// The first of many jobs that are submitted together may be over before the last one is accepted.
-#[test]
-fn what_is_over_before_its_submission_is_answered_is_over_for_good() {
-    story(async {
-        let site = Site::new();
-        let scheduler = site.start().await;
-        let keeper = scheduler.keeper().await;
-        let mut worker = scheduler.leased_worker("w").await;
-        let working = tokio::task::spawn_local(async move {
-            loop {
-                worker.next().await.succeed("out");
-            }
-        });
-        let many: Vec<_> = (0..300)
-            .map(|number| Wanted::new("example").key(&format!("key {number}")))
-            .collect();
-        keeper.submit_many(&many).await.unwrap();
-        let passed = Query {
-            states: vec!["passed"],
-            limit: 1000,
-            ..Query::default()
-        };
-        eventually("some are over", async || {
-            let (over, _) = keeper.list(&passed).await.unwrap();
-            (over.len() > 10).then_some(())
-        })
-        .await;
-        let (over, _) = keeper.list(&passed).await.unwrap();
-        let (_copy, second) = after_power_failure(&site).await;
-        working.abort();
-        let again = second.keeper().await;
-        for job in over {
-            let now = found(&again, &job.id).await.info().await;
-            assert_eq!(now.stand(), ("passed", 1, "w"), "{}", job.id);
-        }
-    });
-}
-
 #[test]
 fn a_damaged_description_fails_its_job_and_no_other() {
     story(async {
