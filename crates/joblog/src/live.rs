@@ -32,6 +32,8 @@ pub(crate) fn charge(length: usize) -> usize {
 pub(crate) struct Log {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
+    /// The longest it may grow, in bytes; 0 for no limit.
+    pub(crate) limit: u64,
     state: Mutex<State>,
     /// Readers wait here for more or for the end.
     pub(crate) changed: Notify,
@@ -95,21 +97,24 @@ pub(crate) enum Look {
 }
 
 impl Log {
-    /// A log that will be written from its beginning on.
-    pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo) -> Arc<Self> {
-        let log = Self::new(shared, info, None);
+    /// A log that will be written from its beginning on, up to `limit`.
+    pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo, limit: u64) -> Arc<Self> {
+        let mut log = Self::new(shared, info, None);
+        log.limit = limit;
         log.state().live = true;
         Arc::new(log)
     }
 
-    /// A log that will be written from `info.length` on.
+    /// A log that will be written from `info.length` on, up to `limit`.
     pub(crate) fn for_resuming(
         shared: Arc<Shared>,
         info: &LogInfo,
+        limit: u64,
         stored: Stored,
         file: File,
     ) -> Arc<Self> {
         let mut log = Self::new(shared, info, Some(file));
+        log.limit = limit;
         log.digest = Mutex::new(stored.digest);
         let mut state = log.state();
         state.live = true;
@@ -131,6 +136,7 @@ impl Log {
         let budget = shared.config.max_waiting_per_log.max(CHUNK);
         Self {
             id: info.id,
+            limit: shared.config.max_log_bytes,
             shared,
             state: Mutex::new(State {
                 tail: VecDeque::new(),

@@ -146,6 +146,15 @@ impl LogStore {
     /// [`WriteError::Exists`] when a log with this id is being written or read. A log with this id on disk shows as
     /// the same error at the first append after it was noticed.
     pub fn create(&self, id: u64) -> Result<LogWriter, WriteError> {
+        self.create_within(id, 0)
+    }
+
+    /// As [`create`](Self::create), for a log that may grow to so many bytes only. 0 for no more limit than all logs have
+    /// ([`LogConfig::max_log_bytes`]), which holds anyway.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_within(&self, id: u64, max_bytes: u64) -> Result<LogWriter, WriteError> {
         let info = LogInfo {
             id,
             length: 0,
@@ -154,7 +163,7 @@ impl LogStore {
             live: true,
             digest: None,
         };
-        let log = Log::for_writing(Arc::clone(&self.shared), &info);
+        let log = Log::for_writing(Arc::clone(&self.shared), &info, self.limit(max_bytes));
         let mut table = self.shared.table();
         let taken = table.get(&id).is_some_and(|log| log.strong_count() > 0);
         if !taken {
@@ -175,6 +184,44 @@ impl LogStore {
     /// [`WriteError::NotFound`]; [`WriteError::Resume`] when the log is shorter, has ended or is being written;
     /// [`WriteError::Io`].
     pub async fn resume(&self, id: u64, at: u64) -> Result<LogWriter, WriteError> {
+        self.resume_within(id, at, 0).await
+    }
+
+    /// As [`resume`](Self::resume), for a log that may grow to so many bytes only, as with
+    /// [`create_within`](Self::create_within).
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub async fn resume_within(
+        &self,
+        id: u64,
+        at: u64,
+        max_bytes: u64,
+    ) -> Result<LogWriter, WriteError> {
+        self.go_on(id, at, max_bytes, false).await
+    }
+
+    /// As [`resume_within`](Self::resume_within), for a log that may have ended as well: whoever ended it was cut off before
+    /// that was of any consequence. It has no end any more.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub async fn reopen_within(
+        &self,
+        id: u64,
+        at: u64,
+        max_bytes: u64,
+    ) -> Result<LogWriter, WriteError> {
+        self.go_on(id, at, max_bytes, true).await
+    }
+
+    async fn go_on(
+        &self,
+        id: u64,
+        at: u64,
+        max_bytes: u64,
+        though_ended: bool,
+    ) -> Result<LogWriter, WriteError> {
         let refuse = move |why: &str| WriteError::Resume {
             id,
             at,
@@ -188,7 +235,7 @@ impl LogStore {
             return Err(refuse("it is being written"));
         }
         let dir = self.shared.dir.clone();
-        let limit = self.shared.config.max_log_bytes;
+        let limit = self.limit(max_bytes);
         let io_error = move |error: std::io::Error| WriteError::Io {
             id,
             why: error.to_string(),
@@ -201,7 +248,7 @@ impl LogStore {
                     why: other.to_string(),
                 },
             })?;
-            if info.end.is_some() {
+            if info.end.take().is_some() && !though_ended {
                 return Err(refuse("it has ended"));
             }
             if info.length < at {
@@ -221,10 +268,19 @@ impl LogStore {
             id,
             why: error.to_string(),
         })??;
-        let log = Log::for_resuming(Arc::clone(&self.shared), &info, stored, file);
+        let log = Log::for_resuming(Arc::clone(&self.shared), &info, limit, stored, file);
         // Those who read what was there before keep what they have.
         self.shared.table().insert(id, Arc::downgrade(&log));
         Ok(LogWriter::new(log, Arc::clone(&self.guard)))
+    }
+
+    /// The smaller one of a log's own limit and that of all; 0 stands for none.
+    fn limit(&self, own: u64) -> u64 {
+        match (own, self.shared.config.max_log_bytes) {
+            (0, all) => all,
+            (own, 0) => own,
+            (own, all) => own.min(all),
+        }
     }
 
     /// A reader of a log that is in memory, without a look at the disk.

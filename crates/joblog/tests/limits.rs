@@ -41,6 +41,66 @@ async fn a_log_past_its_limit_ends_with_a_clear_line_and_counts_the_rest() {
 }
 
 #[tokio::test]
+async fn of_a_logs_own_limit_and_that_of_all_the_smaller_one_holds() {
+    let config = LogConfig {
+        max_log_bytes: 5,
+        ..LogConfig::default()
+    };
+    let logs = logs_with(config);
+    for (id, own, expected) in [(1, 3, 3), (2, 0, 5), (3, 8, 5)] {
+        let mut writer = logs.store.create_within(id, own).unwrap();
+        writer.append(bytes("0123456789")).await.unwrap();
+        let info = writer.finish(End::Closed).await.unwrap();
+        assert_eq!(info.dropped, 10 - expected, "limit {own}");
+    }
+    // Also for those who go on with a log: what is dropped already stays so, and is said once.
+    let mut writer = logs.store.create_within(4, 3).unwrap();
+    writer.append(bytes("0123")).await.unwrap();
+    drop(writer);
+    let length = soon(async {
+        loop {
+            let info = logs.store.info(4).await.unwrap();
+            if !info.live && info.length > 3 {
+                return info.length;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut writer = logs.store.resume_within(4, length, 3).await.unwrap();
+    assert_eq!(writer.append(bytes("4")).await, Ok(Appended::Truncated));
+    writer.finish(End::Closed).await.unwrap();
+    let (data, _) = read_all(&logs.store.reader(4).await.unwrap()).await;
+    assert_eq!(
+        String::from_utf8(data).unwrap(),
+        "012\n[log truncated: it passed the limit of 3 bytes; the job goes on]\n"
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_has_ended_can_be_reopened_by_those_who_insist() {
+    let logs = logs();
+    logs.write(1, "before\n").await;
+    assert!(matches!(
+        logs.store.resume(1, 7).await,
+        Err(WriteError::Resume { .. })
+    ));
+    let mut writer = logs.store.reopen_within(1, 7, 0).await.unwrap();
+    let follower = writer.reader();
+    writer.append(bytes("after\n")).await.unwrap();
+    let info = writer.finish(End::Closed).await.unwrap();
+    assert_eq!(info.length, 13);
+    let (data, end) = read_all(&follower).await;
+    assert_eq!((data, end), (b"before\nafter\n".to_vec(), Ok(())));
+    // It is as if it had been written in one go.
+    let mut whole = logs.store.create(2).unwrap();
+    whole.append(bytes("before\nafter\n")).await.unwrap();
+    let whole = whole.finish(End::Closed).await.unwrap();
+    assert!(info.digest.is_some());
+    assert_eq!(info.digest, whole.digest);
+}
+
+#[tokio::test]
 async fn a_log_of_exactly_the_limit_is_whole() {
     let config = LogConfig {
         max_log_bytes: 3,
