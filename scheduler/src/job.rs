@@ -194,7 +194,8 @@ impl Job {
         worker: Rc<WorkerSession>,
         worker_job: cluster_capnp::job::Client,
     ) -> Option<Given> {
-        let writer = match scheduler.logs().create(self.id.0) {
+        let limit = scheduler.log_limit(&self.client);
+        let writer = match scheduler.logs().create_within(self.id.0, limit) {
             Ok(writer) => writer,
             Err(error) => {
                 warn!(job = %self.id, %error, "Cannot keep this job's log");

@@ -555,6 +555,11 @@ impl Scheduler {
         *own.unwrap_or(&policy.quota)
     }
 
+    /// Bytes that are kept of the log of one job of this client; 0 for any number.
+    pub(crate) fn log_limit(&self, client: &ClientId) -> u64 {
+        self.quota(client).log.unwrap_or(0)
+    }
+
     pub(crate) fn check_pool(&self, pool: &PoolName) -> Result<(), SubmitError> {
         self.look(|cluster| {
             if cluster.pools().any(|known| known == pool) {

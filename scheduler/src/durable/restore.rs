@@ -24,7 +24,7 @@ pub(crate) async fn restore(
     scheduler: &Rc<Scheduler>,
     open_jobs: Vec<JobRecord>,
 ) -> Result<(), StoreError> {
-    let mut logs = Unfinished::find(scheduler.logs()).await;
+    let mut logs = Logs::find(scheduler.logs()).await;
     let mut names = Shared::default();
     let mut lost = Vec::new();
     let (mut queued, mut running) = (0u64, 0u64);
@@ -33,7 +33,8 @@ pub(crate) async fn restore(
             lost.push(record);
             continue;
         }
-        let log = logs.take(record.id.get()).await;
+        let limit = scheduler.log_limit(&record.client.as_str().into());
+        let log = logs.take(record.id.get(), limit).await;
         match record.state {
             JobState::Running => {
                 running += 1;
@@ -84,9 +85,7 @@ fn end_without_pool(scheduler: &Scheduler, job: &DurableJob) {
                 job.pool
             ),
         };
-        job.stop
-            .borrow_mut()
-            .get_or_insert_with(|| Box::new(cause));
+        job.stop.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
 }
 
@@ -105,7 +104,10 @@ fn back_on_worker(
     let log = match log {
         Some(log) => log,
         // Nothing was printed, or nothing of it reached the disk.
-        None => match scheduler.logs().create(job.id.0) {
+        None => match scheduler
+            .logs()
+            .create_within(job.id.0, scheduler.log_limit(&job.client))
+        {
             Ok(log) => log,
             Err(error) => {
                 warn!(job = %job.store_id(), %error, "Cannot keep this job's log, so it is left for the next start");
@@ -168,26 +170,26 @@ async fn close_attached(scheduler: &Scheduler, jobs: Vec<JobRecord>) -> Result<(
     }
 }
 
-/// The logs that nobody finished.
-struct Unfinished {
+/// The logs there are.
+struct Logs {
     store: LogStore,
     logs: HashMap<u64, LogInfo>,
 }
 
-impl Unfinished {
+impl Logs {
     async fn find(store: &LogStore) -> Self {
         let logs = store.list().await.into_iter();
-        let logs = logs.filter(|log| log.end.is_none() && !log.live);
+        let logs = logs.filter(|log| !log.live);
         Self {
             store: store.clone(),
             logs: logs.map(|log| (log.id, log)).collect(),
         }
     }
 
-    /// The log of a job that goes on.
-    async fn take(&mut self, id: u64) -> Option<LogWriter> {
+    /// The log of a job that goes on. It may have ended already, if the end of the job did not reach the disk any more.
+    async fn take(&mut self, id: u64, limit: u64) -> Option<LogWriter> {
         let log = self.logs.remove(&id)?;
-        match self.store.resume(id, log.length).await {
+        match self.store.reopen_within(id, log.length, limit).await {
             Ok(writer) => Some(writer),
             Err(error) => {
                 warn!(log = id, %error, "Cannot go on with a log");
@@ -196,9 +198,10 @@ impl Unfinished {
         }
     }
 
-    /// Ends those of jobs that do not go on.
+    /// Ends those that nobody ended, of jobs that do not go on.
     async fn break_the_rest(self) {
-        for log in self.logs.into_values() {
+        let open = self.logs.into_values().filter(|log| log.end.is_none());
+        for log in open {
             let Ok(writer) = self.store.resume(log.id, log.length).await else {
                 continue;
             };
