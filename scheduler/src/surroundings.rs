@@ -23,7 +23,7 @@ pub struct Surroundings {
     /// What survives it.
     pub store: Box<dyn Store>,
     /// What writes to the store.
-    pub writer: fn(Box<dyn Store>) -> Writer,
+    pub writer: Box<dyn FnOnce(Box<dyn Store>) -> Writer>,
     /// How long each write to the disk of the logs takes.
     pub log_pace: Pace,
 }

@@ -77,10 +77,8 @@ fn a_killed_scheduler_is_no_more_than_a_pause_for_a_running_job_and_its_reader()
             ended["state"] == "passed" && ended["worker"] == place.as_str(),
             "{ended}"
         );
-        ensure!(
-            ended["attempt"] == 1 && ended["attempts"] == serde_json::json!([]),
-            "{ended}"
-        );
+        let attempts = ended["attempts"].as_array().context("no attempts")?;
+        ensure!(ended["attempt"] == 1 && attempts.len() == 1, "{ended}");
         ensure!(ended["log_length"] == expected.len(), "{ended}");
         // People are told the same.
         let told = alice.ask(&["status", &id])?.success()?.stdout;

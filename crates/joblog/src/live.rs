@@ -32,7 +32,7 @@ pub(crate) fn charge(length: usize) -> usize {
 pub(crate) struct Log {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
-    /// The longest it may grow, in bytes; 0 for no limit.
+    /// The longest it may grow; 0 for any length.
     pub(crate) limit: u64,
     state: Mutex<State>,
     /// Readers wait here for more or for the end.
@@ -97,15 +97,14 @@ pub(crate) enum Look {
 }
 
 impl Log {
-    /// A log that will be written from its beginning on, up to `limit`.
+    /// A log that will be written from its beginning on.
     pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo, limit: u64) -> Arc<Self> {
-        let mut log = Self::new(shared, info, None);
-        log.limit = limit;
+        let log = Self::new(shared, info, limit, None);
         log.state().live = true;
         Arc::new(log)
     }
 
-    /// A log that will be written from `info.length` on, up to `limit`.
+    /// A log that will be written from `info.length` on.
     pub(crate) fn for_resuming(
         shared: Arc<Shared>,
         info: &LogInfo,
@@ -113,8 +112,7 @@ impl Log {
         stored: Stored,
         file: File,
     ) -> Arc<Self> {
-        let mut log = Self::new(shared, info, Some(file));
-        log.limit = limit;
+        let mut log = Self::new(shared, info, limit, Some(file));
         log.digest = Mutex::new(stored.digest);
         let mut state = log.state();
         state.live = true;
@@ -125,19 +123,19 @@ impl Log {
 
     /// A log that is on disk and that nobody writes.
     pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, file: File) -> Arc<Self> {
-        let log = Self::new(shared, info, Some(file));
+        let log = Self::new(shared, info, 0, Some(file));
         log.state().end = Some(info.end.clone().unwrap_or_else(|| End::Broken {
             reason: crate::file::UNFINISHED.to_owned(),
         }));
         Arc::new(log)
     }
 
-    fn new(shared: Arc<Shared>, info: &LogInfo, file: Option<File>) -> Self {
+    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, file: Option<File>) -> Self {
         let budget = shared.config.max_waiting_per_log.max(CHUNK);
         Self {
             id: info.id,
-            limit: shared.config.max_log_bytes,
             shared,
+            limit,
             state: Mutex::new(State {
                 tail: VecDeque::new(),
                 written: info.length,

@@ -140,21 +140,28 @@ impl LogStore {
         Ok(Self { shared, guard })
     }
 
+    /// The limit of a log with one of its own, if that is less than everybody's.
+    fn limit(&self, own: Option<u64>) -> u64 {
+        match (self.shared.config.max_log_bytes, own) {
+            (0, own) => own.unwrap_or(0),
+            (all, own) => own.map_or(all, |own| own.min(all)),
+        }
+    }
+
     /// Starts a new log. Its file is made with its first bytes or with its end, whichever comes first.
     ///
     /// # Errors
     /// [`WriteError::Exists`] when a log with this id is being written or read. A log with this id on disk shows as
     /// the same error at the first append after it was noticed.
     pub fn create(&self, id: u64) -> Result<LogWriter, WriteError> {
-        self.create_within(id, 0)
+        self.create_within(id, None)
     }
 
-    /// As [`create`](Self::create), for a log that may grow to so many bytes only. 0 for no more limit than all logs have
-    /// ([`LogConfig::max_log_bytes`]), which holds anyway.
+    /// As [`create`](Self::create), for a log that may grow to `limit` bytes and not as long as others, if that is less.
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub fn create_within(&self, id: u64, max_bytes: u64) -> Result<LogWriter, WriteError> {
+    pub fn create_within(&self, id: u64, limit: Option<u64>) -> Result<LogWriter, WriteError> {
         let info = LogInfo {
             id,
             length: 0,
@@ -163,7 +170,7 @@ impl LogStore {
             live: true,
             digest: None,
         };
-        let log = Log::for_writing(Arc::clone(&self.shared), &info, self.limit(max_bytes));
+        let log = Log::for_writing(Arc::clone(&self.shared), &info, self.limit(limit));
         let mut table = self.shared.table();
         let taken = table.get(&id).is_some_and(|log| log.strong_count() > 0);
         if !taken {
@@ -184,11 +191,10 @@ impl LogStore {
     /// [`WriteError::NotFound`]; [`WriteError::Resume`] when the log is shorter, has ended or is being written;
     /// [`WriteError::Io`].
     pub async fn resume(&self, id: u64, at: u64) -> Result<LogWriter, WriteError> {
-        self.resume_within(id, at, 0).await
+        self.resume_within(id, at, None).await
     }
 
-    /// As [`resume`](Self::resume), for a log that may grow to so many bytes only, as with
-    /// [`create_within`](Self::create_within).
+    /// As [`resume`](Self::resume), for a log of [`create_within`](Self::create_within).
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
@@ -196,9 +202,9 @@ impl LogStore {
         &self,
         id: u64,
         at: u64,
-        max_bytes: u64,
+        limit: Option<u64>,
     ) -> Result<LogWriter, WriteError> {
-        self.go_on(id, at, max_bytes, false).await
+        self.go_on(id, at, limit, false).await
     }
 
     /// As [`resume_within`](Self::resume_within), for a log that may have ended as well: whoever ended it was cut off before
@@ -210,16 +216,16 @@ impl LogStore {
         &self,
         id: u64,
         at: u64,
-        max_bytes: u64,
+        limit: Option<u64>,
     ) -> Result<LogWriter, WriteError> {
-        self.go_on(id, at, max_bytes, true).await
+        self.go_on(id, at, limit, true).await
     }
 
     async fn go_on(
         &self,
         id: u64,
         at: u64,
-        max_bytes: u64,
+        limit: Option<u64>,
         though_ended: bool,
     ) -> Result<LogWriter, WriteError> {
         let refuse = move |why: &str| WriteError::Resume {
@@ -235,7 +241,7 @@ impl LogStore {
             return Err(refuse("it is being written"));
         }
         let dir = self.shared.dir.clone();
-        let limit = self.limit(max_bytes);
+        let limit = self.limit(limit);
         let io_error = move |error: std::io::Error| WriteError::Io {
             id,
             why: error.to_string(),
@@ -272,15 +278,6 @@ impl LogStore {
         // Those who read what was there before keep what they have.
         self.shared.table().insert(id, Arc::downgrade(&log));
         Ok(LogWriter::new(log, Arc::clone(&self.guard)))
-    }
-
-    /// The smaller one of a log's own limit and that of all; 0 stands for none.
-    fn limit(&self, own: u64) -> u64 {
-        match (own, self.shared.config.max_log_bytes) {
-            (0, all) => all,
-            (own, 0) => own,
-            (own, all) => own.min(all),
-        }
     }
 
     /// A reader of a log that is in memory, without a look at the disk.

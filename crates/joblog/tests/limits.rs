@@ -41,40 +41,33 @@ async fn a_log_past_its_limit_ends_with_a_clear_line_and_counts_the_rest() {
 }
 
 #[tokio::test]
-async fn of_a_logs_own_limit_and_that_of_all_the_smaller_one_holds() {
+async fn a_log_with_a_limit_of_its_own_keeps_it_and_nobody_elses_and_after_a_resumption_too() {
     let config = LogConfig {
-        max_log_bytes: 5,
+        max_log_bytes: 8,
         ..LogConfig::default()
     };
     let logs = logs_with(config);
-    for (id, own, expected) in [(1, 3, 3), (2, 0, 5), (3, 8, 5)] {
+    for (id, own, kept) in [(1, Some(3), 3), (2, Some(100), 8), (3, None, 8)] {
         let mut writer = logs.store.create_within(id, own).unwrap();
-        writer.append(bytes("0123456789")).await.unwrap();
+        writer.append(bytes("01")).await.unwrap();
+        drop(writer);
+        soon(async {
+            while !logs
+                .store
+                .info(id)
+                .await
+                .is_ok_and(|info| info.length == 2 && !info.live)
+            {}
+        })
+        .await;
+        let mut writer = logs.store.resume_within(id, 2, own).await.unwrap();
+        writer.append(bytes("23456789ab")).await.unwrap();
         let info = writer.finish(End::Closed).await.unwrap();
-        assert_eq!(info.dropped, 10 - expected, "limit {own}");
+        assert_eq!(info.dropped, 12 - kept, "log {id}");
+        let (data, _) = read_all(&logs.store.reader(id).await.unwrap()).await;
+        let line = format!("limit of {kept} bytes");
+        assert!(String::from_utf8(data).unwrap().contains(&line), "log {id}");
     }
-    // Also for those who go on with a log: what is dropped already stays so, and is said once.
-    let mut writer = logs.store.create_within(4, 3).unwrap();
-    writer.append(bytes("0123")).await.unwrap();
-    drop(writer);
-    let length = soon(async {
-        loop {
-            let info = logs.store.info(4).await.unwrap();
-            if !info.live && info.length > 3 {
-                return info.length;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let mut writer = logs.store.resume_within(4, length, 3).await.unwrap();
-    assert_eq!(writer.append(bytes("4")).await, Ok(Appended::Truncated));
-    writer.finish(End::Closed).await.unwrap();
-    let (data, _) = read_all(&logs.store.reader(4).await.unwrap()).await;
-    assert_eq!(
-        String::from_utf8(data).unwrap(),
-        "012\n[log truncated: it passed the limit of 3 bytes; the job goes on]\n"
-    );
 }
 
 #[tokio::test]
@@ -85,7 +78,7 @@ async fn a_log_that_has_ended_can_be_reopened_by_those_who_insist() {
         logs.store.resume(1, 7).await,
         Err(WriteError::Resume { .. })
     ));
-    let mut writer = logs.store.reopen_within(1, 7, 0).await.unwrap();
+    let mut writer = logs.store.reopen_within(1, 7, None).await.unwrap();
     let follower = writer.reader();
     writer.append(bytes("after\n")).await.unwrap();
     let info = writer.finish(End::Closed).await.unwrap();

@@ -33,8 +33,8 @@ pub(crate) async fn restore(
             lost.push(record);
             continue;
         }
-        let limit = scheduler.log_limit(&record.client.as_str().into());
-        let log = logs.take(record.id.get(), limit).await;
+        let quota = scheduler.quota(&record.client.as_str().into()).log;
+        let log = logs.take(record.id.get(), quota).await;
         match record.state {
             JobState::Running => {
                 running += 1;
@@ -104,10 +104,7 @@ fn back_on_worker(
     let log = match log {
         Some(log) => log,
         // Nothing was printed, or nothing of it reached the disk.
-        None => match scheduler
-            .logs()
-            .create_within(job.id.0, scheduler.log_limit(&job.client))
-        {
+        None => match scheduler.create_log(job.id, &job.client) {
             Ok(log) => log,
             Err(error) => {
                 warn!(job = %job.store_id(), %error, "Cannot keep this job's log, so it is left for the next start");
@@ -187,9 +184,9 @@ impl Logs {
     }
 
     /// The log of a job that goes on. It may have ended already, if the end of the job did not reach the disk any more.
-    async fn take(&mut self, id: u64, limit: u64) -> Option<LogWriter> {
+    async fn take(&mut self, id: u64, quota: Option<u64>) -> Option<LogWriter> {
         let log = self.logs.remove(&id)?;
-        match self.store.reopen_within(id, log.length, limit).await {
+        match self.store.reopen_within(id, log.length, quota).await {
             Ok(writer) => Some(writer),
             Err(error) => {
                 warn!(log = id, %error, "Cannot go on with a log");

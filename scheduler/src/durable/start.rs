@@ -29,11 +29,7 @@ pub(crate) fn give(
     let number = job.attempt.get() + 1;
     job.attempt.set(number);
     let kept = job.log.take();
-    let create = || {
-        let limit = scheduler.log_limit(&job.client);
-        scheduler.logs().create_within(job.id.0, limit)
-    };
-    let log = match kept.map_or_else(create, Ok) {
+    let log = match kept.map_or_else(|| scheduler.create_log(job.id, &job.client), Ok) {
         Ok(log) => Ok(log),
         Err(error) => {
             warn!(job = %job.store_id(), %error, "Cannot keep this job's log");

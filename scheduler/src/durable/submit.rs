@@ -102,13 +102,7 @@ fn accept(
 ) -> Submitted {
     scheduler.check_pool(&submission.pool)?;
     scheduler.check_room(client, submission.descriptor.size_in_bytes())?;
-    let limits = scheduler
-        .table()
-        .policy
-        .pool_limits
-        .get(submission.pool.as_str());
-    let limits = limits.unwrap_or(&scheduler.table().policy.limits);
-    let limits = in_force(submission.limits, limits)?;
+    let limits = in_force(submission.limits, scheduler.pool_limits(&submission.pool))?;
     let (hint, kind) = {
         let message = submission.descriptor.message();
         let descr: job_descr::Reader<'_> =

@@ -82,6 +82,7 @@ pub(crate) async fn conclude(
     mut log: Option<LogWriter>,
     end: AttemptEnd,
 ) {
+    attempt.over.set(true);
     let seat = attempt.seat.send_replace(None);
     scheduler.uncount(job, attempt);
     let stop = job.stop.borrow().as_deref().cloned();

@@ -36,7 +36,7 @@ impl Line {
             cap: SturdyRef {
                 address: Address::new(
                     Location::tcp("127.0.0.1", port),
-                    scheduler.address.digest.clone(),
+                    scheduler.address.digest,
                 ),
                 id: scheduler.id.clone(),
             },

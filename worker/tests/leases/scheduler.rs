@@ -397,6 +397,14 @@ impl queue::Server for Queue {
         spec.write(results.get().init_descr()).unwrap();
         Ok(())
     }
+
+    async fn set_active(
+        self: Rc<Self>,
+        _: queue::SetActiveParams,
+        _: queue::SetActiveResults,
+    ) -> capnp::Result<()> {
+        Ok(())
+    }
 }
 
 impl explained_queue::Server for Queue {}
