@@ -29,6 +29,7 @@ pub mod seal;
 mod asked_pop;
 mod clients;
 mod clock;
+mod closing;
 mod default_clients;
 mod durable;
 mod follow;
@@ -47,6 +48,7 @@ mod state;
 mod status;
 mod surroundings;
 mod tail;
+mod time_limits;
 mod worker_session;
 
 pub use clock::Clock;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::config::Config;
-use crate::space::{Space, SpaceGuard};
+use crate::space::{STORE_NEEDS, Space, SpaceGuard};
 
 /// How often the store is asked for a sign of life.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
@@ -34,8 +34,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const WORKS: Duration = Duration::from_secs(600);
 /// How often it is looked whether there is room.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// What has to be free at least, whatever the operator says: the store's engine writes half a mebibyte at once.
-const LEAST_FREE: u64 = 8 << 20;
 
 /// Tells the next image how many have failed in a row before it.
 const TRIES: &str = "OCLUSTER_SCHEDULER_STARTED_ANEW";
@@ -109,7 +107,7 @@ impl Anew {
         let tries = std::env::var(TRIES).ok().and_then(|n| n.parse().ok());
         Self {
             directory: config.state_dir.clone(),
-            min_free: config.min_free_bytes.max(LEAST_FREE),
+            min_free: config.min_free_bytes.max(STORE_NEEDS),
             begun: Instant::now(),
             tries: tries.unwrap_or(0),
         }
@@ -119,14 +117,14 @@ impl Anew {
     /// started anew before: otherwise it is for whoever has started it to know.
     #[must_use]
     pub fn helps_against(&self, error: &anyhow::Error) -> bool {
-        if error.downcast_ref::<StoreFailed>().is_some() {
+        let mut failed = error.chain().filter_map(|cause| cause.downcast_ref());
+        if failed.any(|_: &StoreFailed| true) {
             return true;
         }
-        let stopped = matches!(
-            error.downcast_ref::<StoreError>(),
-            Some(StoreError::Io { .. } | StoreError::Stopped { .. })
-        );
-        self.tries > 0 && stopped
+        let mut stopped = error.chain().filter_map(|cause| cause.downcast_ref());
+        self.tries > 0
+            && stopped
+                .any(|error| matches!(error, StoreError::Io { .. } | StoreError::Stopped { .. }))
     }
 
     /// Waits until it may help, and replaces this process. Comes back only if the process is to end: because it was told to, or cannot

@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use capnp::capability::{Client, FromClientHook as _};
 use futures::future::LocalBoxFuture;
-use ocluster_api::extensions_capnp::registration_endpoint;
-use ocluster_api::extensions_capnp::admin_endpoint;
+use ocluster_api::extensions_capnp::{admin_endpoint, registration_endpoint};
 use ocluster_scheduling::PoolName;
 use ocluster_vat::{Connection, RestoreError, Restorer, ServiceId};
 

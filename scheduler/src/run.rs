@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::clients::Clients;
 use crate::clock::{Clock, SystemClock};
+use crate::closing::Closing;
 use crate::config::{Config, PresetIds};
 use crate::durable::Table;
 use crate::metrics::Counters;
@@ -30,7 +31,9 @@ use crate::rpc::{ClientAccess, Liveness};
 use crate::seal::Seal;
 use crate::space::SpaceGuard;
 use crate::state::Scheduler;
-use crate::{default_clients, durable, housekeeping, http, migrate, reexec, status, surroundings};
+use crate::{
+    default_clients, durable, housekeeping, http, migrate, reexec, space, status, surroundings,
+};
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,6 +112,7 @@ impl Prepared {
             None => SecretKey::ephemeral()?,
         };
         create_dir(&config.state_dir)?;
+        space::require_room_for_store(&config.state_dir)?;
         let store = SledStore::open(&config.state_dir, SledOptions::default())?;
         let min_day = config.retention.hint_days.map_or(0, |days| {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
@@ -120,6 +124,8 @@ impl Prepared {
             &config.state_dir.join("logs"),
             LogConfig {
                 max_log_bytes: config.max_log_bytes,
+                // What a client has read, it must find again after a restart.
+                readers_wait_for_disk: true,
                 ..LogConfig::default()
             },
         )?;
@@ -162,8 +168,10 @@ pub(crate) async fn serve(
         network,
     } = prepared;
     let _looking = space.as_ref().map(|space| space.keep_looking(&io));
-    let records = Records::new(writer.handle());
-    let job_ids = JobIds::start(writer.handle(), snapshot.next_job_id).await?;
+    let store = writer.handle();
+    let writer = Closing::new(writer);
+    let records = Records::new(store.clone());
+    let job_ids = JobIds::start(store, snapshot.next_job_id).await?;
     let table = Table::new(
         space.clone(),
         config.jobs.clone(),

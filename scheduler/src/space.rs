@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ocluster_store::StoreError;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -20,6 +21,10 @@ const MIN_FILES: u64 = 1000;
 /// Once there was too little room, so much more than the bound, as a part of it, has to be free before it is enough again: otherwise a disk that stands
 /// at the bound would take and refuse by turns.
 const MARGIN: u64 = 16;
+
+/// What has to be free for the store, whatever the operator says: its engine writes half a mebibyte at once, and hangs when it meets
+/// a full disk while it starts.
+pub(crate) const STORE_NEEDS: u64 = 8 << 20;
 
 /// What a filesystem has free for a process without privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +124,28 @@ fn shown(bytes: u64) -> String {
         ..1_048_576 => format!("{} KiB", bytes >> 10),
         _ => format!("{} MiB", bytes >> 20),
     }
+}
+
+/// Whether there is room to open the store of a state directory, which has to be there. May wait for the disk.
+///
+/// # Errors
+/// [`StoreError::Io`] for a full disk, if there is not. A system that does not tell how much there is gets the benefit of the doubt.
+pub(crate) fn require_room_for_store(directory: &Path) -> Result<(), StoreError> {
+    let Ok(space) = Space::measure(directory) else {
+        return Ok(());
+    };
+    if space.bytes >= STORE_NEEDS {
+        return Ok(());
+    }
+    Err(StoreError::Io {
+        what: format!("open the store in {}", directory.display()),
+        why: format!(
+            "its filesystem has {} free, and the store needs {}; make room there, then start the scheduler again",
+            shown(space.bytes),
+            shown(STORE_NEEDS)
+        ),
+        full: true,
+    })
 }
 
 /// Knows whether there is room for new jobs. A clone knows the same, on any thread.

@@ -11,15 +11,18 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use futures::future::join_all;
 use ocluster_api::cluster_capnp::{admin, submission};
 use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
-use support::client::Client;
+use support::client::{Client, result};
+use support::keeper::{Keeper, Wanted};
 use support::{POOL, eventually, story};
 use tempfile::TempDir;
 
@@ -27,6 +30,8 @@ use tempfile::TempDir;
 struct Program {
     dir: TempDir,
     child: Child,
+    /// Kept, because a vat knows its connections.
+    vats: RefCell<Vec<Vat>>,
 }
 
 impl Drop for Program {
@@ -74,7 +79,11 @@ impl Program {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { dir, child }
+        Self {
+            dir,
+            child,
+            vats: RefCell::default(),
+        }
     }
 
     /// The disk, as the program sees it.
@@ -84,13 +93,15 @@ impl Program {
         root.join(disk.strip_prefix("/").unwrap())
     }
 
-    /// Leaves no room on the disk.
-    fn fill(&self) {
+    /// Leaves so much room on the disk, in bytes, or a little less.
+    fn fill(&self, left: u64) {
         let mut ballast = File::create(self.disk().join("ballast")).unwrap();
-        for piece in [1 << 16, 1 << 10, 1] {
+        for piece in [1 << 16, 1 << 12, 1] {
             let piece = vec![b'x'; piece];
             while ballast.write_all(&piece).is_ok() {}
         }
+        let length = ballast.metadata().unwrap().len();
+        ballast.set_len(length.saturating_sub(left)).unwrap();
     }
 
     fn free(&self) {
@@ -117,13 +128,19 @@ impl Program {
                 .connect(&address, &DialOptions::default(), &mut |_| {})
                 .await;
             let connection = dialled.ok()?;
-            Some(Peer {
-                cap,
-                connection,
-                _vat: vat,
-            })
+            self.vats.borrow_mut().push(vat);
+            Some(Peer { cap, connection })
         })
         .await
+    }
+
+    async fn keeper(&self) -> Keeper {
+        let Peer { cap, connection } = self.connect("submit-client.cap").await;
+        let submission: submission::Client = connection.bootstrap(&cap.id);
+        Keeper::new(Client {
+            connection,
+            submission,
+        })
     }
 
     fn is_alive(&mut self) -> bool {
@@ -149,21 +166,11 @@ impl Program {
 struct Peer {
     cap: SturdyRef,
     connection: Connection,
-    /// A vat knows its connections.
-    _vat: Vat,
 }
 
 impl Peer {
-    async fn admin(&self) -> admin::Client {
+    fn admin(&self) -> admin::Client {
         self.connection.bootstrap(&self.cap.id)
-    }
-
-    async fn client(self) -> Client {
-        let submission: submission::Client = self.connection.bootstrap(&self.cap.id);
-        Client {
-            connection: self.connection,
-            submission,
-        }
     }
 }
 
@@ -173,6 +180,12 @@ async fn add(admin: &admin::Client, name: &str) -> bool {
     request.get().set_id(name);
     let answer = tokio::time::timeout(Duration::from_secs(30), request.send().promise).await;
     matches!(answer, Ok(Ok(_)))
+}
+
+/// The job's id, if it was accepted. No answer within some seconds is a no.
+async fn submit(keeper: &Keeper, wanted: &Wanted) -> Option<String> {
+    let answer = tokio::time::timeout(Duration::from_secs(30), keeper.submit(wanted)).await;
+    Some(answer.ok()?.ok()?.id)
 }
 
 async fn clients(admin: &admin::Client) -> Vec<String> {
@@ -185,44 +198,123 @@ async fn clients(admin: &admin::Client) -> Vec<String> {
 #[test]
 fn a_store_that_met_a_full_disk_starts_anew_when_there_is_room_and_has_all_it_acknowledged() {
     story(async {
-        let mut program = Program::start("64M", "--min-free=4M");
-        let peer = program.connect("admin.cap").await;
-        let admin = peer.admin().await;
-        let client = program.connect("submit-client.cap").await.client().await;
-        let mut acknowledged = vec!["client".to_owned()];
-        let mut jobs = Vec::new();
-        for n in 0..10_000 {
-            if n == 10 {
-                program.fill();
-            }
-            // Records with much in them, so that the store soon needs more of the disk.
-            jobs.push(client.submit_urgently("example", &"hint".repeat(5_000)));
-            let name = format!("c{n}");
-            if !add(&admin, &name).await {
-                break;
-            }
-            acknowledged.push(name);
+        // Wherever the store is in its files when the disk is full.
+        let left = [0, 5_000, 64 << 10, 300 << 10, 700 << 10];
+        join_all(left.map(fill_and_free)).await;
+    });
+}
+
+async fn fill_and_free(left: u64) {
+    // Nothing is refused before the store is hurt.
+    let mut program = Program::start("64M", "--min-free=0");
+    let admin = program.connect("admin.cap").await.admin();
+    let keeper = program.keeper().await;
+    let mut clients_added = vec!["client".to_owned()];
+    let mut jobs_accepted = Vec::new();
+    for n in 0..10_000 {
+        if n == 10 {
+            program.fill(left);
         }
-        assert!(acknowledged.len() > 10, "{acknowledged:?}");
-        program
-            .says("The scheduler starts anew as soon as that can help")
-            .await;
-        program
-            .says("Waiting for room on the filesystem of disk/state")
-            .await;
-        assert!(program.is_alive());
-        assert_eq!(program.started_anew(), None, "it waits");
+        let name = format!("c{n}");
+        // So that the store soon needs more of the disk.
+        let wanted = Wanted::new(&"FROM scratch\n".repeat(3_000));
+        let (added, accepted) =
+            futures::future::join(add(&admin, &name), submit(&keeper, &wanted)).await;
+        if added {
+            clients_added.push(name);
+        }
+        jobs_accepted.extend(accepted.clone());
+        if !added || accepted.is_none() {
+            break;
+        }
+    }
+    assert!(jobs_accepted.len() >= 10, "{jobs_accepted:?}");
+    program
+        .says("The scheduler starts anew as soon as that can help")
+        .await;
+    program
+        .says("Waiting for room on the filesystem of disk/state")
+        .await;
+    assert!(program.is_alive());
+    assert_eq!(program.started_anew(), None, "it waits");
+
+    program.free();
+    eventually("a new image", async || program.started_anew()).await;
+    let admin = program.connect("admin.cap").await.admin();
+    let known = clients(&admin).await;
+    for name in &clients_added {
+        assert!(known.contains(name), "{left}: client {name} was lost");
+    }
+    let keeper = program.keeper().await;
+    for id in &jobs_accepted {
+        let job = keeper.find(id).await.unwrap();
+        assert_eq!(job.info().await.state, "queued", "{left}");
+    }
+    assert!(add(&admin, "later").await);
+    keeper.keep("later").await;
+    assert!(program.is_alive(), "as the same process");
+}
+
+#[test]
+fn below_the_bound_new_jobs_are_refused_until_there_is_room_and_the_others_go_on() {
+    story(async {
+        let program = Program::start("64M", "--min-free=32M");
+        let keeper = program.keeper().await;
+        let before = Wanted::new("before").key("before");
+        let kept = keeper.submit(&before).await.unwrap();
+        program.fill(20 << 20);
+        let refused = eventually("a refusal", async || {
+            keeper.submit(&Wanted::new("refused")).await.err()
+        })
+        .await;
+        assert!(
+            refused.contains("the scheduler's disk has 1")
+                && refused.ends_with(
+                    "MiB free, and new jobs need 32 MiB (--min-free): try again later, or ask the operator"
+                ),
+            "{refused}"
+        );
+        let attached = keeper.client.submit("refused");
+        let refused = result(&attached.job).await.unwrap_err();
+        assert!(refused.contains("(--min-free)"), "{refused}");
+        // What was accepted is not in doubt.
+        let again = keeper.submit(&before).await.unwrap();
+        assert_eq!((again.id, again.known), (kept.id.clone(), true));
+        kept.stop("no longer wanted").await.unwrap();
+        assert_eq!(kept.ended().await.unwrap().state, "cancelled");
+        let admin = program.connect("admin.cap").await.admin();
+        assert!(add(&admin, "another").await, "it is not work");
 
         program.free();
-        program.says("Starting anew").await;
-        eventually("a new image", async || program.started_anew()).await;
-        let peer = program.connect("admin.cap").await;
-        let admin = peer.admin().await;
-        let known = clients(&admin).await;
-        for name in &acknowledged {
-            assert!(known.contains(name), "{name} was lost");
+        eventually("jobs are taken again", async || {
+            keeper.submit(&Wanted::new("taken")).await.ok()
+        })
+        .await;
+        let said = program.said();
+        for line in [
+            "new jobs are refused until there are more than 32 MiB. What runs goes on",
+            "new jobs are taken again",
+        ] {
+            assert_eq!(said.matches(line).count(), 1, "{said}");
         }
-        assert!(add(&admin, "later").await);
-        assert!(program.is_alive(), "as the same process");
+    });
+}
+
+#[test]
+fn a_scheduler_that_is_started_on_a_full_disk_says_so_and_ends() {
+    story(async {
+        for size in ["64k", "600k", "2M"] {
+            let mut program = Program::start(size, "--min-free=0");
+            let ended = eventually("it ends", async || program.child.try_wait().unwrap()).await;
+            let said = program.said();
+            assert_eq!(ended.code(), Some(125), "{size}: {said}");
+            assert!(
+                said.starts_with("ocluster-scheduler: failed to open the store in disk/state: its filesystem has ")
+                    && said.ends_with(
+                        " free, and the store needs 8 MiB; make room there, then start the scheduler again\n"
+                    ),
+                "{size}: {said}"
+            );
+        }
     });
 }

@@ -13,12 +13,15 @@ use ocluster_joblog::{LogConfig, LogStore};
 use ocluster_vat::{Stats, SturdyRef, Vat};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::disk_care::{DiskCare, DiskLimit, Host, PruneScope};
 use crate::executor::{Executors, OBuilderConfig, OBuilderExecutor};
 use crate::git_child::GIT_CHILD;
 use crate::health::{self, HEALTH_CHECK_PERIOD, Watched};
+use crate::identity::Identity;
+use crate::job::Held;
 use crate::metrics::{Collector, Metrics, Sources};
 use crate::mirrors;
 use crate::runner::Runner;
@@ -32,11 +35,14 @@ use crate::trouble::Trouble;
 use crate::weights::Weights;
 
 /// How long running jobs may take to stop when the worker stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a worker waits after a prune that did not make enough room. Somebody has to look at it then; the next try only finds out
 /// that they did.
 pub const PRUNE_RETRY: Duration = Duration::from_secs(600);
+
+/// How long leased jobs go on without a scheduler, unless the operator says otherwise.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// How to run a worker.
 #[derive(Clone, Debug)]
@@ -65,6 +71,9 @@ pub struct Config {
     ///
     /// [`HEALTH_CHECK_PERIOD`]: crate::HEALTH_CHECK_PERIOD
     pub health_check: Option<Duration>,
+    /// How long jobs that the scheduler keeps, too, go on after the connection to it was lost: [`RECONNECT_GRACE`]. If it is zero, they
+    /// are cancelled at once, as all others are.
+    pub reconnect_grace: Duration,
     /// The largest log of one job, in bytes; 0 for any size.
     pub max_log_bytes: u64,
     /// How long mirrors of repositories are kept that no job uses; for ever if `None`.
@@ -97,6 +106,7 @@ impl Config {
             prune_retry: PRUNE_RETRY,
             health_check: Some(HEALTH_CHECK_PERIOD),
             weights: Weights::default(),
+            reconnect_grace: RECONNECT_GRACE,
             max_log_bytes: 0,
             git_keep: None,
             metrics: Metrics::default(),
@@ -129,6 +139,12 @@ pub(crate) struct Agent {
     pub(crate) disk_care: Option<DiskCare<Host>>,
     pub(crate) pool: tokio::runtime::Handle,
     pub(crate) next_job: Cell<u64>,
+    /// Jobs that outlive connections.
+    pub(crate) held: Rc<Held>,
+    /// By which the scheduler knows this worker again.
+    pub(crate) identity: Identity,
+    /// Whether a scheduler was found that knows no leases.
+    pub(crate) leases_missed: Cell<bool>,
     /// Fires when all running jobs are to stop.
     pub(crate) stop_jobs: CancellationToken,
     /// Whether jobs fail because of this machine.
@@ -148,9 +164,14 @@ pub(crate) struct Agent {
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Ended> {
     // A self-update ends the worker as well, and nobody else.
     let shutdown = shutdown.child_token();
-    let state_dir = {
+    let (state_dir, identity) = {
         let path = config.state_dir.clone();
-        tokio::task::spawn_blocking(move || StateDir::open(&path)).await??
+        let open = move || {
+            let state_dir = StateDir::open(&path)?;
+            let identity = Identity::load_or_make(&state_dir.identity())?;
+            anyhow::Ok((state_dir, identity))
+        };
+        tokio::task::spawn_blocking(open).await??
     };
     let log_config = LogConfig {
         max_log_bytes: config.max_log_bytes,
@@ -202,6 +223,9 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
         disk_care: disk_care(&config, pool.handle()),
         pool: pool.handle().clone(),
         next_job: Cell::new(1),
+        held: Held::new(),
+        identity,
+        leases_missed: Cell::new(false),
         stop_jobs: CancellationToken::new(),
         trouble,
         collector: Collector::new(
@@ -213,6 +237,11 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> anyhow::Res
         config,
     });
     let _service = crate::status::announce(&agent, &shutdown);
+    let held = agent.held.clone();
+    let grace = agent.config.reconnect_grace;
+    let _keeping = AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+        held.keep_no_longer_than(grace).await;
+    }));
     let stayed = stay_connected(&agent, &shutdown).await;
     stop(&agent).await;
     pool.shutdown_background();
@@ -251,6 +280,7 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Resu
             Err(Lost::Connection(reason)) => reason,
             ended => return ended,
         };
+        agent.held.lost();
         let wait = backoff.after(started.elapsed());
         agent.status.lost(&reason);
         warn!(

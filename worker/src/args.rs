@@ -8,6 +8,7 @@ mod health;
 mod metrics;
 mod obuilder;
 mod push;
+mod reconnect;
 mod update;
 mod weights;
 
@@ -26,6 +27,7 @@ use self::health::HealthArgs;
 use self::metrics::MetricsArgs;
 use self::obuilder::OBuilderArgs;
 use self::push::PushArgs;
+use self::reconnect::ReconnectArgs;
 use self::update::UpdateArgs;
 use self::weights::WeightArgs;
 use crate::agent::{Config, PRUNE_RETRY};
@@ -51,6 +53,9 @@ pub struct Args {
     /// Directory for caches and temporary files. Created if absent.
     #[arg(long, value_name = "PATH")]
     state_dir: PathBuf,
+
+    #[command(flatten)]
+    reconnect: ReconnectArgs,
 
     #[command(flatten)]
     disk: DiskArgs,
@@ -144,6 +149,7 @@ impl Args {
             prune_retry: PRUNE_RETRY,
             health_check: self.health.period(),
             weights: self.weights.weights(),
+            reconnect_grace: self.reconnect.grace(),
             max_log_bytes: self.log_max_size,
             git_keep: self.git.keep(),
             metrics,

@@ -6,8 +6,9 @@
 //! [`args`], which is the program's own.
 //!
 //! Layout: [`agent`] keeps the worker in its pool, whatever happens to the connection; `session` is one stay there; `service` is
-//! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and `runner` what happens to it here:
-//! build context, [`executor`], last log line. `slots` counts what runs, [`weights`] says what counts for more, `state_dir` owns the
+//! what the scheduler can ask of the worker itself; `job` is what the scheduler sees of a job, and keeps those that outlive a lost
+//! connection; `runner` is what happens to a job here: build context, [`executor`], last log line. `identity` and `facts` are what the
+//! worker says of itself when it joins. `slots` counts what runs, [`weights`] says what counts for more, `state_dir` owns the
 //! files, [`disk_care`] prunes Docker when its disk fills up, `health` looks whether it works, `standing` tells the scheduler of that,
 //! `status` the service manager, [`self_update`] gives way to a newer version, [`metrics`] counts all that.
 //!
@@ -32,8 +33,10 @@ pub mod metrics;
 pub mod self_update;
 pub mod weights;
 
+mod facts;
 mod git_child;
 mod health;
+mod identity;
 mod job;
 mod mirrors;
 mod runner;
@@ -46,7 +49,7 @@ mod status;
 mod surroundings;
 mod trouble;
 
-pub use agent::{Config, Ended, PRUNE_RETRY, run};
+pub use agent::{Config, Ended, PRUNE_RETRY, RECONNECT_GRACE, run};
 pub use executor::{Cause, Execution, Executor, Executors, Failure, JobContext, JobLog, Outcome};
 pub use git_child::as_git_child;
 pub use health::HEALTH_CHECK_PERIOD;

@@ -136,7 +136,11 @@ impl Runner {
             Ok(dir) => leftovers.0.insert(dir),
             Err(error) => {
                 let message = format!("The worker cannot make a directory for this job: {error}");
-                return Failure::setup(message).into();
+                return if is_full_disk(&error) {
+                    Failure::disk_full(message).into()
+                } else {
+                    Failure::setup(message).into()
+                };
             }
         };
         let filled = self
@@ -207,6 +211,7 @@ fn git_outcome(error: &GitError) -> Outcome {
         GitCause::Cancelled => return Outcome::Cancelled,
         GitCause::Request => Cause::Request,
         GitCause::Server => Cause::Source,
+        GitCause::Worker if tells_of_a_full_disk(&error.to_string()) => Cause::DiskFull,
         GitCause::Worker => Cause::Setup,
     };
     Failure {
@@ -214,6 +219,26 @@ fn git_outcome(error: &GitError) -> Outcome {
         message: error.to_string(),
     }
     .into()
+}
+
+fn is_full_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+/// Whether an error that is known to be this machine's ends as the system's error for a full disk does. It came from another process,
+/// or out of libgit2, as text.
+fn tells_of_a_full_disk(error: &str) -> bool {
+    let error = match error.rfind(" (os error ") {
+        Some(code) => error.split_at(code).0,
+        None => error,
+    };
+    ["No space left on device", "Disk quota exceeded"]
+        .iter()
+        .any(|full| error.ends_with(full))
 }
 
 /// Where a job's build context is.
@@ -308,5 +333,39 @@ pub(crate) fn report(id: u64, result: &JobResult) {
             );
         }
         JobResult::Crashed => warn!(job = id, "Job crashed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_during_a_checkout_is_told_as_such() {
+        let outcome = |reason: &str| {
+            git_outcome(&GitError::Checkout {
+                commit: "c0ffee".to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        for (reason, cause) in [
+            (
+                "could not write to 'a': No space left on device",
+                Cause::DiskFull,
+            ),
+            ("No space left on device (os error 28)", Cause::DiskFull),
+            ("Disk quota exceeded (os error 122)", Cause::DiskFull),
+            (
+                "cannot open 'No space left on device/x': Permission denied",
+                Cause::Setup,
+            ),
+        ] {
+            let Outcome::Failed(failure) = outcome(reason) else {
+                panic!("it did not fail")
+            };
+            assert_eq!(failure.cause, cause, "{reason}");
+        }
+        let full = std::io::Error::from_raw_os_error(28);
+        assert!(is_full_disk(&full) && tells_of_a_full_disk(&full.to_string()));
     }
 }

@@ -1,10 +1,11 @@
 //! The worker's files: what a job leaves in here is gone after the job, and after a crash at the next start.
 //!
 //! ```text
-//! STATE/lock    held while a worker runs
-//! STATE/tmp/    build contexts and scratch directories of running jobs; emptied at start
-//! STATE/spool/  logs of running jobs; emptied at start
-//! STATE/git/    mirrors of repositories, kept
+//! STATE/lock      held while a worker runs
+//! STATE/tmp/      build contexts and scratch directories of running jobs; emptied at start
+//! STATE/spool/    logs of jobs that run, or whose outcome has not been taken over yet; emptied at start
+//! STATE/git/      mirrors of repositories, kept
+//! STATE/identity  a secret by which a scheduler knows this worker again, kept
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -50,6 +51,11 @@ impl StateDir {
     /// Where running jobs have their logs.
     pub(crate) fn spool(&self) -> PathBuf {
         self.root.join("spool")
+    }
+
+    /// Where the secret is by which a scheduler knows this worker again.
+    pub(crate) fn identity(&self) -> PathBuf {
+        self.root.join("identity")
     }
 
     /// Where mirrors of repositories are.

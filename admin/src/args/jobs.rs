@@ -60,7 +60,7 @@ pub(crate) struct ChangeJob {
 pub(crate) struct JobLog {
     #[command(flatten)]
     pub(crate) job: AboutJob,
-    /// Go on until the job has ended, through all its attempts.
+    /// Go on until the job has ended, through all its attempts. The exit code is then 0 if it passed, and 1 otherwise.
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only the last N lines of what there is at first.

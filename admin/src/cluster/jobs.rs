@@ -135,6 +135,18 @@ impl Job {
         .await
     }
 
+    /// Waits until it has ended, and gives what is known of it then.
+    ///
+    /// # Errors
+    /// When it was forgotten meanwhile, or the connection was lost.
+    pub async fn ended(&self) -> Result<JobInfo, CallError> {
+        call("Job.ended", async {
+            let response = self.handle.ended_request().send().promise.await?;
+            JobInfo::read(response.get()?.get_info()?)
+        })
+        .await
+    }
+
     /// Cancels it, and returns when it will not pass any more.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ pub(super) async fn cancel(args: &ChangeJob, vat: &Vat) -> Result<ExitCode, Fail
         .await
         .map_err(JobCallFailed)?;
     let info = job.info().await.map_err(JobCallFailed)?;
-    changed(args, &info, "cancelled")
+    changed(args, &info, "was cancelled")
 }
 
 pub(super) async fn requeue(args: &ChangeJob, vat: &Vat) -> Result<ExitCode, Failure> {
@@ -111,12 +111,12 @@ pub(super) async fn requeue(args: &ChangeJob, vat: &Vat) -> Result<ExitCode, Fai
         .requeue(&job.id, &signed(&args.reason))
         .await
         .map_err(JobCallFailed)?;
-    changed(args, &info, "queued again")
+    changed(args, &info, "is queued again")
 }
 
 fn changed(args: &ChangeJob, info: &JobInfo, what: &str) -> Result<ExitCode, Failure> {
     match args.job.output.output {
-        OutputMode::Human => output::line(format!("Job {} {what}", info.id))?,
+        OutputMode::Human => output::line(format!("Job {} {what}.", info.id))?,
         OutputMode::Json => output::json(JsonJob::from(info))?,
     }
     Ok(ExitCode::Success)

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write as _};
 
+use ocluster_cli::jobs::JsonJob;
 use ocluster_cli::{ExitCode, Failure, OutputMode, output};
 use ocluster_vat::Vat;
-use serde::Serialize;
 
 use super::jobs::{JobCallFailed, find};
 use crate::args::JobLog;
@@ -12,18 +12,6 @@ use crate::cluster::{CallError, Job};
 
 /// How far back a look for the beginning of a line goes at a time, in bytes.
 const STRIDE: u64 = 256 * 1024;
-
-/// What was printed.
-#[derive(Serialize)]
-struct Printed<'a> {
-    id: &'a str,
-    /// The first byte of the log that was.
-    start: u64,
-    /// The byte that follows the last.
-    next: u64,
-    /// Whether that is the end of the whole log.
-    complete: bool,
-}
 
 pub(super) async fn log(args: &JobLog, vat: &Vat) -> Result<ExitCode, Failure> {
     let mode = args.job.output.output;
@@ -41,23 +29,25 @@ pub(super) async fn log(args: &JobLog, vat: &Vat) -> Result<ExitCode, Failure> {
         Some(info.log_length)
     };
     let mut next = start;
-    let mut complete = false;
     while there.is_none_or(|there| next < there) {
         let piece = job.log(next).await.map_err(JobCallFailed)?;
         if piece.bytes.is_empty() {
-            complete = true;
             break;
         }
         print(mode, &piece.bytes)?;
         next = piece.next;
     }
+    let info = if args.follow {
+        job.ended().await.map_err(JobCallFailed)?
+    } else {
+        info
+    };
     if mode == OutputMode::Json {
-        output::json(Printed {
-            id: &job.id,
-            start,
-            next,
-            complete,
-        })?;
+        output::json(JsonJob::from(&info))?;
+    }
+    // Who follows a job wants to know how it ended, as from the client's program.
+    if args.follow && !info.has_passed() {
+        return Ok(ExitCode::Failed);
     }
     Ok(ExitCode::Success)
 }

@@ -231,6 +231,17 @@ impl job_handle::Server for Handle {
         Ok(())
     }
 
+    async fn ended(
+        self: Rc<Self>,
+        _: job_handle::EndedParams,
+        mut results: job_handle::EndedResults,
+    ) -> Result<(), Error> {
+        let mut info = results.get().init_info();
+        fill(info.reborrow(), self.id, None);
+        info.set_state("passed");
+        Ok(())
+    }
+
     async fn stop(
         self: Rc<Self>,
         params: job_handle::StopParams,

@@ -9,6 +9,7 @@ use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duratio
 use ocluster_vat::SturdyRef;
 use serde::Serialize;
 
+use crate::durable::{Durable, DurableArgs};
 use crate::git::{Git, GitArgs};
 use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
@@ -69,6 +70,9 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         threshold: Option<Duration>,
     },
+    /// Durable jobs: how fast they are accepted, what they take in the queue, and how soon a killed scheduler is back with them. Starts
+    /// the scheduler itself.
+    Durable(DurableArgs),
     /// Time of a build context from git, compared with git's own clone and checkout. Needs git; no cluster takes part.
     Git(GitArgs),
     /// Time and memory of OBuilder builds, compared with a bare container runtime, skopeo and umoci. Needs root; no cluster takes part.
@@ -200,6 +204,18 @@ impl Args {
                     describe_latency,
                 )
             }
+            Command::Durable(args) => {
+                let figures = args.measure().await?;
+                let passed = args.are_kept(&figures);
+                let report = Report {
+                    figures,
+                    threshold: None,
+                    passed,
+                };
+                print(self.output, report, |figures: &Durable, _: Option<f64>| {
+                    describe_durable(figures)
+                })
+            }
             Command::Git(args) => {
                 let (figures, threshold) = (args.measure().await?, args.threshold());
                 let passed = threshold.is_none_or(|most| figures.times.ratio <= most);
@@ -302,6 +318,21 @@ fn print<T: Serialize, L: Serialize + Copy>(
     } else {
         ExitCode::Failed
     })
+}
+
+fn describe_durable(durable: &Durable) -> String {
+    format!(
+        "durable jobs: {:.0} accepted per second; acknowledged in {:.2} ms (median), {:.2} ms (99%) at the given rate\n\
+         {} queued: {:.0} accepted per second in calls of a thousand, {:.0} bytes of memory each, {:.0} after a restart; first job given {:.2} s after the start",
+        durable.accepted_per_second,
+        durable.ack_median_ms,
+        durable.ack_p99_ms,
+        durable.queued,
+        durable.many_per_second,
+        durable.bytes_per_job,
+        durable.bytes_per_job_after,
+        durable.first_job_seconds,
+    )
 }
 
 fn describe_idle(idle: &Idle, threshold: Option<f64>) -> String {

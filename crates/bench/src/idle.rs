@@ -90,7 +90,7 @@ async fn steady_memory(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// A worker that never gets a job.
-struct IdleWorker {
+pub(crate) struct IdleWorker {
     connection: Connection,
     _queue: queue::Client,
     waiting: JoinHandle<()>,
@@ -138,6 +138,25 @@ impl IdleWorker {
             _queue: queue,
             waiting,
         })
+    }
+
+    /// Joins the pool as soon as somebody answers, and waits for the first job.
+    pub(crate) async fn first_job(pool: &SturdyRef, limit: Duration) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            match Self::join(pool, 0).await {
+                Ok(mut worker) => {
+                    let left = limit.saturating_sub(started.elapsed());
+                    tokio::time::timeout(left, &mut worker.waiting).await??;
+                    if worker.connection.is_closed() {
+                        bail!("the scheduler closed the connection of a worker");
+                    }
+                    return Ok(());
+                }
+                Err(error) if started.elapsed() > limit => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {

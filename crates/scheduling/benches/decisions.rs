@@ -2,11 +2,13 @@
 //! workers connected.
 //!
 //! Each step is timed alone, between others that bring the queue back to its length.
+//!
+//! And what it costs to take 10^6 queued jobs back after a restart, in time and, on Linux, in memory.
 #![allow(missing_docs, clippy::expect_used)]
 
 use std::cell::{Cell, RefCell};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ocluster_scheduling::*;
 
 const WORKERS: u64 = 1_000;
@@ -178,5 +180,70 @@ fn decisions(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decisions);
+const RESTORED: u64 = 1_000_000;
+
+/// The queued jobs as a store would give them back: by number, each with texts of its own.
+fn requeued(pool: &PoolName) -> impl Iterator<Item = Event> {
+    (1..=RESTORED).map(|job| {
+        let at = job.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        Event::Requeued {
+            pool: pool.clone(),
+            client: format!("client-{}", at % CLIENTS).into(),
+            job: JobId(job),
+            hint: format!("repository-{}", at % HINTS).into(),
+            urgent: at.is_multiple_of(100),
+            fair_start: Timestamp::from_secs((job / CLIENTS * 600 + at % 600) as f64),
+            avoid: Vec::new(),
+        }
+    })
+}
+
+fn restored(events: impl Iterator<Item = Event>, pool: &PoolName) -> Cluster {
+    let mut cluster = Cluster::new(Config {
+        pools: vec![PoolConfig {
+            name: pool.clone(),
+            policy: Policy::Balanced,
+        }],
+        ..Config::default()
+    });
+    for event in events {
+        let effects = cluster.handle(Timestamp::from_secs(1.0), event);
+        std::hint::black_box(effects.list.len());
+    }
+    cluster
+}
+
+/// The resident memory of this process in bytes; `None` where `/proc` does not tell.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn restore(criterion: &mut Criterion) {
+    let pool = PoolName::from("pool");
+    let before = resident();
+    let cluster = restored(requeued(&pool), &pool);
+    if let (Some(before), Some(after)) = (before, resident()) {
+        let each = after.saturating_sub(before) / RESTORED;
+        println!("restore/memory          {each} bytes per queued job");
+    }
+    drop(cluster);
+    let mut group = criterion.benchmark_group("restore");
+    group
+        .throughput(Throughput::Elements(RESTORED))
+        .sample_size(10);
+    group.bench_function(BenchmarkId::from_parameter(RESTORED), |bencher| {
+        bencher.iter_batched(
+            || requeued(&pool).collect::<Vec<Event>>(),
+            |events| restored(events.into_iter(), &pool),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+// The memory is measured first, while the process has not yet had any to use again.
+criterion_group!(benches, restore, decisions);
 criterion_main!(benches);

@@ -21,6 +21,7 @@ mod job_match;
 mod memory;
 mod sled;
 mod snapshot;
+mod task;
 mod text_form;
 mod writer;
 
@@ -36,4 +37,5 @@ pub use job_ids::JobIds;
 pub use job_match::{JobMatch, JobPage};
 pub use memory::MemoryStore;
 pub use snapshot::{Client, Debt, Hint, KnownWorker, Pause, Rate, Snapshot};
+pub use task::Pace;
 pub use writer::{Pressure, StoreHandle, Writer, WriterConfig};

@@ -36,23 +36,39 @@ pub(super) fn workers(scheduler: &Scheduler, pool: &PoolName) -> Vec<Description
     let Some(view) = scheduler.look(|cluster| cluster.view(pool)) else {
         return Vec::new();
     };
-    let connected = view.workers.into_iter().map(|worker| Description {
-        active: worker.inactive.is_empty(),
-        pause: None,
-        presence: Some(Presence {
-            reasons: worker.inactive,
-            note: worker.pause_note.map(|note| note.to_string()),
-            capacity: worker.capacity,
-            running: worker.running,
-            queued: list_length(&worker.queue),
-            session: scheduler.worker(pool, &worker.name),
-            jobs: Vec::new(),
-        }),
-        name: worker.name,
+    let mut attached = scheduler.attached_by_worker();
+    let connected = view.workers.into_iter().map(|worker| {
+        let durable = scheduler.durable_on(pool, worker.name.as_str()).into_iter();
+        let durable = durable
+            .filter(|job| {
+                job.under_way()
+                    .is_some_and(|attempt| attempt.is_connected())
+            })
+            .map(|job| job.id);
+        let attached = attached.remove(&worker.id).unwrap_or_default();
+        let mut jobs: Vec<JobId> = durable
+            .chain(attached)
+            .map(|job| JobId::new(job.0))
+            .collect();
+        jobs.sort_unstable();
+        Description {
+            active: worker.inactive.is_empty(),
+            pause: worker.pause,
+            presence: Some(Presence {
+                reasons: worker.inactive,
+                note: worker.pause_note.map(|note| note.to_string()),
+                capacity: worker.capacity,
+                running: worker.running,
+                queued: list_length(&worker.queue),
+                session: scheduler.worker(pool, &worker.name),
+                jobs,
+            }),
+            name: worker.name,
+        }
     });
     let disconnected = view.disconnected.into_iter().map(|worker| Description {
         active: worker.active,
-        pause: None,
+        pause: worker.pause,
         presence: None,
         name: worker.name,
     });

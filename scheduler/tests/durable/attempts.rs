@@ -48,7 +48,10 @@ fn a_job_whose_worker_breaks_down_is_tried_elsewhere_and_its_log_tells() {
             ended.story(),
             [(1, names.0, "worker-disk-full"), (2, names.1, "")]
         );
-        assert_eq!(ended.attempts[0].cause_sentence, "this machine is in trouble");
+        assert_eq!(
+            ended.attempts[0].cause_sentence,
+            "this machine is in trouble"
+        );
         let log = whole_log(&kept.job()).await;
         let rest = log.strip_prefix(&first.build.log()).unwrap();
         let note = rest.strip_suffix(&second.build.log()).unwrap();
@@ -201,7 +204,10 @@ fn a_worker_that_is_away_too_long_loses_its_jobs_and_is_told_when_it_is_back() {
         given.succeed("late");
         again.succeed("out");
         let ended = kept.ended().await.unwrap();
-        assert_eq!((ended.stand(), ended.output.as_str()), (("passed", 2, "other"), "out"));
+        assert_eq!(
+            (ended.stand(), ended.output.as_str()),
+            (("passed", 2, "other"), "out")
+        );
         assert_eq!(
             ended.story(),
             [(1, "late", "worker-lost"), (2, "other", "")]
@@ -251,12 +257,18 @@ fn a_job_that_is_tried_again_keeps_its_place() {
         let scheduler = site.start().await;
         let mut worker = scheduler.leased_worker("w").await;
         let keeper = scheduler.keeper().await;
-        keeper.keep("first").await;
+        let kept = keeper.keep("first").await;
         let first = worker.next().await;
         for what in ["second", "third"] {
             keeper.keep(what).await;
         }
+        worker.stop_asking();
         first.break_down("worker-setup");
+        eventually("the first one is queued again", async || {
+            (kept.info().await.stand() == ("queued", 1, "w")).then_some(())
+        })
+        .await;
+        let mut worker = scheduler.leased_worker("other").await;
         for what in ["first", "second", "third"] {
             let given = worker.next().await;
             assert_eq!(given.what, what);

@@ -79,7 +79,10 @@ fn a_job_that_says_nothing_for_too_long_is_timed_out_and_one_that_talks_is_not()
         assert_eq!(ended.stand(), ("timed-out", 1, "w"));
         assert_eq!(ended.cause_code, "silent-time-limit");
         let log = whole_log(&silent.job()).await;
-        assert!(given.build.log().starts_with(&log) && !log.is_empty(), "{log}");
+        assert!(
+            given.build.log().starts_with(&log) && !log.is_empty(),
+            "{log}"
+        );
     });
 }
 

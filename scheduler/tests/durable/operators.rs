@@ -121,7 +121,11 @@ fn a_job_that_is_queued_again_goes_to_its_old_place_and_the_attempt_does_not_cou
         let info = info.unwrap();
         assert_eq!(info.id, first.id);
         assert_eq!(info.attempts.len(), 1, "{info:?}");
-        assert!(info.attempts[0].cause_sentence.contains("the wrong machine"));
+        assert!(
+            info.attempts[0]
+                .cause_sentence
+                .contains("the wrong machine")
+        );
         given.build.cancelled.cancelled().await;
         let again = worker.next().await;
         assert_eq!((again.what.as_str(), again.attempt), ("first", 2));
@@ -155,7 +159,10 @@ fn what_cannot_be_queued_again_is_refused_with_the_reason() {
         };
         let jobs = crate::support::keeper::list_as_admin(&admin, &admins).await;
         let attached = requeue(&admin, &jobs[0].id, "").await.unwrap_err();
-        assert!(attached.contains("only as long as its client"), "{attached}");
+        assert!(
+            attached.contains("only as long as its client"),
+            "{attached}"
+        );
         let unknown = requeue(&admin, "nonsense", "").await.unwrap_err();
         assert!(unknown.contains("is not a job id"), "{unknown}");
     });
@@ -232,7 +239,10 @@ fn a_pause_carries_who_and_why_and_when_through_a_restart() {
             let [w] = described else {
                 panic!("one worker: {described:?}");
             };
-            assert_eq!((w.name.as_str(), w.connected, w.active), ("w", connected, false));
+            assert_eq!(
+                (w.name.as_str(), w.connected, w.active),
+                ("w", connected, false)
+            );
             assert_eq!(w.paused_by, "alice@ops");
             assert_eq!(w.pause_reason, "the fan is loud");
             assert!(w.paused_at > 1_600_000_000_000, "{w:?}");
@@ -251,7 +261,11 @@ fn a_pause_carries_who_and_why_and_when_through_a_restart() {
         let described = describe(&pool).await;
         assert!(described[0].active);
         assert_eq!(
-            (described[0].paused_by.as_str(), described[0].pause_reason.as_str(), described[0].paused_at),
+            (
+                described[0].paused_by.as_str(),
+                described[0].pause_reason.as_str(),
+                described[0].paused_at
+            ),
             ("", "", 0)
         );
         // The frozen interface says the same, as far as it can.
@@ -280,7 +294,10 @@ fn workers_are_described_with_what_they_do() {
         let [frozen, leased] = described.as_slice() else {
             panic!("two workers: {described:?}");
         };
-        assert_eq!((frozen.name.as_str(), leased.name.as_str()), ("frozen", "leased"));
+        assert_eq!(
+            (frozen.name.as_str(), leased.name.as_str()),
+            ("frozen", "leased")
+        );
         assert_eq!((leased.capacity, leased.running, leased.queued), (1, 1, 0));
         assert_eq!(leased.version, "1.2.3");
         assert_eq!(leased.kinds, ["docker"]);

@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use crate::support::client::{follow, read_at, result, whole_log};
 use crate::support::keeper::Kept;
-use crate::support::leased::{Holding, Joining, LeasedBuild, LeasedGiven, LeasedWorker, Outcome, Verdict};
+use crate::support::leased::{
+    Holding, Joining, LeasedBuild, LeasedGiven, LeasedWorker, Outcome, Verdict,
+};
 use crate::support::site::{Running, Site};
 use crate::support::stoppable::Stoppable;
 use crate::support::{eventually, story};
@@ -144,7 +146,9 @@ fn a_job_of_another_worker_is_refused_and_goes_on_there() {
             build: Rc::new(LeasedBuild::default()),
             ..scene.given.held()
         };
-        theft.build.write("something else altogether, and more of it\n");
+        theft
+            .build
+            .write("something else altogether, and more of it\n");
         theft.build.end(Outcome {
             state: "passed",
             output: "stolen".to_owned(),
@@ -159,7 +163,10 @@ fn a_job_of_another_worker_is_refused_and_goes_on_there() {
         assert!(!of_another.contains("w\""), "{of_another}");
         scene.given.succeed("out");
         let ended = scene.kept.ended().await.unwrap();
-        assert_eq!((ended.stand(), ended.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (ended.stand(), ended.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
         assert_eq!(whole_log(&scene.kept.job()).await, scene.given.build.log());
     });
 }
@@ -223,7 +230,10 @@ fn a_job_that_is_declared_twice_is_adopted_at_most_once() {
         assert!(reason.contains("twice"), "{reason}");
         scene.given.succeed("out");
         let ended = scene.kept.ended().await.unwrap();
-        assert_eq!((ended.stand(), ended.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (ended.stand(), ended.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
     });
 }
 
@@ -316,7 +326,10 @@ fn a_worker_that_proves_to_be_the_same_takes_the_place_of_its_ghost_at_once() {
         assert!(began.elapsed().as_secs() < 4, "{:?}", began.elapsed());
         given.succeed("out");
         let ended = kept.ended().await.unwrap();
-        assert_eq!((ended.stand(), ended.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (ended.stand(), ended.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
         assert_eq!(whole_log(&kept.job()).await, given.build.log());
     });
 }
@@ -330,7 +343,10 @@ fn a_stranger_does_not_put_a_living_worker_out() {
         let refused = refused.err().unwrap();
         assert_eq!(refused, "Failed: Worker already registered!");
         scene.given.succeed("out");
-        assert_eq!(scene.kept.ended().await.unwrap().stand(), ("passed", 1, "w"));
+        assert_eq!(
+            scene.kept.ended().await.unwrap().stand(),
+            ("passed", 1, "w")
+        );
     });
 }
 
@@ -360,7 +376,10 @@ fn an_outcome_whose_log_was_cut_off_is_completed_when_the_worker_is_back() {
         let (_worker, verdicts) = scene.join(joining).await;
         assert!(verdicts[0].adopted, "{verdicts:?}");
         let ended = scene.kept.ended().await.unwrap();
-        assert_eq!((ended.stand(), ended.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (ended.stand(), ended.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
         assert_eq!(whole_log(&scene.kept.job()).await, scene.given.build.log());
         scene.given.build.settled.cancelled().await;
     });
@@ -377,10 +396,7 @@ fn a_job_that_was_cancelled_while_its_worker_was_away_is_refused_when_it_is_back
         refused(&verdicts[0]);
         let ended = scene.kept.ended().await.unwrap();
         assert_eq!(ended.stand(), ("cancelled", 1, "w"));
-        assert_eq!(
-            follow(&scene.kept.job()).await.0,
-            scene.given.build.log()
-        );
+        assert_eq!(follow(&scene.kept.job()).await.0, scene.given.build.log());
         // The slot of the worker is free for others.
         drop(scene.site);
     });

@@ -8,7 +8,7 @@ use crate::support::client::{follow, read_at, whole_log};
 use crate::support::keeper::{Keeper, Kept, Query, Wanted};
 use crate::support::leased::Joining;
 use crate::support::site::{Running, Site, add};
-use crate::support::{eventually, story};
+use crate::support::{POOL, eventually, story};
 
 /// Everything that the pool would give out, in order.
 async fn drained(scheduler: &Running, count: usize) -> Vec<String> {
@@ -68,10 +68,7 @@ fn what_was_accepted_is_there_after_a_power_failure_in_the_same_order() {
             assert!(info.durable);
         }
         // then both give the same jobs out in the same order.
-        let (before, after) = (
-            drained(&scheduler, 10).await,
-            drained(&second, 10).await,
-        );
+        let (before, after) = (drained(&scheduler, 10).await, drained(&second, 10).await);
         assert_eq!(before[0], "urgent");
         assert_eq!(before, after);
     });
@@ -87,10 +84,14 @@ fn a_client_that_used_much_waits_its_turn_after_a_restart_too() {
         let alice = add(&scheduler, &admin, "alice").await.unwrap();
         let alice = Keeper::new(alice);
         let cap = alice_cap(&alice).await;
+        let mut used = Vec::new();
         for _ in 0..5 {
-            keeper.keep("used").await;
+            used.push(keeper.keep("used").await);
         }
         drained(&scheduler, 5).await;
+        for one in used {
+            one.ended().await.unwrap();
+        }
         drop(alice);
         scheduler.stop().await;
 
@@ -185,7 +186,10 @@ fn a_result_that_came_while_the_scheduler_was_away_is_delivered() {
         let (_worker, verdicts) = scheduler.leased_worker_with(joining).await.unwrap();
         assert!(verdicts[0].adopted, "{verdicts:?}");
         let ended = kept.ended().await.unwrap();
-        assert_eq!((ended.state.as_str(), ended.output.as_str()), ("passed", "out"));
+        assert_eq!(
+            (ended.state.as_str(), ended.output.as_str()),
+            ("passed", "out")
+        );
         assert_eq!(whole_log(&kept.job()).await, given.build.log());
         given.build.settled.cancelled().await;
     });
@@ -211,7 +215,10 @@ fn a_job_that_is_over_is_not_taken_back_from_its_worker() {
         assert!(!verdicts[0].reason.is_empty());
         let kept = found(&scheduler.keeper().await, &kept.id).await;
         let info = kept.info().await;
-        assert_eq!((info.stand(), info.output.as_str()), (("passed", 1, "w"), "out"));
+        assert_eq!(
+            (info.stand(), info.output.as_str()),
+            (("passed", 1, "w"), "out")
+        );
         assert_eq!(whole_log(&kept.job()).await, given.build.log());
     });
 }
@@ -388,15 +395,27 @@ fn a_job_whose_pool_is_gone_is_over_with_that_cause() {
         });
         let scheduler = site.start().await;
         let keeper = scheduler.keeper().await;
-        let wanted = Wanted::new("example").in_pool("other");
-        let kept = keeper.submit(&wanted).await.unwrap();
+        let running = keeper.keep("running").await;
+        let mut worker = scheduler.leased_worker("w").await;
+        let given = worker.next().await;
+        let waiting = Wanted::new("waiting").in_pool("other");
+        let waiting = keeper.submit(&waiting).await.unwrap();
         scheduler.stop().await;
-        site.config().pools.retain(|(name, _)| name != "other");
+        site.config().pools.retain(|(name, _)| name == "other");
         let scheduler = site.start().await;
-        let ended = found(&scheduler.keeper().await, &kept.id).await.ended();
-        let ended = ended.await.unwrap();
-        assert!(["cancelled", "failed"].contains(&ended.state.as_str()));
-        assert!(ended.cause_sentence.contains("other"), "{ended:?}");
+        let keeper = scheduler.keeper().await;
+        let ended = found(&keeper, &running.id).await.ended().await.unwrap();
+        assert_eq!(ended.stand(), ("cancelled", 1, "w"));
+        assert_eq!(ended.cause_code, "pool-gone");
+        assert!(ended.cause_sentence.contains("\"pool\""), "{ended:?}");
+        drop(given);
+        scheduler.stop().await;
+        site.config().pools[0].0 = POOL.to_owned();
+        let scheduler = site.start().await;
+        let keeper = scheduler.keeper().await;
+        let ended = found(&keeper, &waiting.id).await.ended().await.unwrap();
+        assert_eq!(ended.stand(), ("cancelled", 0, ""));
+        assert_eq!(ended.cause_code, "pool-gone");
     });
 }
 

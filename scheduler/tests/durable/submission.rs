@@ -23,7 +23,11 @@ fn a_job_is_kept_with_its_record_and_its_log_and_the_worker_may_forget_it() {
         assert_eq!(queued.id, kept.id);
         assert_eq!(queued.stand(), ("queued", 0, ""));
         assert_eq!(
-            (queued.pool.as_str(), queued.client.as_str(), queued.hint.as_str()),
+            (
+                queued.pool.as_str(),
+                queued.client.as_str(),
+                queued.hint.as_str()
+            ),
             (POOL, "client", "a-hint")
         );
         assert!(queued.urgent && queued.durable);
@@ -126,7 +130,10 @@ fn the_same_job_under_the_same_key_is_the_same_job_until_it_is_forgotten() {
         assert!(!first.known);
         assert_eq!(first.info().await.key, "nightly");
         let second = keeper.submit(&wanted).await.unwrap();
-        assert_eq!((second.id.as_str(), second.known), (first.id.as_str(), true));
+        assert_eq!(
+            (second.id.as_str(), second.known),
+            (first.id.as_str(), true)
+        );
         let mut worker = scheduler.leased_worker("w").await;
         worker.next().await.succeed("out");
         first.ended().await.unwrap();
@@ -138,7 +145,10 @@ fn the_same_job_under_the_same_key_is_the_same_job_until_it_is_forgotten() {
         let scheduler = site.start().await;
         let keeper = scheduler.keeper().await;
         let fourth = keeper.submit(&wanted).await.unwrap();
-        assert_eq!((fourth.id.as_str(), fourth.known), (first.id.as_str(), true));
+        assert_eq!(
+            (fourth.id.as_str(), fourth.known),
+            (first.id.as_str(), true)
+        );
         let (jobs, _) = keeper.list(&Query::default()).await.unwrap();
         assert_eq!(jobs.len(), 1);
     });
@@ -361,7 +371,10 @@ fn a_log_is_kept_only_as_far_as_the_client_may() {
         }
         given.succeed("out");
         let ended = kept.ended().await.unwrap();
-        assert_eq!((ended.state.as_str(), ended.output.as_str()), ("passed", "out"));
+        assert_eq!(
+            (ended.state.as_str(), ended.output.as_str()),
+            ("passed", "out")
+        );
         assert!(ended.log_length < 2000, "{}", ended.log_length);
     });
 }
@@ -389,11 +402,19 @@ fn a_client_whose_access_is_revoked_is_out_with_all_its_handles() {
         assert_eq!(result(&kept.job()).await.unwrap_err(), out);
         assert_eq!(alice.find(&kept.id).await.err().unwrap(), out);
         assert_eq!(alice.list(&Query::default()).await.err().unwrap(), out);
+        assert_eq!(alice.submit(&Wanted::new("more")).await.err().unwrap(), out);
         assert_eq!(
-            alice.submit(&Wanted::new("more")).await.err().unwrap(),
+            alice
+                .endpoint
+                .features_request()
+                .send()
+                .promise
+                .await
+                .err()
+                .map(crate::support::kind_and_reason)
+                .unwrap(),
             out
         );
-        assert_eq!(alice.endpoint.features_request().send().promise.await.err().map(crate::support::kind_and_reason).unwrap(), out);
         // Those who wait already get no more than an error, when there would be something to tell.
         _given.succeed("secret");
         assert_eq!(waiting.await.unwrap_err(), out);

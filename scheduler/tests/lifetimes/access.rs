@@ -6,7 +6,7 @@ use ocluster_api::cluster_capnp::{admin, submission};
 use ocluster_api::persistent_capnp::persistent;
 use ocluster_vat::SturdyRef;
 
-use crate::support::client::{Client, Submitted, cancel_ticket, result};
+use crate::support::client::{Submitted, cancel_ticket, result};
 use crate::support::site::{Site, add, remove, show};
 use crate::support::{POOL, kind_and_reason, story};
 

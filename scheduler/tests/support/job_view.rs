@@ -42,7 +42,8 @@ pub(crate) struct AttemptView {
 
 impl JobView {
     pub(crate) fn read(info: job_info::Reader<'_>) -> Self {
-        let text = |text: capnp::Result<capnp::text::Reader<'_>>| text.unwrap().to_string().unwrap();
+        let text =
+            |text: capnp::Result<capnp::text::Reader<'_>>| text.unwrap().to_string().unwrap();
         let limits = info.get_limits().unwrap();
         Self {
             id: text(info.get_id()),
@@ -102,7 +103,8 @@ impl JobView {
 
 impl AttemptView {
     fn read(info: attempt_info::Reader<'_>) -> Self {
-        let text = |text: capnp::Result<capnp::text::Reader<'_>>| text.unwrap().to_string().unwrap();
+        let text =
+            |text: capnp::Result<capnp::text::Reader<'_>>| text.unwrap().to_string().unwrap();
         Self {
             number: info.get_number(),
             worker: text(info.get_worker()),

@@ -282,7 +282,10 @@ impl Kept {
 }
 
 /// A job of anybody, as administrators find it.
-pub(crate) async fn find_as_admin(admin: &admin_endpoint::Client, id: &str) -> Result<Kept, String> {
+pub(crate) async fn find_as_admin(
+    admin: &admin_endpoint::Client,
+    id: &str,
+) -> Result<Kept, String> {
     let mut request = admin.find_request();
     request.get().set_id(id);
     let response = request.send().promise.await.map_err(kind_and_reason)?;

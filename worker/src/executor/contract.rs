@@ -122,6 +122,8 @@ pub enum Cause {
     Registry,
     /// Something the job needs from the worker failed before the build began.
     Setup,
+    /// A disk of the worker's, or of its engine's, is full.
+    DiskFull,
     /// The engine that runs the job is away, or went away.
     Engine,
 }
@@ -177,6 +179,15 @@ impl Failure {
         }
     }
 
+    /// A job for which a disk of the worker's has no room.
+    #[must_use]
+    pub fn disk_full(message: impl Into<String>) -> Self {
+        Self {
+            cause: Cause::DiskFull,
+            message: message.into(),
+        }
+    }
+
     /// A job whose engine is away.
     #[must_use]
     pub fn engine(message: impl Into<String>) -> Self {
@@ -197,10 +208,10 @@ impl Cause {
     /// Whether this machine is the trouble, so that the next job will probably fail as well.
     #[must_use]
     pub fn is_the_workers(self) -> bool {
-        matches!(self, Self::Setup | Self::Engine)
+        matches!(self, Self::Setup | Self::DiskFull | Self::Engine)
     }
 
-    /// The word for logs and records.
+    /// The word for logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -209,7 +220,22 @@ impl Cause {
             Self::Source => "source",
             Self::Registry => "registry",
             Self::Setup => "setup",
+            Self::DiskFull => "disk-full",
             Self::Engine => "engine",
+        }
+    }
+
+    /// The code in a job's record, which is to be clear without knowing that it speaks of a worker.
+    #[must_use]
+    pub fn record_code(self) -> &'static str {
+        match self {
+            Self::Build => "build-failed",
+            Self::Request => "bad-request",
+            Self::Source => "source-failed",
+            Self::Registry => "registry-failed",
+            Self::Setup => "worker-setup",
+            Self::DiskFull => "worker-disk-full",
+            Self::Engine => "engine-away",
         }
     }
 }

@@ -177,7 +177,8 @@ impl Pool {
 
     /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
     /// than these will take. A surplus could otherwise be left behind, after others had found nothing and begun to wait.
-    /// And a job that avoids workers is never left behind for any of them to find.
+    /// And a job that avoids workers is never left behind for any of them to find; nor any other, while workers wait that
+    /// the job avoids for which this one was left.
     fn settle(&mut self, out: &mut Out, seat: Seat) {
         while self.policy == Policy::Balanced
             && let Some(key) = self.surplus(seat)
@@ -189,7 +190,11 @@ impl Pool {
     fn surplus(&self, seat: Seat) -> Option<Key> {
         let worker = self.workers.get(seat)?;
         match (worker.woken.len(), worker.local.len()) {
-            (0, _) => self.avoidance.first_on(seat),
+            (0, _) => {
+                let first = worker.local.first().copied();
+                let idle = first.filter(|_| !self.ready.is_empty());
+                self.avoidance.first_on(seat).or(idle)
+            }
             (woken, local) if local > woken => worker.local.last().copied(),
             _ => None,
         }

@@ -145,6 +145,21 @@ fn an_avoided_worker_lets_go_when_another_one_comes_before_it_took_the_job() {
 }
 
 #[test]
+fn what_a_worker_leaves_for_a_job_that_came_back_goes_to_the_one_that_waits() {
+    let mut env = TestEnv::balanced();
+    let (good, bad) = (env.worker("good"), env.worker("bad"));
+    env.submit("u:back", "");
+    env.flush(bad);
+    let chosen = env.pop(good);
+    env.submit("u:new", "");
+    let waiting = env.pop(bad);
+    // The one is about to take the new job when the old one comes back, which the other must not have.
+    env.requeue("back", &["bad"]).unwrap();
+    env.pump();
+    assert_eq!((env.got(chosen), env.got(waiting)), ("back", "new"));
+}
+
+#[test]
 fn a_job_that_is_queued_or_running_cannot_come_back() {
     for mut env in both() {
         let w = env.worker("w");

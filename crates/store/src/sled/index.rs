@@ -146,7 +146,11 @@ impl Part {
 }
 
 /// Adds one row to what was found.
-pub(super) fn take(found: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(), (BadValue, &'static str)> {
+pub(super) fn take(
+    found: &mut Snapshot,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), (BadValue, &'static str)> {
     match key.first().copied().unwrap_or(0) {
         WORKER => {
             let [pool, name] = texts(key, "a worker")?;

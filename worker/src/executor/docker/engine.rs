@@ -79,7 +79,7 @@ pub(super) fn lost(engine: &EngineAddress, reason: &str) -> Failure {
 pub(super) fn failed_build(cause: Cause, error: &str, message: String) -> Failure {
     // The user cannot help a full disk: the job may do better on another worker.
     let cause = if gives_reason(error, "no space left on device") {
-        Cause::Engine
+        Cause::DiskFull
     } else {
         cause
     };
@@ -175,7 +175,7 @@ mod tests {
             "failed to copy files: copy file range failed: no space left on device",
             "failed to solve: rpc error: code = Unknown desc = no space left on device",
         ] {
-            assert_eq!(cause_of(error), Cause::Engine, "{error}");
+            assert_eq!(cause_of(error), Cause::DiskFull, "{error}");
         }
     }
 

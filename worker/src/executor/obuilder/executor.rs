@@ -24,6 +24,9 @@ use crate::metrics::Metrics;
 /// How long a worker that stops waits for its store.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How the engine's errors begin where the store has no room.
+const FULL: [&str; 2] = ["the disk of the store is full", "the disk is full"];
+
 /// How OBuilder builds are done.
 #[derive(Clone, Debug)]
 pub struct OBuilderConfig {
@@ -156,6 +159,9 @@ fn outcome(error: BuildError) -> Outcome {
     let cause = match error {
         BuildError::Cancelled => return Outcome::Cancelled,
         BuildError::Failed(_) => Cause::Build,
+        BuildError::Machine(ref reason) if FULL.iter().any(|full| reason.starts_with(full)) => {
+            Cause::DiskFull
+        }
         BuildError::Machine(_) => Cause::Setup,
         BuildError::Source(_) => Cause::Registry,
     };
