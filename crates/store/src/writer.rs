@@ -319,7 +319,8 @@ impl StoreHandle {
         }
     }
 
-    /// As [`peek`](Self::peek), for threads that may wait: never call it on a runtime's own thread.
+    /// As [`query`](Self::query), for threads that may wait (never call it on a runtime's own thread), but does not wait for what
+    /// was queued before to be written, and so may not see it.
     ///
     /// # Errors
     /// [`StoreError::Closed`].
