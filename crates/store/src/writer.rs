@@ -319,11 +319,12 @@ impl StoreHandle {
         }
     }
 
-    /// As [`query`](Self::query), for threads that may wait: never call it on a runtime's own thread.
+    /// As [`query`](Self::query), for threads that may wait (never call it on a runtime's own thread), but does not wait for what
+    /// was queued before to be written, and so may not see it.
     ///
     /// # Errors
     /// [`StoreError::Closed`].
-    pub fn query_blocking<T, F>(&self, question: F) -> Result<T, StoreError>
+    pub fn peek_blocking<T, F>(&self, question: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> T + Send + 'static,
@@ -333,15 +334,12 @@ impl StoreHandle {
         }
         match &self.way {
             Way::Inline(store) => Ok(question(lock(store).as_ref())),
-            Way::Thread(sender) => {
+            way => {
                 let (answer, wait) = mpsc::sync_channel(1);
-                let ask: Query = Box::new(move |store| {
+                way.send(Message::Peek(Box::new(move |store| {
                     // Whoever asked waits for it.
                     let _heard = answer.send(question(store));
-                });
-                sender
-                    .send(Message::Query(ask))
-                    .map_err(|_| StoreError::Closed)?;
+                })))?;
                 wait.recv().map_err(|_| StoreError::Closed)
             }
         }

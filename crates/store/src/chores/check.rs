@@ -22,7 +22,7 @@ pub struct Report {
     pub next_job_id: JobId,
     /// Rows of each kind.
     pub counts: Counts,
-    /// What is wrong, the first hundred of it.
+    /// What is wrong, a hundred of it at most; first what keeps a scheduler from starting.
     pub problems: Vec<Problem>,
     /// Problems that are not among those.
     pub more_problems: u64,
@@ -115,12 +115,17 @@ impl Report {
     }
 
     fn problem(&mut self, problem: Problem) {
-        if matches!(problem, Problem::Refused(_)) {
+        let refused = |problem: &Problem| matches!(problem, Problem::Refused(_));
+        if refused(&problem) {
             self.can_start = false;
-        }
-        if self.problems.len() < MOST {
-            self.problems.push(problem);
+            // What keeps a scheduler from starting is told first, and before a hundred other things are.
+            let place = self.problems.partition_point(refused);
+            self.problems.insert(place, problem);
         } else {
+            self.problems.push(problem);
+        }
+        if self.problems.len() > MOST {
+            self.problems.pop();
             self.more_problems += 1;
         }
     }

@@ -92,7 +92,7 @@ impl Source<'_> {
     {
         match self {
             Self::Store(store) => question(store),
-            Self::Live(handle) => handle.query_blocking(question)?,
+            Self::Live(handle) => handle.peek_blocking(question)?,
         }
     }
 }
