@@ -154,6 +154,18 @@ fn a_followed_log_goes_on_through_a_restart() {
 }
 
 #[test]
+fn a_lost_job_is_not_taken_for_a_lost_connection() {
+    let keeper = Keeper::start();
+    keeper.add(FakeJob {
+        id: "j1x".to_owned(),
+        state: "lost",
+        log: b"so far\n".to_vec(),
+        ..FakeJob::default()
+    });
+    insta::assert_snapshot!(keeper.shell().run("log submission.cap j1 -f"));
+}
+
+#[test]
 fn interrupting_a_followed_log_does_nothing_to_the_job() {
     let keeper = keeper();
     let shell = keeper.shell();

@@ -13,9 +13,13 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use ocluster_api::{Action, JobSpec};
-use ocluster_client::{Client, FollowError, Job, RpcError};
+use ocluster_client::{
+    Client, DurableSpec, Features, FollowError, Job, JobLimits, JobQuery, JobState, RpcError,
+    SturdyRef, SubmitError,
+};
 use ocluster_vat::{Connection, ConnectionOptions, DialOptions, Digest, PeerInfo, Stats, Vat};
 
+use support::durable::Keeper;
 use support::{Event, Scheduler};
 
 fn local(test: impl Future<Output = ()>) {
@@ -42,11 +46,25 @@ fn spec() -> JobSpec {
     }
 }
 
-async fn submit(scheduler: &Scheduler, scene: &str) -> Job {
+async fn connect(cap: &SturdyRef) -> Client {
     let vat = Vat::client_only(Stats::new());
-    let client = Client::connect(&vat, &scheduler.server.cap, &DialOptions::default())
+    Client::connect(&vat, cap, &DialOptions::default())
         .await
-        .unwrap();
+        .unwrap()
+}
+
+fn durable(pool: &str, key: &str) -> DurableSpec {
+    DurableSpec {
+        pool: pool.to_owned(),
+        job: spec(),
+        urgent: false,
+        key: key.to_owned(),
+        limits: JobLimits::default(),
+    }
+}
+
+async fn submit(scheduler: &Scheduler, scene: &str) -> Job {
+    let client = connect(&scheduler.server.cap).await;
     client.submit(scene, &spec(), true).unwrap()
 }
 
@@ -134,5 +152,97 @@ fn a_scheduler_that_goes_silent_is_given_up() {
         // then the job hears that it is gone.
         assert!(result.unwrap_err().is_disconnected());
         drop(theirs);
+    });
+}
+
+#[test]
+fn a_scheduler_that_knows_no_features_has_none() {
+    let scheduler = Scheduler::start();
+    local(async {
+        let client = connect(&scheduler.server.cap).await;
+        assert_eq!(client.features().await, Ok(Features::default()));
+        let refused = client.submit_durable(&durable("linux", "")).await;
+        assert!(matches!(
+            refused.err(),
+            Some(SubmitError::Rpc(RpcError::Unimplemented(_)))
+        ));
+    });
+}
+
+#[test]
+fn a_durable_job_is_submitted_once_for_each_key_and_found_again() {
+    let keeper = Keeper::start();
+    local(async {
+        let client = connect(&keeper.cap).await;
+        let features = client.features().await.unwrap();
+        assert!(features.durable_jobs() && features.time_limits());
+        let job = client
+            .submit_durable(&durable("held", "key"))
+            .await
+            .unwrap();
+        assert_eq!((job.id(), job.known()), ("j1x", false));
+        let again = client
+            .submit_durable(&durable("held", "key"))
+            .await
+            .unwrap();
+        assert_eq!((again.id(), again.known()), ("j1x", true));
+        // Nobody refers to it any more, over no connection.
+        drop((job, again, client));
+        let client = connect(&keeper.cap).await;
+        let job = client.find("j1").await.unwrap();
+        keeper.print("j1x", b"one, two, three");
+        keeper.end("j1x", "passed");
+        let rest: Vec<_> = job.log(5).try_collect().await.unwrap();
+        assert_eq!(rest.concat(), b"two, three");
+        let ended = job.ended().await.unwrap();
+        assert!(ended.has_passed() && ended.durable);
+        assert_eq!(job.result().await, Ok(String::new()));
+        let unknown = client.find("j2").await.err().unwrap();
+        assert!(unknown.reason().contains("there is no job"), "{unknown}");
+    });
+}
+
+#[test]
+fn a_durable_job_is_stopped_and_explained() {
+    let keeper = Keeper::start();
+    local(async {
+        let client = connect(&keeper.cap).await;
+        let job = client.submit_durable(&durable("held", "")).await.unwrap();
+        let explanation = job.explain().await.unwrap();
+        assert_eq!(explanation.details.len(), 2);
+        assert_eq!(explanation.job.state, JobState::Queued);
+        job.stop("enough").await.unwrap();
+        assert_eq!(job.info().await.unwrap().state, JobState::Cancelled);
+        assert_eq!(keeper.jobs()[0].stopped, ["enough"]);
+        assert!(job.stop("again").await.is_err());
+    });
+}
+
+#[test]
+fn jobs_are_listed_in_pages_and_watched() {
+    let keeper = Keeper::start();
+    local(async {
+        let client = connect(&keeper.cap).await;
+        for pool in ["linux", "held", "linux"] {
+            client.submit_durable(&durable(pool, "")).await.unwrap();
+        }
+        let mut query = JobQuery {
+            limit: 1,
+            states: vec![JobState::Passed],
+            pool: Some("linux".to_owned()),
+            ..JobQuery::default()
+        };
+        let first = client.list(&query).await.unwrap();
+        assert_eq!((first.jobs.len(), first.more.as_deref()), (1, Some("j3x")));
+        query.before = first.more;
+        let second = client.list(&query).await.unwrap();
+        assert_eq!((second.jobs[0].id.as_str(), second.more), ("j1x", None));
+
+        let all = JobQuery::default();
+        let now = client.watch(&all, 0).await.unwrap();
+        assert!(now.jobs.is_empty() && !now.missed);
+        let changes = client.watch(&all, now.cursor).await.unwrap();
+        assert_eq!((changes.jobs.len(), changes.missed), (3, false));
+        assert!(client.watch(&all, changes.cursor).await.unwrap().missed);
     });
 }

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Log(Log),
     /// Cancel a job, be it queued or running.
     ///
-    /// The exit code is 0 once the cancellation is on the scheduler's disk, and 1 if the job had ended before.
+    /// The exit code is 0 once the cancellation is on the scheduler's disk, and 1 if the job had ended otherwise.
     Cancel(Cancel),
     /// Wait until jobs have ended, and print a line for each as it does.
     ///

@@ -294,6 +294,26 @@ impl submission_endpoint::Server for Endpoint {
         }
     }
 
+    /// Everything has changed since the first cursor, and nothing since any other.
+    async fn watch(
+        self: Rc<Self>,
+        params: submission_endpoint::WatchParams,
+        mut results: submission_endpoint::WatchResults,
+    ) -> Result<(), Error> {
+        let cursor = params.get()?.get_cursor();
+        let mut answer = results.get();
+        answer.set_cursor(SEEN + cursor);
+        answer.set_missed(cursor > SEEN);
+        if cursor == SEEN {
+            let jobs = self.0.lock().unwrap().jobs.clone();
+            let mut list = answer.init_jobs(jobs.len() as u32);
+            for (place, job) in (0..).zip(&jobs) {
+                write(job, list.reborrow().get(place));
+            }
+        }
+        Ok(())
+    }
+
     async fn list(
         self: Rc<Self>,
         params: submission_endpoint::ListParams,
@@ -332,6 +352,9 @@ impl submission_endpoint::Server for Endpoint {
         Ok(())
     }
 }
+
+/// The cursor of one who has seen everything so far.
+const SEEN: u64 = 7;
 
 /// A job as its pool makes it.
 fn accepted(mut job: FakeJob) -> FakeJob {
@@ -407,9 +430,12 @@ impl job::Server for Handle {
             let job = state.job(&self.id);
             let rest = job.log.get(start..).unwrap_or_default();
             let piece = rest[..rest.len().min(PIECE)].to_vec();
-            (!piece.is_empty() || is_ended(job.state)).then_some(piece)
+            if piece.is_empty() && job.state == "lost" {
+                return Some(Err(Error::disconnected("the worker was lost".to_owned())));
+            }
+            (!piece.is_empty() || is_ended(job.state)).then_some(Ok(piece))
         })
-        .await;
+        .await?;
         let mut answer = results.get();
         answer.set_log(&piece);
         answer.set_next((start + piece.len()) as i64);
