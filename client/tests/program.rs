@@ -8,16 +8,14 @@
 
 mod support;
 
-use std::fs::File;
-use std::io::Read;
 use std::process::{Child, Output};
 
 use ocluster_api::{Action, Dockerfile};
 use ocluster_cli::testing::{Shell, transcript};
 use ocluster_vat::SecretKey;
-use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::process::Signal;
 
+use support::process::{read_until, rest, signal, terminal};
 use support::{Event, Scheduler};
 
 fn shell() -> Shell {
@@ -43,6 +41,12 @@ fn help() {
         "--help",
         "submit-docker --help",
         "submit-obuilder --help",
+        "jobs --help",
+        "status --help",
+        "log --help",
+        "cancel --help",
+        "wait --help",
+        "explain --help",
         "completions --help",
         "man --help",
     ]));
@@ -82,6 +86,17 @@ fn mistakes_on_the_command_line() {
         "submit-docker a.cap --pool=linux --output=xml",
         "submit-docker a.cap --pool=linux https://example.org/app.git",
         "submit-obuilder a.cap --pool=linux",
+        "submit-docker a.cap --pool=linux --attached --detach",
+        "submit-docker a.cap --pool=linux --attached --on-interrupt=detach",
+        "submit-docker a.cap --pool=linux --on-interrupt=maybe",
+        "submit-docker a.cap --pool=linux --time-limit=soon",
+        "submit-docker a.cap --pool=linux --time-limit=0s",
+        "submit-docker a.cap --pool=linux --key=",
+        "jobs a.cap --state=asleep",
+        "jobs a.cap --all --limit=3",
+        "status a.cap",
+        "log a.cap j12 --since=yesterday",
+        "wait a.cap",
     ]));
 }
 
@@ -315,31 +330,13 @@ fn info_logging_replaces_the_progress_line() {
     assert!(!stderr.contains("OK"), "{stderr}");
 }
 
-/// A terminal: the side a person looks at, and the side a program writes to.
-fn terminal() -> (File, File) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&person).unwrap();
-    unlockpt(&person).unwrap();
-    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-    let program = File::options().read(true).write(true).open(name).unwrap();
-    (File::from(person), program)
-}
-
-/// What else appears on a terminal until the last program has closed it.
-fn rest(terminal: &mut File) -> String {
-    let mut text = Vec::new();
-    // Linux reports the end as an error.
-    let _ = terminal.read_to_end(&mut text);
-    String::from_utf8(text).unwrap()
-}
-
 #[test]
 fn a_terminal_is_not_told_of_a_quick_connection() {
     let scheduler = Scheduler::start();
     let shell = shell_at(&scheduler);
     let (mut person, program) = terminal();
     let status = shell
-        .command("submit-docker submission.cap --pool=linux")
+        .command("submit-docker submission.cap --pool=linux --attached")
         .stderr(program)
         .status()
         .unwrap();
@@ -380,25 +377,6 @@ fn start_and_see_log(shell: &Shell, pool: &str) -> Child {
         .unwrap();
     read_until(child.stdout.as_mut().unwrap(), b"started\n");
     child
-}
-
-fn read_until(from: &mut impl Read, end: &[u8]) -> Vec<u8> {
-    let mut read = Vec::new();
-    let mut byte = [0];
-    while !read.ends_with(end) {
-        assert_eq!(
-            from.read(&mut byte).unwrap(),
-            1,
-            "ended after {:?}",
-            String::from_utf8_lossy(&read)
-        );
-        read.push(byte[0]);
-    }
-    read
-}
-
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 fn finish(child: Child, what: &str) -> (String, Output) {

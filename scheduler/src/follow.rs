@@ -3,6 +3,7 @@
 //! What clients are told depends on nothing here that waits for a disk: the result is theirs as soon as the worker has given it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::{End, LogWriter};
@@ -14,6 +15,7 @@ use crate::job::Job;
 use crate::job_run::Run;
 use crate::state::Scheduler;
 use crate::tail::{self, TailEnd};
+use crate::time_limits::RunLimits;
 
 /// Follows a job until both its result and its log are here.
 pub(crate) async fn follow(
@@ -24,7 +26,8 @@ pub(crate) async fn follow(
     log: LogWriter,
 ) {
     let ended = async {
-        let outcome = outcome(&run, &worker_job).await;
+        let limits = RunLimits::new(job.limits(&scheduler), Duration::ZERO);
+        let outcome = outcome(&run, &worker_job, &limits).await;
         let state = state_after(&run, &outcome);
         info!(job = %job.id, worker = %run.worker_name(), state = state.name(), "Job ended");
         run.end(outcome, state, scheduler.now_ms());
@@ -54,7 +57,11 @@ async fn keep_log(job: &Job, run: &Run, worker_job: &job::Client, mut log: LogWr
 }
 
 /// Waits for the job's result. A cancel is passed on to the worker once.
-async fn outcome(run: &Run, worker_job: &job::Client) -> Result<String, RpcError> {
+async fn outcome(
+    run: &Run,
+    worker_job: &job::Client,
+    limits: &RunLimits,
+) -> Result<String, RpcError> {
     let result = worker_job.result_request().send().promise;
     tokio::pin!(result);
     let mut told_to_cancel = false;
@@ -66,6 +73,7 @@ async fn outcome(run: &Run, worker_job: &job::Client) -> Result<String, RpcError
                 // The answer says nothing: the result will tell.
                 tokio::task::spawn_local(worker_job.cancel_request().send().promise);
             }
+            cause = limits.passed(Some(&run.last_output)), if !told_to_cancel => run.time_out(cause),
             () = run.never_reached_the_worker() => {
                 return Err(RpcError::Disconnected(format!(
                     "the worker \"{}\" withdrew its request as it was given this job",
@@ -74,6 +82,9 @@ async fn outcome(run: &Run, worker_job: &job::Client) -> Result<String, RpcError
             }
         }
     };
+    if let Some(cause) = run.timed_out() {
+        return Err(RpcError::Failed(format!("Timed out: {}", cause.sentence)));
+    }
     response
         .and_then(|response| Ok(response.get()?.get_output()?.to_string()?))
         .map_err(|error| run.explain_loss(error.into()))
@@ -83,6 +94,7 @@ fn state_after(run: &Run, outcome: &Result<String, RpcError>) -> JobState {
     match outcome {
         Ok(_) => JobState::Passed,
         Err(RpcError::Disconnected(_)) => JobState::Lost,
+        Err(_) if run.timed_out().is_some() => JobState::TimedOut,
         Err(error) if run.is_cancelled() || error.reason() == "Build cancelled" => {
             JobState::Cancelled
         }

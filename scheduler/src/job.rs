@@ -15,11 +15,12 @@ use futures::channel::oneshot;
 use ocluster_api::cluster_capnp::{self, job_descr};
 use ocluster_api::{Descriptor, DescriptorError};
 use ocluster_scheduling::{ClientId, Hint, JobId, PoolName};
-use ocluster_store::{Cause, JobKind, JobRecord, JobState};
+use ocluster_store::{Cause, JobKind, JobRecord, JobState, TimeLimits};
 use ocluster_vat::{broken_cap, error as rpc_error, promised_cap};
 use tracing::warn;
 
 use crate::asked_pop::Given;
+use crate::config::LimitRange;
 use crate::follow::follow;
 use crate::job_run::{Run, cause_code};
 use crate::state::Scheduler;
@@ -27,6 +28,10 @@ use crate::worker_session::WorkerSession;
 
 /// The longest text from outside that is kept, in bytes: hints, kinds, outputs.
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
+
+/// What is told of a job that its pool would not let wait any longer.
+pub(crate) const WAITED_TOO_LONG: &str =
+    "Timed out: it waited for a worker longer than its pool allows";
 
 /// A job the scheduler has accepted.
 pub(crate) struct Job {
@@ -100,6 +105,20 @@ impl Job {
         }))
     }
 
+    /// How long it may take: what its pool says, as the frozen protocol has no words for it.
+    pub(crate) fn limits(&self, scheduler: &Scheduler) -> TimeLimits {
+        let pool = scheduler.pool_limits(&self.pool);
+        let limit = |range: &LimitRange| {
+            let limit = range.default.or(range.max);
+            limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+        };
+        TimeLimits {
+            running: limit(&pool.running),
+            queued: limit(&pool.queued),
+            silent: limit(&pool.silent),
+        }
+    }
+
     /// Bytes of its description, while it is queued.
     pub(crate) fn description_size(&self) -> usize {
         match &*self.phase.borrow() {
@@ -157,16 +176,17 @@ impl Job {
 
     /// The job is no longer queued and will never run: whoever waits for it is told why.
     pub(crate) fn broken_in_queue(&self, scheduler: &Scheduler) {
-        let (code, reason) = if scheduler.is_stopping() {
-            (
+        let (state, code, reason) = match self.cancel_reason.get() {
+            _ if scheduler.is_stopping() => (
+                JobState::Cancelled,
                 "scheduler-stopped",
                 "The scheduler was stopped while this job was queued",
-            )
-        } else {
-            (cause_code(JobState::Cancelled), self.cancel_reason.get())
+            ),
+            WAITED_TOO_LONG => (JobState::TimedOut, "queued-time-limit", WAITED_TOO_LONG),
+            reason => (JobState::Cancelled, cause_code(JobState::Cancelled), reason),
         };
         let mut record = self.record_of_submission();
-        record.state = JobState::Cancelled;
+        record.state = state;
         record.times.ended = Some(scheduler.now_ms());
         record.cause = Some(Cause {
             code: code.to_owned(),
@@ -194,7 +214,7 @@ impl Job {
         worker: Rc<WorkerSession>,
         worker_job: cluster_capnp::job::Client,
     ) -> Option<Given> {
-        let writer = match scheduler.logs().create(self.id.0) {
+        let writer = match scheduler.create_log(self.id, &self.client) {
             Ok(writer) => writer,
             Err(error) => {
                 warn!(job = %self.id, %error, "Cannot keep this job's log");

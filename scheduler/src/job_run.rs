@@ -2,7 +2,7 @@
 //!
 //! Kept by whoever holds the job's capability and by the task that follows it; a job that is over costs nothing else.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::job;
@@ -11,6 +11,7 @@ use ocluster_scheduling::{WorkerId, WorkerName};
 use ocluster_store::{Cause, JobRecord, JobState};
 use ocluster_vat::{RpcError, guarded_client};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::MAX_TEXT;
@@ -22,6 +23,10 @@ pub(crate) struct Run {
     worker: Rc<WorkerSession>,
     started_ms: u64,
     log: LogReader,
+    /// When it last printed something.
+    pub(crate) last_output: Cell<Instant>,
+    /// Why it is stopped, if it took too long.
+    timed_out: OnceCell<Cause>,
     end: OnceCell<RunEnd>,
     over: Notify,
     cancel: CancellationToken,
@@ -42,6 +47,8 @@ impl Run {
             worker,
             started_ms,
             log,
+            last_output: Cell::new(Instant::now()),
+            timed_out: OnceCell::new(),
             end: OnceCell::new(),
             over: Notify::new(),
             cancel: CancellationToken::new(),
@@ -71,7 +78,10 @@ impl Run {
             Ok(output) => cut(output).clone_into(&mut record.output),
             Err(error) => {
                 record.cause = Some(Cause {
-                    code: cause_code(end.state).to_owned(),
+                    code: self
+                        .timed_out()
+                        .map_or(cause_code(end.state), |cause| &cause.code)
+                        .to_owned(),
                     sentence: cut(error.reason()).to_owned(),
                 });
             }
@@ -118,6 +128,17 @@ impl Run {
     /// Tells the worker to stop the job. Nothing happens if it is over, or was told before.
     pub(crate) fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// It has taken too long: the worker is told to stop it.
+    pub(crate) fn time_out(&self, cause: Cause) {
+        self.timed_out.get_or_init(|| cause);
+        self.cancel();
+    }
+
+    /// Why it is stopped, if it took too long.
+    pub(crate) fn timed_out(&self) -> Option<&Cause> {
+        self.timed_out.get()
     }
 
     /// Whether the worker was told to stop the job.

@@ -50,6 +50,7 @@ mod state;
 mod status;
 mod surroundings;
 mod tail;
+mod time_limits;
 mod worker_session;
 
 pub use clock::Clock;

@@ -40,12 +40,15 @@ impl Records {
         let _ = self.write(vec![Change::JobRecorded(Box::new(record))]);
     }
 
-    /// Writes changes and waits for them, and all before them, to be on disk.
+    /// Writes changes, which are queued when this returns, and waits for them, and all before them, to be on disk.
     ///
     /// # Errors
     /// Whatever kept the store from writing.
-    pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.store.commit(changes).await
+    pub(crate) fn commit(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.store.commit(changes)
     }
 
     /// Waits for everything written so far to be on disk.

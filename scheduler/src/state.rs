@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ocluster_api::DescriptorError;
-use ocluster_joblog::LogStore;
+use ocluster_joblog::{LogStore, LogWriter};
 use ocluster_scheduling::{
     ClientId, Cluster, Effect, Event, JobId, PoolName, PopId, Refusal, Timestamp, WorkerId,
     WorkerName,
@@ -25,7 +25,7 @@ use tracing::info;
 use crate::asked_pop::{AskedPop, PopAnswer};
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::config::Quota;
+use crate::config::{PoolLimits, Quota};
 use crate::durable::{self, DurableJob, Table, WorkerJob};
 use crate::job::{Job, Submitted};
 use crate::jobs::Changes;
@@ -214,6 +214,18 @@ impl Scheduler {
 
     pub(crate) fn logs(&self) -> &LogStore {
         &self.logs
+    }
+
+    /// Begins the log of a client's job, which may grow as long as its client's may.
+    ///
+    /// # Errors
+    /// If there is one already.
+    pub(crate) fn create_log(
+        &self,
+        id: JobId,
+        client: &ClientId,
+    ) -> Result<LogWriter, ocluster_joblog::WriteError> {
+        self.logs.create_within(id.0, self.quota(client).log)
     }
 
     /// Where the tasks that follow running jobs are started.
@@ -507,6 +519,10 @@ impl Scheduler {
             }]);
             return Err(refusal.into());
         }
+        if let Some(limit) = job.limits(self).queued {
+            let at = self.now_ms().saturating_add(limit);
+            self.table.deadlines.add(at, id);
+        }
         Ok(job)
     }
 
@@ -546,6 +562,15 @@ impl Scheduler {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How long jobs of the pool may take.
+    pub(crate) fn pool_limits(&self, pool: &PoolName) -> &PoolLimits {
+        let policy = &self.table.policy;
+        policy
+            .pool_limits
+            .get(pool.as_str())
+            .unwrap_or(&policy.limits)
     }
 
     /// What the client may use.

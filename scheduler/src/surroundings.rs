@@ -23,7 +23,7 @@ pub struct Surroundings {
     /// What survives it.
     pub store: Box<dyn Store>,
     /// What writes to the store.
-    pub writer: fn(Box<dyn Store>) -> Writer,
+    pub writer: Box<dyn FnOnce(Box<dyn Store>) -> Writer>,
     /// How long each write to the disk of the logs takes.
     pub log_pace: Pace,
 }
@@ -58,6 +58,8 @@ pub async fn run_in(
     let snapshot = store.load(min_day)?;
     let log_config = LogConfig {
         max_log_bytes: config.max_log_bytes,
+        // What a client has read, it must find again after a restart.
+        readers_wait_for_disk: true,
         ..LogConfig::default()
     };
     let prepared = Prepared {

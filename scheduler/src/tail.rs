@@ -66,6 +66,7 @@ pub(crate) async fn copy(source: &job::Client, run: &Run, log: &mut LogWriter) -
             let wrong = format!("the worker's log goes on at byte {next} instead of {expected}");
             return TailEnd::Worker(RpcError::Failed(wrong));
         }
+        run.last_output.set(tokio::time::Instant::now());
         start = next;
     }
 }

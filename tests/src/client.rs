@@ -10,7 +10,7 @@ use crate::dockerfile::{Dockerfile, unique};
 use crate::process::Process;
 use crate::story::Story;
 
-/// A Docker or OBuilder build that somebody wants.
+/// A Docker or OBuilder build that somebody wants. It lives as long as its client, as OCluster's jobs do, unless it is made durable.
 #[derive(Clone, Debug, Default)]
 pub struct Submission {
     pool: String,
@@ -19,6 +19,7 @@ pub struct Submission {
     spec: Option<String>,
     source: Vec<String>,
     flags: Vec<String>,
+    durable: bool,
 }
 
 impl Submission {
@@ -79,6 +80,13 @@ impl Submission {
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
         hint.clone_into(&mut self.hint);
+        self
+    }
+
+    /// As a job that outlives its client, which is what the program submits if it is not told otherwise.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
         self
     }
 
@@ -219,6 +227,9 @@ impl<'a> Client<'a> {
         if let Some(text) = &submission.spec {
             let path = self.story.scratch.write(&unique("spec"), text)?;
             command.arg(format!("--local-file={}", path.display()));
+        }
+        if !submission.durable {
+            command.arg("--attached");
         }
         command.args(&submission.flags).args(&submission.source);
         Ok(command)

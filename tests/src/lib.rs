@@ -3,11 +3,12 @@
 //!
 //! Layout: `process` and `command` run programs; `cluster`, `worker` and `client` are the four programs as nouns; `engine`, `image`,
 //! `containers`, `git`, `git_http`, `registry`, `netns`, `peer`, `prometheus` and the exporters are their surroundings; `deadline` is
-//! the one way to wait.
+//! the one way to wait; `book` reads the tables that name tests.
 //!
 //! The harness never sleeps for luck, never stops what it did not start, and never skips anything without writing it down
 //! (see `skip`).
 
+mod book;
 mod bystander;
 mod client;
 mod cluster;
@@ -40,6 +41,7 @@ mod story;
 mod strange_exporter;
 mod worker;
 
+pub use book::{Proof, proofs};
 pub use bystander::Bystander;
 pub use client::{Client, Submission};
 pub use cluster::{Cluster, ClusterOptions};

@@ -10,7 +10,19 @@ use ocluster_tests::{Story, run};
 const PROGRAMS: [(&str, &[&str]); 5] = [
     ("ocluster-scheduler", &["import", "export"]),
     ("ocluster-worker", &[]),
-    ("ocluster-client", &["submit-docker", "submit-obuilder"]),
+    (
+        "ocluster-client",
+        &[
+            "submit-docker",
+            "submit-obuilder",
+            "jobs",
+            "status",
+            "log",
+            "cancel",
+            "wait",
+            "explain",
+        ],
+    ),
     (
         "ocluster-admin",
         &[
@@ -22,8 +34,15 @@ const PROGRAMS: [(&str, &[&str]); 5] = [
             "exec",
             "pause",
             "unpause",
+            "drain",
             "update",
             "forget",
+            "jobs",
+            "status",
+            "cancel",
+            "requeue",
+            "explain",
+            "log",
         ],
     ),
     (

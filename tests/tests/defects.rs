@@ -1,6 +1,5 @@
 //! Defects known of OCluster, each shown to be absent here with the real programs. `docs/testing.md` lists where the others are shown.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -364,59 +363,4 @@ fn sockets(process: u32) -> Result<Vec<String>> {
 fn mode(path: &Path) -> Result<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::metadata(path)?.permissions().mode())
-}
-
-/// The rows of the book's table whose defects' numbers begin with this letter: number, and name of the test, which exists.
-fn defects(letter: char) -> Result<Vec<(u32, String)>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let book = fs::read_to_string(root.join("docs/testing.md"))?;
-    let start = format!("| {letter}");
-    let rows = book
-        .lines()
-        .filter(|line| line.starts_with(&start) && line.contains("`: `"));
-    rows.map(|row| {
-        let quoted: Vec<&str> = row
-            .rsplit('|')
-            .nth(1)
-            .unwrap_or_default()
-            .split('`')
-            .collect();
-        let [_, file, _, test, _] = quoted.as_slice() else {
-            anyhow::bail!("a row without a file and a test: {row}")
-        };
-        let code = fs::read_to_string(root.join(file)).with_context(|| row.to_owned())?;
-        ensure!(
-            code.contains(&format!("fn {test}(")),
-            "not in {file}: {test}"
-        );
-        let number = row.trim_start_matches(&start).split(' ').next();
-        Ok((number.unwrap_or_default().parse()?, (*test).to_owned()))
-    })
-    .collect()
-}
-
-#[test]
-fn every_test_that_the_table_of_defects_names_exists() -> Result<()> {
-    let known = defects('D')?;
-    for (number, test) in &known {
-        ensure!(
-            test.starts_with(&format!("d{number}_")),
-            "not named after D{number}: {test}"
-        );
-    }
-    let found: BTreeSet<u32> = known.into_iter().map(|(number, _)| number).collect();
-    ensure!(
-        found == (1..=22).collect(),
-        "the table has tests for {found:?}"
-    );
-    // Those of OBuilder have numbers in the book only.
-    let found: BTreeSet<u32> = defects('O')?
-        .into_iter()
-        .map(|(number, _)| number)
-        .collect();
-    ensure!(
-        found == (1..=20).collect(),
-        "the table has tests for {found:?}"
-    );
-    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ocluster_api::TEST_KIND;
 use ocluster_api::extensions_capnp::worker_facts;
+use tokio::runtime::Handle;
 
 use crate::agent::Config;
 use crate::executor::Executors;
@@ -21,10 +22,10 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Looks around, away from the threads that others wait on.
-    pub(crate) async fn gather(config: &Config) -> Self {
+    /// Looks around, on the threads of jobs: the disk may take a moment to answer.
+    pub(crate) async fn gather(config: &Config, pool: &Handle) -> Self {
         let state_dir = config.state_dir.clone();
-        let looking = tokio::task::spawn_blocking(move || of_the_machine(&state_dir));
+        let looking = pool.spawn(async move { of_the_machine(&state_dir) });
         Self {
             kinds: kinds(&config.executors),
             ..looking.await.unwrap_or_default()

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking, and each test file uses a part of this"
 )]
 
+pub(crate) mod durable;
+pub(crate) mod process;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};

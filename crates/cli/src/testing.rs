@@ -55,6 +55,16 @@ impl Restorer for OneObject {
 impl TestServer {
     /// Serves the object that `make` makes, on the server's thread, with this key or without TLS.
     pub fn start(key: Option<SecretKey>, make: impl FnOnce() -> Client + Send + 'static) -> Self {
+        Self::start_at(&Location::tcp("127.0.0.1", 0), key, make)
+    }
+
+    /// The same at this place, which may be where another one was before.
+    pub fn start_at(
+        place: &Location,
+        key: Option<SecretKey>,
+        make: impl FnOnce() -> Client + Send + 'static,
+    ) -> Self {
+        let place = place.clone();
         let stop = CancellationToken::new();
         let (bound, location) = mpsc::channel();
         let digest = key.as_ref().map_or(Digest::Insecure, SecretKey::digest);
@@ -66,7 +76,7 @@ impl TestServer {
                 .unwrap();
             let io = runtime.handle().clone();
             tokio::task::LocalSet::new().block_on(&runtime, async {
-                let listener = Listener::bind(&Location::tcp("127.0.0.1", 0)).unwrap();
+                let listener = Listener::bind(&place).unwrap();
                 bound.send(listener.local_location().clone()).unwrap();
                 let restorer = Rc::new(OneObject(make()));
                 let server = Server {

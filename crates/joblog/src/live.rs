@@ -32,6 +32,8 @@ pub(crate) fn charge(length: usize) -> usize {
 pub(crate) struct Log {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
+    /// The longest it may grow; 0 for any length.
+    pub(crate) limit: u64,
     state: Mutex<State>,
     /// Readers wait here for more or for the end.
     pub(crate) changed: Notify,
@@ -96,8 +98,8 @@ pub(crate) enum Look {
 
 impl Log {
     /// A log that will be written from its beginning on.
-    pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo) -> Arc<Self> {
-        let log = Self::new(shared, info, None);
+    pub(crate) fn for_writing(shared: Arc<Shared>, info: &LogInfo, limit: u64) -> Arc<Self> {
+        let log = Self::new(shared, info, limit, None);
         log.state().live = true;
         Arc::new(log)
     }
@@ -106,10 +108,11 @@ impl Log {
     pub(crate) fn for_resuming(
         shared: Arc<Shared>,
         info: &LogInfo,
+        limit: u64,
         stored: Stored,
         file: File,
     ) -> Arc<Self> {
-        let mut log = Self::new(shared, info, Some(file));
+        let mut log = Self::new(shared, info, limit, Some(file));
         log.digest = Mutex::new(stored.digest);
         let mut state = log.state();
         state.live = true;
@@ -120,18 +123,19 @@ impl Log {
 
     /// A log that is on disk and that nobody writes.
     pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, file: File) -> Arc<Self> {
-        let log = Self::new(shared, info, Some(file));
+        let log = Self::new(shared, info, 0, Some(file));
         log.state().end = Some(info.end.clone().unwrap_or_else(|| End::Broken {
             reason: crate::file::UNFINISHED.to_owned(),
         }));
         Arc::new(log)
     }
 
-    fn new(shared: Arc<Shared>, info: &LogInfo, file: Option<File>) -> Self {
+    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, file: Option<File>) -> Self {
         let budget = shared.config.max_waiting_per_log.max(CHUNK);
         Self {
             id: info.id,
             shared,
+            limit,
             state: Mutex::new(State {
                 tail: VecDeque::new(),
                 written: info.length,
@@ -218,6 +222,15 @@ impl Log {
                 None => Look::Wait,
             };
         }
+        let readable = if self.shared.config.readers_wait_for_disk {
+            state.written
+        } else {
+            state.length
+        };
+        if start >= readable {
+            return Look::Wait;
+        }
+        let max = usize::try_from(readable - start).map_or(max, |there| there.min(max));
         let in_memory = state.tail.front().is_some_and(|(place, _)| *place <= start);
         if in_memory {
             return Look::Memory(gather(&state.tail, start, max));

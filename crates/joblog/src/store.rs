@@ -140,12 +140,28 @@ impl LogStore {
         Ok(Self { shared, guard })
     }
 
+    /// The limit of a log with one of its own, if that is less than everybody's.
+    fn limit(&self, own: Option<u64>) -> u64 {
+        match (self.shared.config.max_log_bytes, own) {
+            (0, own) => own.unwrap_or(0),
+            (all, own) => own.map_or(all, |own| own.min(all)),
+        }
+    }
+
     /// Starts a new log. Its file is made with its first bytes or with its end, whichever comes first.
     ///
     /// # Errors
     /// [`WriteError::Exists`] when a log with this id is being written or read. A log with this id on disk shows as
     /// the same error at the first append after it was noticed.
     pub fn create(&self, id: u64) -> Result<LogWriter, WriteError> {
+        self.create_within(id, None)
+    }
+
+    /// As [`create`](Self::create), for a log that may grow to `limit` bytes and not as long as others, if that is less.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_within(&self, id: u64, limit: Option<u64>) -> Result<LogWriter, WriteError> {
         let info = LogInfo {
             id,
             length: 0,
@@ -154,7 +170,7 @@ impl LogStore {
             live: true,
             digest: None,
         };
-        let log = Log::for_writing(Arc::clone(&self.shared), &info);
+        let log = Log::for_writing(Arc::clone(&self.shared), &info, self.limit(limit));
         let mut table = self.shared.table();
         let taken = table.get(&id).is_some_and(|log| log.strong_count() > 0);
         if !taken {
@@ -175,6 +191,19 @@ impl LogStore {
     /// [`WriteError::NotFound`]; [`WriteError::Resume`] when the log is shorter, has ended or is being written;
     /// [`WriteError::Io`].
     pub async fn resume(&self, id: u64, at: u64) -> Result<LogWriter, WriteError> {
+        self.resume_within(id, at, None).await
+    }
+
+    /// As [`resume`](Self::resume), for a log of [`create_within`](Self::create_within).
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub async fn resume_within(
+        &self,
+        id: u64,
+        at: u64,
+        limit: Option<u64>,
+    ) -> Result<LogWriter, WriteError> {
         let refuse = move |why: &str| WriteError::Resume {
             id,
             at,
@@ -188,7 +217,7 @@ impl LogStore {
             return Err(refuse("it is being written"));
         }
         let dir = self.shared.dir.clone();
-        let limit = self.shared.config.max_log_bytes;
+        let limit = self.limit(limit);
         let io_error = move |error: std::io::Error| WriteError::Io {
             id,
             why: error.to_string(),
@@ -221,7 +250,7 @@ impl LogStore {
             id,
             why: error.to_string(),
         })??;
-        let log = Log::for_resuming(Arc::clone(&self.shared), &info, stored, file);
+        let log = Log::for_resuming(Arc::clone(&self.shared), &info, limit, stored, file);
         // Those who read what was there before keep what they have.
         self.shared.table().insert(id, Arc::downgrade(&log));
         Ok(LogWriter::new(log, Arc::clone(&self.guard)))

@@ -152,7 +152,7 @@ impl LogWriter {
 
     /// What of `bytes` fits under the limit, and how many bytes do not (`None`: all fit).
     fn split(&self, mut bytes: Bytes) -> (Bytes, Option<u64>) {
-        let limit = self.log.shared.config.max_log_bytes;
+        let limit = self.log.limit;
         if limit == 0 {
             return (bytes, None);
         }
@@ -173,7 +173,7 @@ impl LogWriter {
         let Some(dropped) = dropped else {
             return Ok(Appended::Stored);
         };
-        let mut note = Bytes::from(file::limit_note(self.log.shared.config.max_log_bytes));
+        let mut note = Bytes::from(file::limit_note(self.log.limit));
         // A resumed log may end within the note.
         let noted = self.log.state().noted.min(note.len());
         let missing = note.split_off(noted);

@@ -41,6 +41,36 @@ async fn a_log_past_its_limit_ends_with_a_clear_line_and_counts_the_rest() {
 }
 
 #[tokio::test]
+async fn a_log_with_a_limit_of_its_own_keeps_it_and_nobody_elses_and_after_a_resumption_too() {
+    let config = LogConfig {
+        max_log_bytes: 8,
+        ..LogConfig::default()
+    };
+    let logs = logs_with(config);
+    for (id, own, kept) in [(1, Some(3), 3), (2, Some(100), 8), (3, None, 8)] {
+        let mut writer = logs.store.create_within(id, own).unwrap();
+        writer.append(bytes("01")).await.unwrap();
+        drop(writer);
+        soon(async {
+            while !logs
+                .store
+                .info(id)
+                .await
+                .is_ok_and(|info| info.length == 2 && !info.live)
+            {}
+        })
+        .await;
+        let mut writer = logs.store.resume_within(id, 2, own).await.unwrap();
+        writer.append(bytes("23456789ab")).await.unwrap();
+        let info = writer.finish(End::Closed).await.unwrap();
+        assert_eq!(info.dropped, 12 - kept, "log {id}");
+        let (data, _) = read_all(&logs.store.reader(id).await.unwrap()).await;
+        let line = format!("limit of {kept} bytes");
+        assert!(String::from_utf8(data).unwrap().contains(&line), "log {id}");
+    }
+}
+
+#[tokio::test]
 async fn a_log_of_exactly_the_limit_is_whole() {
     let config = LogConfig {
         max_log_bytes: 3,

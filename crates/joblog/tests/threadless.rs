@@ -69,3 +69,30 @@ fn closing_writes_what_waits() {
         assert_eq!(read.data, "all of it");
     });
 }
+
+#[test]
+fn readers_that_wait_for_the_disk_never_see_what_a_crash_would_take_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Duration::from_secs(1);
+    runtime().block_on(async {
+        let config = LogConfig {
+            readers_wait_for_disk: true,
+            ..LogConfig::default()
+        };
+        let logs = LogStore::open_threadless(dir.path(), config, Arc::new(move || slow)).unwrap();
+        let mut writer = logs.create(1).unwrap();
+        let reader = writer.reader();
+        for (start, piece) in [(0, "first"), (5, "second")] {
+            writer.append(Bytes::from(piece)).await.unwrap();
+            let early = tokio::time::timeout(slow / 2, reader.read(start, 100)).await;
+            assert!(early.is_err(), "read before it was written: {early:?}");
+            let read = reader.read(start, 100).await.unwrap();
+            assert_eq!(read.data, piece);
+        }
+        writer.append(Bytes::from("last")).await.unwrap();
+        let finished = writer.finish(End::Closed);
+        assert_eq!(reader.read(11, 100).await.unwrap().data, "last");
+        assert_eq!(reader.read(15, 100).await.unwrap().data, "");
+        finished.await.unwrap();
+    });
+}

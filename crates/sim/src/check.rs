@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ocluster_store::JobId;
 use sha2::{Digest as _, Sha256};
 
+use crate::faults::Action;
 use crate::history::{ExecEnd, Execution, History, JobHistory, Verdict};
 use crate::hosts::Audited;
 use crate::plan::{Plan, PlannedJob};
@@ -364,9 +366,14 @@ fn order(
     audited: &BTreeMap<String, Audited>,
 ) -> Vec<String> {
     let mut broken = Vec::new();
+    let clock_jumps = |(_, action): &(Duration, Action)| matches!(action, Action::Skew(_));
+    if plan.faults.iter().any(clock_jumps) {
+        // The times in the records say nothing then.
+        return broken;
+    }
     for client in &plan.clients {
         for urgent in [false, true] {
-            let mut begun: Vec<(&str, &str, u64)> = Vec::new();
+            let mut begun: Vec<(JobId, &str, u64)> = Vec::new();
             for planned in &client.jobs {
                 let key = planned.work.key.as_str();
                 let (Some(seen), Some(record)) = (jobs.get(key), audited.get(key)) else {
@@ -375,7 +382,9 @@ fn order(
                 let (Some((_, id)), Some(first)) = (&seen.accepted, record.attempts.first()) else {
                     continue;
                 };
-                if planned.urgent == urgent {
+                if planned.urgent == urgent
+                    && let Ok(id) = id.parse()
+                {
                     begun.push((id, key, first.started_at));
                 }
             }

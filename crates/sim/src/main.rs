@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one seed here. The thread is the whole simulation's.
+/// Runs one seed in this process, on a thread where nothing has asked for randomness yet.
 fn one(args: &Args) -> anyhow::Result<bool> {
     if args.trace {
         tracing_subscriber::fmt()
@@ -29,9 +29,16 @@ fn one(args: &Args) -> anyhow::Result<bool> {
             .init();
     }
     let dir = tempfile::Builder::new().prefix("ocluster-sim-").tempdir()?;
-    determinism::take_control(args.first)?;
-    let plan = plan::Plan::of(args.first, args.troubled());
-    let outcome = cluster::run(&plan, dir.path(), args.trace)?;
+    let (args, path) = (args.clone(), dir.path().to_owned());
+    let simulation = std::thread::spawn(move || {
+        determinism::take_control(args.first)?;
+        let plan = plan::Plan::of(args.first, args.troubled());
+        cluster::run(&plan, &path, args.trace)
+    });
+    let outcome = match simulation.join() {
+        Ok(outcome) => outcome?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    };
     say(&serde_json::to_string(&outcome)?);
     Ok(true)
 }

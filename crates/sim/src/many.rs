@@ -99,6 +99,9 @@ impl Running {
             .stdout(Stdio::piped());
         if args.trace {
             command.arg("--trace");
+        } else {
+            // The programs tell their progress there.
+            command.stderr(Stdio::null());
         }
         let child = command.spawn().context("cannot start this program anew")?;
         Ok(Self { seed, child })

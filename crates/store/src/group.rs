@@ -29,9 +29,11 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
                     group.write(store, shared);
                     question(store);
                 }
+                // What is asked for is on disk already, so that nobody's flush is brought forward.
+                Message::Peek(question) => question(store),
                 Message::Close => closing = true,
             }
-            if !closing && group.changes.len() < shared.config.max_group {
+            if !closing && !group.is_full(shared) {
                 next = receiver.try_recv().ok();
                 if next.is_none() && group.may_linger() {
                     let left = flush_at.saturating_duration_since(Instant::now());
@@ -47,25 +49,35 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
 }
 
 #[derive(Default)]
-struct Group {
+pub(crate) struct Group {
     changes: Vec<Change>,
     acks: Vec<Ack>,
     weight: usize,
 }
 
 impl Group {
-    fn add(&mut self, changes: Vec<Change>, weight: usize, ack: Option<Ack>) {
+    pub(crate) fn add(&mut self, changes: Vec<Change>, weight: usize, ack: Option<Ack>) {
         self.changes.extend(changes);
         self.acks.extend(ack);
         self.weight += weight;
     }
 
     /// Whether there is something to flush, and nobody waits for it.
-    fn may_linger(&self) -> bool {
+    pub(crate) fn may_linger(&self) -> bool {
         !self.changes.is_empty() && self.acks.is_empty()
     }
 
-    fn write(&mut self, store: &dyn Store, shared: &Shared) {
+    /// Whether there is nothing to flush.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Whether it is as large as a group may be.
+    pub(crate) fn is_full(&self, shared: &Shared) -> bool {
+        self.changes.len() >= shared.config.max_group
+    }
+
+    pub(crate) fn write(&mut self, store: &dyn Store, shared: &Shared) {
         let result = if self.changes.is_empty() {
             shared.refusal()
         } else {

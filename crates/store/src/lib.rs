@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod change;
+pub mod chores;
 mod contract;
 mod error;
 mod group;
@@ -20,6 +21,8 @@ mod job_match;
 mod memory;
 mod sled;
 mod snapshot;
+mod task;
+mod text_form;
 mod writer;
 
 pub use self::sled::{SledOptions, SledStore};
@@ -34,4 +37,5 @@ pub use job_ids::JobIds;
 pub use job_match::{JobMatch, JobPage};
 pub use memory::MemoryStore;
 pub use snapshot::{Client, Debt, Hint, KnownWorker, Pause, Rate, Snapshot};
+pub use task::Pace;
 pub use writer::{Pressure, StoreHandle, Writer, WriterConfig};

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
-use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Store, StoreError, group};
+use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Pace, Store, StoreError, group, task};
 
 /// Bounds on what waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub(crate) enum Message {
         ack: Option<Ack>,
     },
     Query(Query),
+    Peek(Query),
     Close,
 }
 
@@ -65,6 +67,7 @@ pub(crate) enum Message {
 pub struct Writer {
     handle: StoreHandle,
     thread: Option<JoinHandle<()>>,
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// The way to a store from any thread. Cheap to clone; dropping handles closes nothing.
@@ -86,6 +89,8 @@ impl std::fmt::Debug for StoreHandle {
 enum Way {
     /// To the writer's thread.
     Thread(mpsc::Sender<Message>),
+    /// To a task in its place.
+    Task(UnboundedSender<Message>),
     /// Straight to the store, on the caller's thread: for stores that never wait.
     Inline(Arc<Mutex<Box<dyn Store>>>),
 }
@@ -118,6 +123,7 @@ impl Writer {
                 way: Way::Thread(sender),
             },
             thread: Some(thread),
+            task: None,
         })
     }
 
@@ -131,6 +137,24 @@ impl Writer {
                 way: Way::Inline(Arc::new(Mutex::new(store))),
             },
             thread: None,
+            task: None,
+        }
+    }
+
+    /// A task of the current runtime instead of a thread, whose flushes take as long as `pace` says. What it has not flushed when the
+    /// runtime is dropped is lost, as in a crash. For simulations.
+    #[must_use]
+    pub fn as_task(store: Box<dyn Store>, config: WriterConfig, pace: Pace) -> Self {
+        let shared = Arc::new(Shared::new(config));
+        let (sender, receiver) = unbounded_channel();
+        let task = tokio::spawn(task::run(store, receiver, Arc::clone(&shared), pace));
+        Self {
+            handle: StoreHandle {
+                shared,
+                way: Way::Task(sender),
+            },
+            thread: None,
+            task: Some(task),
         }
     }
 
@@ -161,15 +185,17 @@ impl Writer {
             // The sender is dropped only after the join.
             let _dropped = wait.await;
         }
+        if let Some(task) = self.task.take() {
+            // As with the thread.
+            let _panicked = task.await.is_err();
+        }
         self.handle.shared.health.borrow().clone()
     }
 
     fn begin_close(&mut self) -> Option<JoinHandle<()>> {
         self.handle.shared.closed.store(true, Ordering::SeqCst);
-        if let Way::Thread(sender) = &self.handle.way {
-            // A writer that is already gone needs no telling.
-            let _gone = sender.send(Message::Close);
-        }
+        // A writer that is already gone needs no telling.
+        let _gone = self.handle.way.send(Message::Close);
         self.thread.take()
     }
 }
@@ -258,21 +284,63 @@ impl StoreHandle {
         T: Send + Any,
         F: FnOnce(&dyn Store) -> T + Send + 'static,
     {
+        self.ask(Message::Query, question).await
+    }
+
+    /// As [`query`](Self::query), but does not wait for what was queued before to be written, and so may not see it. Changes go on
+    /// being grouped as if nobody had asked.
+    async fn peek<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + Any,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
+        self.ask(Message::Peek, question).await
+    }
+
+    async fn ask<T, F>(&self, kind: fn(Query) -> Message, question: F) -> Result<T, StoreError>
+    where
+        T: Send + Any,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
         if self.shared.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);
         }
         match &self.way {
             Way::Inline(store) => Ok(question(lock(store).as_ref())),
-            Way::Thread(sender) => {
+            way => {
                 let (answer, wait) = oneshot::channel();
                 let ask: Query = Box::new(move |store| {
                     // Whoever asked may have stopped waiting.
                     let _unheard = answer.send(question(store));
                 });
-                sender
-                    .send(Message::Query(ask))
-                    .map_err(|_| StoreError::Closed)?;
+                way.send(kind(ask))?;
                 wait.await.map_err(|_| StoreError::Closed)
+            }
+        }
+    }
+
+    /// As [`query`](Self::query), for threads that may wait (never call it on a runtime's own thread), but does not wait for what
+    /// was queued before to be written, and so may not see it.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn peek_blocking<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        match &self.way {
+            Way::Inline(store) => Ok(question(lock(store).as_ref())),
+            way => {
+                let (answer, wait) = mpsc::sync_channel(1);
+                way.send(Message::Peek(Box::new(move |store| {
+                    // Whoever asked waits for it.
+                    let _heard = answer.send(question(store));
+                })))?;
+                wait.recv().map_err(|_| StoreError::Closed)
             }
         }
     }
@@ -293,7 +361,7 @@ impl StoreHandle {
         self.query(move |store| store.description(id)).await?
     }
 
-    /// The job of a client's key, as [`Store::job_by_key`] gives it.
+    /// The job of a client's key, as [`Store::job_by_key`] gives it, among those that were written when this was asked.
     ///
     /// # Errors
     /// As [`Store::job_by_key`], and [`StoreError::Closed`].
@@ -302,7 +370,7 @@ impl StoreHandle {
         client: String,
         key: String,
     ) -> Result<Option<JobRecord>, StoreError> {
-        self.query(move |store| store.job_by_key(&client, &key))
+        self.peek(move |store| store.job_by_key(&client, &key))
             .await?
     }
 
@@ -381,7 +449,7 @@ impl StoreHandle {
                 }
                 result.map(|()| Pressure::Low)
             }
-            Way::Thread(sender) => {
+            way => {
                 let weight = changes.iter().map(Change::weight).sum();
                 let limit = self.shared.config.max_waiting_bytes;
                 let waiting = self.shared.waiting.fetch_add(weight, Ordering::SeqCst);
@@ -395,12 +463,28 @@ impl StoreHandle {
                     weight,
                     ack,
                 };
-                if sender.send(message).is_err() {
+                if way.send(message).is_err() {
                     self.shared.waiting.fetch_sub(weight, Ordering::SeqCst);
                     return Err(StoreError::Closed);
                 }
                 Ok(self.pressure())
             }
+        }
+    }
+}
+
+impl Way {
+    /// Hands a message to whoever writes. A store without a writer takes none.
+    fn send(&self, message: Message) -> Result<(), StoreError> {
+        let sent = match self {
+            Self::Thread(sender) => sender.send(message).is_ok(),
+            Self::Task(sender) => sender.send(message).is_ok(),
+            Self::Inline(_) => false,
+        };
+        if sent {
+            Ok(())
+        } else {
+            Err(StoreError::Closed)
         }
     }
 }

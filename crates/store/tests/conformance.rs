@@ -36,6 +36,8 @@ fn suite(make: &dyn Fn() -> Box<dyn Store>) {
     a_key_goes_with_its_record(make().as_ref());
     searches_give_what_matches_page_by_page(make().as_ref());
     searches_look_at_a_bounded_number_of_records(make().as_ref());
+    open_jobs_far_apart_are_all_loaded_in_order(make().as_ref());
+    settings_are_loaded_without_jobs(make().as_ref());
 }
 
 #[test]
@@ -659,4 +661,55 @@ fn searches_look_at_a_bounded_number_of_records(store: &dyn Store) {
         .jobs_matching(&JobMatch::default(), None, 0, 0)
         .unwrap();
     assert_eq!((page.records.len(), page.next), (1, Some(JobId::new(10))));
+}
+
+fn open_jobs_far_apart_are_all_loaded_in_order(store: &dyn Store) {
+    // An adapter may read them in parts: these lie at the ends, in the middle, and close to where parts could meet.
+    let ids = [
+        1,
+        2,
+        49_999,
+        50_000,
+        50_001,
+        99_999,
+        100_000,
+        1 << 40,
+        u64::MAX,
+    ];
+    let batch: Vec<Change> = ids
+        .into_iter()
+        .map(|id| {
+            recorded(JobRecord {
+                id: JobId::new(id),
+                ..job(1)
+            })
+        })
+        .collect();
+    for count in 1..=ids.len() {
+        store.apply(&batch[..count]).unwrap();
+        let open = load(store).open_jobs;
+        let found: Vec<u64> = open.iter().map(|job| job.id.get()).collect();
+        assert_eq!(found, ids[..count]);
+        // What was read at the start is not what is read later.
+        assert_eq!(load(store).open_jobs.len(), count);
+    }
+}
+
+fn settings_are_loaded_without_jobs(store: &dyn Store) {
+    store
+        .apply(&[
+            worker("p", "w", false),
+            hint("h", "w", 3),
+            rate("p", "c", 2.0),
+            debt("p", "c", 3.0),
+            client("c", 1),
+            accepted(4),
+            Change::JobIdsReserved { next: 9 },
+        ])
+        .unwrap();
+    let found = store.load_without_jobs().unwrap();
+    let mut expected = load(store);
+    assert_eq!(expected.open_jobs.len(), 1);
+    expected.open_jobs.clear();
+    assert_eq!(found, expected);
 }

@@ -17,6 +17,7 @@ use super::job::DurableJob;
 use super::source::LogEnd;
 use super::verdict::{self, AttemptEnd};
 use crate::state::Scheduler;
+use crate::time_limits::{RunLimits, sleep_until};
 
 /// How long a worker may take to stop a job. After that the job is over without its word.
 const STOP_GRACE: Duration = Duration::from_secs(60);
@@ -54,7 +55,7 @@ async fn see_through(
     back_by: Option<Instant>,
 ) -> AttemptEnd {
     let mut back_by = back_by.unwrap_or_else(Instant::now);
-    let limits = Limits::of(scheduler, job, attempt);
+    let limits = RunLimits::new(job.limits, attempt.age(scheduler.now_ms()));
     loop {
         let seat = attempt.seat.borrow().clone();
         let step = match &seat {
@@ -115,7 +116,7 @@ async fn at_worker(
     attempt: &Attempt,
     log: &mut LogWriter,
     seat: &Seat,
-    limits: &Limits,
+    limits: &RunLimits,
 ) -> Step {
     attempt.last_output.set(Instant::now());
     let known = CancellationToken::new();
@@ -187,7 +188,7 @@ async fn control(
     job: &DurableJob,
     attempt: &Attempt,
     seat: &Seat,
-    limits: &Limits,
+    limits: &RunLimits,
 ) -> Step {
     let mut seats = attempt.seat.subscribe();
     seats.mark_unchanged();
@@ -199,7 +200,7 @@ async fn control(
                 told_to_stop = Some(Instant::now());
                 seat.job.cancel();
             }
-            cause = limits.passed(attempt, true), if told_to_stop.is_none() => {
+            cause = limits.passed(Some(&attempt.last_output)), if told_to_stop.is_none() => {
                 scheduler.stop_for(job, cause);
             }
             displaced = attempt.until_displaced() => {
@@ -232,7 +233,7 @@ async fn away(
     job: &DurableJob,
     attempt: &Attempt,
     back_by: Instant,
-    limits: &Limits,
+    limits: &RunLimits,
 ) -> Step {
     let mut seats = attempt.seat.subscribe();
     if attempt.is_connected() {
@@ -241,66 +242,11 @@ async fn away(
     tokio::select! {
         _ = seats.wait_for(Option::is_some) => Step::Moved,
         () = attempt.stop.cancelled() => Step::End(AttemptEnd::Stopped),
-        cause = limits.passed(attempt, false) => {
+        cause = limits.passed(None) => {
             scheduler.stop_for(job, cause);
             Step::End(AttemptEnd::Stopped)
         }
         displaced = attempt.until_displaced() => Step::End(AttemptEnd::of(displaced)),
         () = tokio::time::sleep_until(back_by) => Step::End(lost(attempt, "it gave no sign of life")),
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// When a job on a worker has taken too long.
-struct Limits {
-    running: Option<(Instant, Duration)>,
-    silent: Option<Duration>,
-}
-
-impl Limits {
-    fn of(scheduler: &Scheduler, job: &DurableJob, attempt: &Attempt) -> Self {
-        let running = job.limits.running.map(Duration::from_millis);
-        Self {
-            // By the monotonic clock from here on: the other one may jump.
-            running: running.map(|limit| {
-                let left = limit.saturating_sub(attempt.age(scheduler.now_ms()));
-                (Instant::now() + left, limit)
-            }),
-            silent: job.limits.silent.map(Duration::from_millis),
-        }
-    }
-
-    /// Waits until a limit has passed, and says which. A job on a worker that is away is not silent.
-    async fn passed(&self, attempt: &Attempt, heard: bool) -> Cause {
-        loop {
-            let now = Instant::now();
-            if let Some((by, limit)) = self.running
-                && now >= by
-            {
-                return cause("running-time-limit", "it ran longer than", limit);
-            }
-            let silent = self.silent.filter(|_| heard);
-            let silent_by = silent.map(|limit| attempt.last_output.get() + limit);
-            if let (Some(by), Some(limit)) = (silent_by, silent)
-                && now >= by
-            {
-                return cause("silent-time-limit", "it printed nothing for", limit);
-            }
-            let next = [self.running.map(|(by, _)| by), silent_by];
-            sleep_until(next.into_iter().flatten().min()).await;
-        }
-    }
-}
-
-fn cause(code: &str, what: &str, limit: Duration) -> Cause {
-    Cause {
-        code: code.to_owned(),
-        sentence: format!("{what} {}", ocluster_cli::show_duration(limit)),
     }
 }

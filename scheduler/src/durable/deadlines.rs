@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ocluster_scheduling::JobId;
+use ocluster_scheduling::{Event, JobId};
 use ocluster_store::Cause;
 
-use crate::state::Scheduler;
+use crate::job::WAITED_TOO_LONG;
+use crate::state::{Entry, Scheduler};
 
 /// How often is looked whether a job is due. A job waits at most that much longer than it may.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -44,8 +45,16 @@ pub(crate) async fn keep_time(scheduler: Rc<Scheduler>) {
     loop {
         ticks.tick().await;
         while let Some(id) = scheduler.table().deadlines.due(scheduler.now_ms()) {
-            let Some(job) = scheduler.durable(id) else {
-                continue;
+            let job = match scheduler.entry(id) {
+                Some(Entry::Durable(job)) => job,
+                Some(Entry::Attached(job)) => {
+                    if matches!(job.run(), Ok(None)) {
+                        job.set_cancel_reason(WAITED_TOO_LONG);
+                        scheduler.post(Event::Cancelled { job: id });
+                    }
+                    continue;
+                }
+                None => continue,
             };
             let limit = Duration::from_millis(job.limits.queued.unwrap_or_default());
             let cause = Cause {

@@ -36,6 +36,8 @@ pub(crate) struct DurableJob {
     pub(crate) past: RefCell<Vec<PastAttempt>>,
     /// Somebody wants it to end.
     pub(crate) stop: RefCell<Option<Box<Cause>>>,
+    /// How it ends is decided, and being written down: nothing changes that any more.
+    pub(crate) ending: Cell<bool>,
     /// The log between two attempts.
     pub(crate) log: RefCell<Option<LogWriter>>,
     /// Woken when it gets another phase, or its log begins.
@@ -97,6 +99,7 @@ impl DurableJob {
             attempt: Cell::new(record.attempt),
             past: RefCell::new(record.attempts),
             stop: RefCell::new(record.stop.map(Box::new)),
+            ending: Cell::new(false),
             log: RefCell::new(None),
             moved: Notify::new(),
         })

@@ -33,7 +33,8 @@ pub(crate) async fn restore(
             lost.push(record);
             continue;
         }
-        let log = logs.take(record.id.get()).await;
+        let quota = scheduler.quota(&record.client.as_str().into()).log;
+        let log = logs.take(record.id.get(), quota).await;
         match record.state {
             JobState::Running => {
                 running += 1;
@@ -61,17 +62,8 @@ fn back_in_queue(
     let job = DurableJob::of_record(record, names);
     job.log.replace(log);
     scheduler.add_entry(job.id, Entry::Durable(job.clone()));
+    end_without_pool(scheduler, &job);
     let stop = job.stop.borrow().as_deref().cloned();
-    let stop = stop.or_else(|| match scheduler.check_pool(&job.pool) {
-        Ok(()) => None,
-        Err(_) => Some(Cause {
-            code: "pool-gone".to_owned(),
-            sentence: format!(
-                "the pool \"{}\" is not there any more since the scheduler was restarted",
-                job.pool
-            ),
-        }),
-    });
     if let Some(cause) = stop {
         let (tasks, scheduler) = (scheduler.tasks().clone(), scheduler.clone());
         tasks.spawn_local(async move { verdict::end_in_queue(&scheduler, &job, cause).await });
@@ -80,6 +72,20 @@ fn back_in_queue(
     scheduler.durable_queued(&job);
     if let Err(refusal) = scheduler.handle(job.requeued()) {
         warn!(job = %job.store_id(), %refusal, "Cannot queue a job again");
+    }
+}
+
+/// A job whose pool is not there any more is made to end: nobody could ever run it.
+fn end_without_pool(scheduler: &Scheduler, job: &DurableJob) {
+    if scheduler.check_pool(&job.pool).is_err() {
+        let cause = Cause {
+            code: "pool-gone".to_owned(),
+            sentence: format!(
+                "the pool \"{}\" is not there any more since the scheduler was restarted",
+                job.pool
+            ),
+        };
+        job.stop.borrow_mut().get_or_insert_with(|| Box::new(cause));
     }
 }
 
@@ -94,10 +100,11 @@ fn back_on_worker(
     let (identity, started) = (record.worker_identity, record.times.started);
     let log_start = record.log_start;
     let job = DurableJob::of_record(record, names);
+    end_without_pool(scheduler, &job);
     let log = match log {
         Some(log) => log,
         // Nothing was printed, or nothing of it reached the disk.
-        None => match scheduler.logs().create(job.id.0) {
+        None => match scheduler.create_log(job.id, &job.client) {
             Ok(log) => log,
             Err(error) => {
                 warn!(job = %job.store_id(), %error, "Cannot keep this job's log, so it is left for the next start");
@@ -177,9 +184,9 @@ impl Unfinished {
     }
 
     /// The log of a job that goes on.
-    async fn take(&mut self, id: u64) -> Option<LogWriter> {
+    async fn take(&mut self, id: u64, quota: Option<u64>) -> Option<LogWriter> {
         let log = self.logs.remove(&id)?;
-        match self.store.resume(id, log.length).await {
+        match self.store.resume_within(id, log.length, quota).await {
             Ok(writer) => Some(writer),
             Err(error) => {
                 warn!(log = id, %error, "Cannot go on with a log");

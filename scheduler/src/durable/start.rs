@@ -29,7 +29,7 @@ pub(crate) fn give(
     let number = job.attempt.get() + 1;
     job.attempt.set(number);
     let kept = job.log.take();
-    let log = match kept.map_or_else(|| scheduler.logs().create(job.id.0), Ok) {
+    let log = match kept.map_or_else(|| scheduler.create_log(job.id, &job.client), Ok) {
         Ok(log) => Ok(log),
         Err(error) => {
             warn!(job = %job.store_id(), %error, "Cannot keep this job's log");

@@ -31,19 +31,27 @@ pub(crate) async fn submit(
         .iter()
         .filter_map(|one| one.key.clone())
         .collect();
+    // Nobody else has one of these keys on its way to the disk while the store is asked for them.
     let _held = scheduler.table().hold_keys(client, keys).await;
+    // All of them before the first job is accepted: from then on nothing is waited for until everything is on its way to the disk, so
+    // that what becomes of a job is written behind its being accepted.
+    let mut before = Vec::with_capacity(submissions.len());
+    for submission in &submissions {
+        before.push(match &submission.key {
+            Some(key) => known(scheduler, client, key).await,
+            None => Ok(None),
+        });
+    }
     let mut changes = Vec::new();
     let mut answers = Vec::with_capacity(submissions.len());
     let mut under_key: HashMap<String, (JobId, [u8; 32])> = HashMap::new();
-    for submission in submissions {
+    for (submission, before) in submissions.into_iter().zip(before) {
         let digest = digest_of(&submission);
         let key = submission.key.clone();
-        let before = match &key {
-            Some(key) => match under_key.get(key) {
-                Some(found) => Ok(Some(*found)),
-                None => known(scheduler, client, key).await,
-            },
-            None => Ok(None),
+        let among_these = key.as_ref().and_then(|key| under_key.get(key).copied());
+        let before = match among_these {
+            Some(found) => Ok(Some(found)),
+            None => before,
         };
         let answer = match before {
             Err(error) => Err(error),
@@ -94,13 +102,7 @@ fn accept(
 ) -> Submitted {
     scheduler.check_pool(&submission.pool)?;
     scheduler.check_room(client, submission.descriptor.size_in_bytes())?;
-    let limits = scheduler
-        .table()
-        .policy
-        .pool_limits
-        .get(submission.pool.as_str());
-    let limits = limits.unwrap_or(&scheduler.table().policy.limits);
-    let limits = in_force(submission.limits, limits)?;
+    let limits = in_force(submission.limits, scheduler.pool_limits(&submission.pool))?;
     let (hint, kind) = {
         let message = submission.descriptor.message();
         let descr: job_descr::Reader<'_> =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ocluster_scheduling::{ClientId, Event, JobId};
+use ocluster_scheduling::{ClientId, Event, JobId, PoolName, WorkerName};
 use ocluster_store::{Cause, JobRecord};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -128,17 +128,23 @@ impl Scheduler {
     }
 
     /// As [`Scheduler::jobs_on`], by names.
-    pub(crate) fn durable_on(
-        &self,
-        pool: &ocluster_scheduling::PoolName,
-        worker: &str,
-    ) -> Vec<Rc<DurableJob>> {
+    pub(crate) fn durable_on(&self, pool: &PoolName, worker: &str) -> Vec<Rc<DurableJob>> {
         let taken = self.table().taken.borrow();
         let there = taken.values().filter(|job| {
             let attempt = job.under_way();
             job.pool == *pool && attempt.is_some_and(|attempt| attempt.worker.as_str() == worker)
         });
         there.cloned().collect()
+    }
+
+    /// How many jobs this worker is away with.
+    pub(crate) fn jobs_away(&self, pool: &PoolName, worker: &WorkerName) -> usize {
+        let jobs = self.durable_on(pool, worker.as_str());
+        let away = jobs.iter().filter(|job| {
+            let attempt = job.under_way();
+            attempt.is_some_and(|attempt| !attempt.is_connected() && !attempt.over.get())
+        });
+        away.count()
     }
 
     /// The job waits in the queue from now on.

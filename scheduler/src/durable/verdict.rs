@@ -82,6 +82,7 @@ pub(crate) async fn conclude(
     mut log: Option<LogWriter>,
     end: AttemptEnd,
 ) {
+    attempt.over.set(true);
     let seat = attempt.seat.send_replace(None);
     scheduler.uncount(job, attempt);
     let stop = job.stop.borrow().as_deref().cloned();
@@ -147,7 +148,17 @@ pub(crate) async fn conclude(
             sentence: "it was cancelled".to_owned(),
         }),
     };
-    finish(scheduler, job, log, end, seat).await;
+    finish(scheduler, job, Some(attempt), log, end, seat).await;
+}
+
+/// A worker that was away may have come back with the job while its end was being written down. It is told that it is over.
+fn dismiss(scheduler: &Rc<Scheduler>, job: &DurableJob, attempt: &Attempt) {
+    let seat = attempt.seat.send_replace(None);
+    scheduler.uncount(job, attempt);
+    if let Some(seat) = seat {
+        seat.job.cancel();
+        seat.job.settle();
+    }
 }
 
 /// Queues the job again, unless it was tried often enough: then it says how it is over.
@@ -212,6 +223,7 @@ async fn again(
     if let Some(cause) = stop {
         return Some(Final::stopped(cause));
     }
+    dismiss(scheduler, job, attempt);
     job.log.replace(log.take());
     job.move_to(Phase::Queued);
     scheduler.durable_queued(job);
@@ -226,17 +238,19 @@ async fn again(
 /// The job is over without another attempt, for what it was told to stop for.
 pub(crate) async fn end_in_queue(scheduler: &Rc<Scheduler>, job: &Rc<DurableJob>, cause: Cause) {
     let log = job.log.take();
-    finish(scheduler, job, log, Final::stopped(cause), None).await;
+    finish(scheduler, job, None, log, Final::stopped(cause), None).await;
 }
 
 /// The job is over: completes its log, writes that down, and tells everybody.
 async fn finish(
     scheduler: &Rc<Scheduler>,
     job: &Rc<DurableJob>,
+    attempt: Option<&Attempt>,
     log: Option<LogWriter>,
     end: Final,
     seat: Option<Seat>,
 ) {
+    job.ending.set(true);
     let ended = scheduler.now_ms();
     let info = match log {
         Some(log) => {
@@ -270,6 +284,9 @@ async fn finish(
         return;
     }
     info!(job = %job.store_id(), state = end.state.name(), "Job ended");
+    if let Some(attempt) = attempt {
+        dismiss(scheduler, job, attempt);
+    }
     scheduler.durable_over(job, record);
     if let Some(seat) = seat {
         seat.job.settle();

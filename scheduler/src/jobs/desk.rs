@@ -364,8 +364,8 @@ impl Scheduler {
         };
         match self.entry(Number(id.get())) {
             Some(Entry::Durable(job)) => {
-                if let Some(record) = job.over() {
-                    return over(&record);
+                if job.ending.get() {
+                    return over(&job.ended().await);
                 }
                 self.stop_for(&job, cause);
                 match job.under_way() {
@@ -385,7 +385,10 @@ impl Scheduler {
                 match job.run() {
                     Ok(Some(run)) => run.cancel(),
                     Ok(None) => {
-                        job.set_cancel_reason("Cancelled by an administrator");
+                        job.set_cancel_reason(match asker {
+                            Asker::Client(_) => "Cancelled by its client",
+                            Asker::Admin => "Cancelled by an administrator",
+                        });
                         self.post(ocluster_scheduling::Event::Cancelled { job: job.id });
                     }
                     Err(_) => {}
@@ -415,8 +418,8 @@ impl Scheduler {
                 };
             }
         };
-        if let Some(record) = job.over() {
-            over(&record)?;
+        if job.ending.get() {
+            over(&job.ended().await)?;
         }
         let Some(attempt) = job.under_way() else {
             return Err(StopError::Queued(id));
@@ -438,8 +441,10 @@ impl Scheduler {
             }
             moved.await;
         }
-        let record = job.record();
-        Ok(self.as_of_now(record))
+        if let Some(record) = job.over() {
+            over(&record)?;
+        }
+        Ok(self.as_of_now(job.record()))
     }
 
     /// Takes all jobs from a worker: durable ones are queued again, others cancelled. Gives how many of each.

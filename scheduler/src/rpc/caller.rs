@@ -66,16 +66,24 @@ impl Caller {
         }
     }
 
-    /// Makes a change that, once begun, is completed even if the caller does not wait for it.
+    /// Makes a change that, once begun, is completed even if the caller does not wait for it. Only a scheduler that stops does not wait
+    /// either: what is on its way to the disk gets there, and nobody can be told any more.
     ///
     /// # Errors
-    /// Only if the change comes to no end: it crashed, or the scheduler stops.
+    /// If the change comes to no end: it crashed, or the scheduler stops.
     pub(crate) async fn completely<T: 'static>(
         &self,
         change: impl Future<Output = T> + 'static,
     ) -> capnp::Result<T> {
-        let task = self.scheduler.tasks().spawn_local(change);
-        task.await
-            .map_err(|_| rpc_error::failed("The scheduler stopped in the middle of this"))
+        let scheduler = self.scheduler.clone();
+        let task = self.scheduler.tasks().spawn_local(async move {
+            tokio::select! {
+                biased;
+                done = change => Some(done),
+                () = scheduler.stops() => None,
+            }
+        });
+        let done = task.await.ok().flatten();
+        done.ok_or_else(|| rpc_error::failed("The scheduler stopped in the middle of this"))
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn write(shown: &Shown, mut info: job_info::Builder<'_>) {
     info.set_ended_at(record.times.ended.unwrap_or(0));
     info.set_output(&record.output);
     info.set_log_length(record.log_length);
+    info.set_log_start(record.log_start);
     if let Some(digest) = &record.log_digest {
         info.set_log_digest(hexadecimal(digest));
     }

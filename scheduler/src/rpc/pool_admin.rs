@@ -167,13 +167,31 @@ impl pool_admin::Server for PoolAdminServer {
         let session = self.scheduler.worker(&self.pool, &name);
         self.change(self.set_admin_pause(&name, false, false))
             .await?;
-        let Some(session) = session else {
+        if session.is_none() && self.scheduler.jobs_away(&self.pool, &name) == 0 {
             reporter.report("Disconnected (nothing to drain)").await;
             return Ok(());
-        };
-        session
-            .until_idle(async |count| reporter.report(&format!("Running jobs: {count}")).await)
-            .await;
+        }
+        // A worker may go away with its jobs in the meantime, and come back with them.
+        let mut session = session;
+        loop {
+            let cursor = self.scheduler.changes().since(0).cursor;
+            if let Some(session) = &session {
+                session
+                    .until_idle(async |count| {
+                        reporter.report(&format!("Running jobs: {count}")).await;
+                    })
+                    .await;
+            }
+            let away = self.scheduler.jobs_away(&self.pool, &name);
+            if away == 0 {
+                break;
+            }
+            reporter
+                .report(&format!("Running jobs: {away} (the worker is away)"))
+                .await;
+            self.scheduler.changes().after(cursor).await;
+            session = self.scheduler.worker(&self.pool, &name);
+        }
         Ok(())
     }
 }

@@ -371,7 +371,7 @@ fn it_is_explained_why_a_job_waits() {
         let pool = scheduler.pool_admin().await;
         set_active(&pool, "w", false, true).await.unwrap();
         let mut worker = scheduler.leased_worker("w").await;
-        explain("paused", &["w", "paused"]).await;
+        explain("paused", &["\"w\"", "admin pause"]).await;
         set_active(&pool, "w", true, false).await.unwrap();
         let given = worker.next().await;
         explain("running", &["w"]).await;

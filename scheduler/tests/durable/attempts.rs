@@ -257,12 +257,18 @@ fn a_job_that_is_tried_again_keeps_its_place() {
         let scheduler = site.start().await;
         let mut worker = scheduler.leased_worker("w").await;
         let keeper = scheduler.keeper().await;
-        keeper.keep("first").await;
+        let kept = keeper.keep("first").await;
         let first = worker.next().await;
         for what in ["second", "third"] {
             keeper.keep(what).await;
         }
+        worker.stop_asking();
         first.break_down("worker-setup");
+        eventually("the first one is queued again", async || {
+            (kept.info().await.stand() == ("queued", 1, "w")).then_some(())
+        })
+        .await;
+        let mut worker = scheduler.leased_worker("other").await;
         for what in ["first", "second", "third"] {
             let given = worker.next().await;
             assert_eq!(given.what, what);

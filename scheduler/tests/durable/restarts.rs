@@ -8,7 +8,7 @@ use crate::support::client::{follow, read_at, whole_log};
 use crate::support::keeper::{Keeper, Kept, Query, Wanted};
 use crate::support::leased::Joining;
 use crate::support::site::{Running, Site, add};
-use crate::support::{eventually, story};
+use crate::support::{POOL, eventually, story};
 
 /// Everything that the pool would give out, in order.
 async fn drained(scheduler: &Running, count: usize) -> Vec<String> {
@@ -84,10 +84,14 @@ fn a_client_that_used_much_waits_its_turn_after_a_restart_too() {
         let alice = add(&scheduler, &admin, "alice").await.unwrap();
         let alice = Keeper::new(alice);
         let cap = alice_cap(&alice).await;
+        let mut used = Vec::new();
         for _ in 0..5 {
-            keeper.keep("used").await;
+            used.push(keeper.keep("used").await);
         }
         drained(&scheduler, 5).await;
+        for one in used {
+            one.ended().await.unwrap();
+        }
         drop(alice);
         scheduler.stop().await;
 
@@ -391,15 +395,27 @@ fn a_job_whose_pool_is_gone_is_over_with_that_cause() {
         });
         let scheduler = site.start().await;
         let keeper = scheduler.keeper().await;
-        let wanted = Wanted::new("example").in_pool("other");
-        let kept = keeper.submit(&wanted).await.unwrap();
+        let running = keeper.keep("running").await;
+        let mut worker = scheduler.leased_worker("w").await;
+        let given = worker.next().await;
+        let waiting = Wanted::new("waiting").in_pool("other");
+        let waiting = keeper.submit(&waiting).await.unwrap();
         scheduler.stop().await;
-        site.config().pools.retain(|(name, _)| name != "other");
+        site.config().pools.retain(|(name, _)| name == "other");
         let scheduler = site.start().await;
-        let ended = found(&scheduler.keeper().await, &kept.id).await.ended();
-        let ended = ended.await.unwrap();
-        assert!(["cancelled", "failed"].contains(&ended.state.as_str()));
-        assert!(ended.cause_sentence.contains("other"), "{ended:?}");
+        let keeper = scheduler.keeper().await;
+        let ended = found(&keeper, &running.id).await.ended().await.unwrap();
+        assert_eq!(ended.stand(), ("cancelled", 1, "w"));
+        assert_eq!(ended.cause_code, "pool-gone");
+        assert!(ended.cause_sentence.contains("\"pool\""), "{ended:?}");
+        drop(given);
+        scheduler.stop().await;
+        site.config().pools[0].0 = POOL.to_owned();
+        let scheduler = site.start().await;
+        let keeper = scheduler.keeper().await;
+        let ended = found(&keeper, &waiting.id).await.ended().await.unwrap();
+        assert_eq!(ended.stand(), ("cancelled", 0, ""));
+        assert_eq!(ended.cause_code, "pool-gone");
     });
 }
 

@@ -156,6 +156,11 @@ impl LeasedWorker {
         self.given.try_recv().ok()
     }
 
+    /// It asks for no more jobs than it has asked for.
+    pub(crate) fn stop_asking(&self) {
+        self.asking.cancel();
+    }
+
     /// The connection breaks; what the worker has of its jobs stays with the test.
     pub(crate) async fn vanish(self) {
         self.connection.disconnect("Connection closed");

@@ -55,13 +55,14 @@ impl Customer {
             key: key.to_owned(),
             limits: JobLimits::default(),
         };
-        self.patiently(&format!("{key} to be accepted"), async |client| {
-            match client.submit_durable(&spec).await {
+        self.patiently(
+            &format!("{key} to be accepted"),
+            async |client| match client.submit_durable(&spec).await {
                 Ok(job) => Ok(job.id().to_owned()),
                 Err(SubmitError::Rpc(error)) => Err(error),
                 Err(other) => Err(RpcError::Failed(other.to_string())),
-            }
-        })
+            },
+        )
     }
 
     /// What is known of a job.
@@ -111,7 +112,8 @@ impl Customer {
                 before: all.last().map(|job| job.id.clone()),
                 ..JobQuery::default()
             };
-            let page = self.patiently("the list of jobs", async |client| client.list(&query).await)?;
+            let page =
+                self.patiently("the list of jobs", async |client| client.list(&query).await)?;
             let is_last = page.more.is_none();
             ensure!(is_last || !page.jobs.is_empty(), "an empty page, and more");
             all.extend(page.jobs);
@@ -130,7 +132,8 @@ impl Customer {
         let start = Instant::now();
         let asking = async {
             loop {
-                let connected = Client::connect(&self.vat, &self.cap, &DialOptions::default()).await;
+                let connected =
+                    Client::connect(&self.vat, &self.cap, &DialOptions::default()).await;
                 let lost = match connected {
                     Ok(client) => match call(&client).await {
                         Ok(value) => return Ok(value),
@@ -215,7 +218,10 @@ pub(crate) fn parts<'a>(job: &JobInfo, log: &'a [u8]) -> Result<Vec<(String, &'a
         parts.push((worker, part));
         end = begin;
     }
-    ensure!(end == 0 || parts.is_empty(), "the first attempt begins at byte {end}");
+    ensure!(
+        end == 0 || parts.is_empty(),
+        "the first attempt begins at byte {end}"
+    );
     parts.reverse();
     Ok(parts)
 }

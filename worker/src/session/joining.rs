@@ -62,7 +62,7 @@ async fn join_with_leases(
     agent: &Rc<Agent>,
     connection: &Connection,
 ) -> Result<Membership, RpcError> {
-    let facts = Facts::gather(&agent.config).await;
+    let facts = Facts::gather(&agent.config, &agent.pool).await;
     let held = agent.held.all();
     let registration: registration_endpoint::Client = connection.bootstrap(&agent.config.cap.id);
     let mut request = registration.join_request();

@@ -57,7 +57,7 @@ pub(crate) async fn run(
         return Ok(ExitCode::Success);
     }
     let named = Named { id: &id, cap: &cap };
-    output::complain(named.introduced(known));
+    output::complain(named.introduced(known && args.lifetime.key.is_some()));
     let mut followed = pin!(follow(&job, &named, args.output));
     loop {
         let signal = tokio::select! {

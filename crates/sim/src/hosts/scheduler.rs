@@ -9,7 +9,7 @@ use ocluster_cli::LogCounts;
 use ocluster_scheduler::config::{JobPolicy, PresetIds, Retention};
 use ocluster_scheduler::{Config, Surroundings};
 use ocluster_scheduling::Policy;
-use ocluster_store::Writer;
+use ocluster_store::{Writer, WriterConfig};
 use ocluster_vat::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -44,11 +44,12 @@ impl SchedulerHost {
     pub async fn live(self) -> turmoil::Result {
         let stop = CancellationToken::new();
         *self.stop.borrow_mut() = stop.clone();
+        let flushes = self.speed.pace();
         let surroundings = Surroundings {
             network: Arc::new(SimNetwork),
             clock: Box::new(self.clock.clone()),
             store: Box::new(self.platter.borrow_mut().attach()),
-            writer: Writer::inline,
+            writer: Box::new(move |store| Writer::as_task(store, WriterConfig::default(), flushes)),
             log_pace: self.speed.pace(),
         };
         let config = self.config();

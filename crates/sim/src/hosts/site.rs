@@ -9,7 +9,7 @@ use crate::faults::SCHEDULER;
 /// The port of the scheduler.
 const PORT: u16 = 9000;
 /// The one pool.
-pub const POOL: &str = "pool";
+pub(super) const POOL: &str = "pool";
 
 /// A cluster's place in the world.
 #[derive(Clone, Debug)]
