@@ -4,10 +4,11 @@
 //! What each needs is asked of it alone: a chore does not need the daemon's required options, nor the other way round.
 
 use clap::{ArgMatches, Command, CommandFactory, Error, FromArgMatches, Subcommand};
-use ocluster_cli::LogArgs;
+use ocluster_cli::{ExitCode, LogArgs};
 
 use crate::args::Args;
-use crate::migrate::{ExportArgs, ImportArgs};
+use crate::migrate::{self, ExportArgs, ImportArgs};
+use crate::store_chores::{self, StoreChore};
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -30,6 +31,23 @@ pub enum Chore {
     ///
     /// No scheduler may run meanwhile. Records and logs of jobs stay: the database has no place for them.
     Export(ExportArgs),
+    /// Check, export, import or compact this scheduler's own store.
+    ///
+    /// No scheduler may run meanwhile.
+    #[command(subcommand)]
+    Store(StoreChore),
+}
+
+impl Chore {
+    /// Does the chore, prints what came of it, and gives the exit code: 0 if it was done, 1 if not.
+    #[must_use]
+    pub fn run(&self) -> ExitCode {
+        match self {
+            Self::Import(args) => migrate::finish(migrate::import(args), args.output),
+            Self::Export(args) => migrate::finish(migrate::export(args), args.output),
+            Self::Store(chore) => store_chores::run(chore),
+        }
+    }
 }
 
 impl CommandFactory for CommandLine {

@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod reexec;
 pub mod run;
 pub mod seal;
+pub mod store_chores;
 
 mod asked_pop;
 mod clients;
@@ -32,6 +33,7 @@ mod clock;
 mod closing;
 mod default_clients;
 mod durable;
+mod export;
 mod follow;
 mod housekeeping;
 mod http;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(CommandLine::Serve(args)) => serve(*args),
         Ok(CommandLine::Chore(log, chore)) => {
             log.start();
-            ocluster_scheduler::migrate::run(&chore).into()
+            chore.run().into()
         }
         Err(ended) => ended.report().into(),
     }

@@ -32,7 +32,8 @@ use crate::seal::Seal;
 use crate::space::SpaceGuard;
 use crate::state::Scheduler;
 use crate::{
-    default_clients, durable, housekeeping, http, migrate, reexec, space, status, surroundings,
+    default_clients, durable, export, housekeeping, http, migrate, reexec, space, status,
+    surroundings,
 };
 
 /// How long the last answers may take to leave, and the disks to be written, when the scheduler stops.
@@ -250,6 +251,10 @@ pub(crate) async fn serve(
     write_caps(&config.secrets_dir, &public, &ids)?;
     let housekeeping =
         tokio::task::spawn_local(housekeeping::run(scheduler.clone(), config.retention));
+    let _exporting = config.export_every.map(|every| {
+        let store = scheduler.records().store().clone();
+        export::keep_exporting(store, config.state_dir.join("export"), every, space.clone())
+    });
     let time_keeping = tokio::task::spawn_local(durable::keep_time(scheduler.clone()));
     if let Some(listener) = metrics_listener {
         let counters = Counters {
@@ -312,7 +317,8 @@ fn cluster(config: &Config, snapshot: &Snapshot) -> Cluster {
                 .jobs
                 .client_quotas
                 .iter()
-                .filter_map(|(client, quota)| Some((client.as_str().into(), quota.running?)))
+                // Without a bound of its own, not even the general one holds.
+                .map(|(client, quota)| (client.as_str().into(), quota.running.unwrap_or(u32::MAX)))
                 .collect(),
         },
         ..ocluster_scheduling::Config::default()

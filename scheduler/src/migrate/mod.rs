@@ -22,6 +22,6 @@ pub use error::MigrateError;
 pub use export::export;
 pub use import::import;
 pub use report::Report;
-pub use run::run;
+pub use run::finish;
 
 pub(crate) use import::refuse_to_forget;

@@ -1,16 +1,11 @@
-//! Doing a chore on behalf of a person: what was done goes to standard output, why not to standard error.
+//! The end of a chore that was done on behalf of a person: what was done goes to standard output, why not to standard error.
 
-use ocluster_cli::{ExitCode, Failure, output};
+use ocluster_cli::{ExitCode, Failure, OutputMode, output};
 
-use super::{export, import};
-use crate::command_line::Chore;
+use super::{MigrateError, Report};
 
-/// Does the chore, prints what came of it, and gives the exit code: 0 if it was done, 1 if not.
-pub fn run(chore: &Chore) -> ExitCode {
-    let (done, mode) = match chore {
-        Chore::Import(args) => (import(args), args.output),
-        Chore::Export(args) => (export(args), args.output),
-    };
+/// Prints what came of a chore, and gives the exit code: 0 if it was done, 1 if not.
+pub fn finish(done: Result<Report, MigrateError>, mode: OutputMode) -> ExitCode {
     match done {
         Ok(report) => match report.print(mode) {
             Ok(()) => ExitCode::Success,
