@@ -204,6 +204,30 @@ impl LogStore {
         at: u64,
         limit: Option<u64>,
     ) -> Result<LogWriter, WriteError> {
+        self.go_on(id, at, limit, false).await
+    }
+
+    /// As [`resume_within`](Self::resume_within), for a log that may have ended as well: whoever ended it was cut off before
+    /// that was of any consequence. It has no end any more.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub async fn reopen_within(
+        &self,
+        id: u64,
+        at: u64,
+        limit: Option<u64>,
+    ) -> Result<LogWriter, WriteError> {
+        self.go_on(id, at, limit, true).await
+    }
+
+    async fn go_on(
+        &self,
+        id: u64,
+        at: u64,
+        limit: Option<u64>,
+        though_ended: bool,
+    ) -> Result<LogWriter, WriteError> {
         let refuse = move |why: &str| WriteError::Resume {
             id,
             at,
@@ -230,7 +254,7 @@ impl LogStore {
                     why: other.to_string(),
                 },
             })?;
-            if info.end.is_some() {
+            if info.end.take().is_some() && !though_ended {
                 return Err(refuse("it has ended"));
             }
             if info.length < at {

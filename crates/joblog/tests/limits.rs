@@ -71,6 +71,29 @@ async fn a_log_with_a_limit_of_its_own_keeps_it_and_nobody_elses_and_after_a_res
 }
 
 #[tokio::test]
+async fn a_log_that_has_ended_can_be_reopened_by_those_who_insist() {
+    let logs = logs();
+    logs.write(1, "before\n").await;
+    assert!(matches!(
+        logs.store.resume(1, 7).await,
+        Err(WriteError::Resume { .. })
+    ));
+    let mut writer = logs.store.reopen_within(1, 7, None).await.unwrap();
+    let follower = writer.reader();
+    writer.append(bytes("after\n")).await.unwrap();
+    let info = writer.finish(End::Closed).await.unwrap();
+    assert_eq!(info.length, 13);
+    let (data, end) = read_all(&follower).await;
+    assert_eq!((data, end), (b"before\nafter\n".to_vec(), Ok(())));
+    // It is as if it had been written in one go.
+    let mut whole = logs.store.create(2).unwrap();
+    whole.append(bytes("before\nafter\n")).await.unwrap();
+    let whole = whole.finish(End::Closed).await.unwrap();
+    assert!(info.digest.is_some());
+    assert_eq!(info.digest, whole.digest);
+}
+
+#[tokio::test]
 async fn a_log_of_exactly_the_limit_is_whole() {
     let config = LogConfig {
         max_log_bytes: 3,

@@ -14,6 +14,16 @@ pub trait Store: Send + 'static {
     /// [`StoreError::Damaged`] when what is stored does not agree with itself; I/O errors.
     fn load(&self, min_day: u32) -> Result<Snapshot, StoreError>;
 
+    /// As [`load`](Self::load) with hints of any age, but without the jobs, which makes it short.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn load_without_jobs(&self) -> Result<Snapshot, StoreError> {
+        let mut found = self.load(0)?;
+        found.open_jobs = Vec::new();
+        Ok(found)
+    }
+
     /// Makes these changes, in order, all or none. When it returns `Ok`, they survive a crash of the process and of
     /// the machine.
     ///

@@ -94,8 +94,10 @@ pub enum StoreError {
 fn repair(dir: &std::path::Path) -> String {
     let dir = dir.display();
     format!(
-        "restore {dir}/store and {dir}/store.json from a backup, or start empty on purpose (clients must then be added \
-         again): mv {dir}/store.json {dir}/store.json.old; mv {dir}/store {dir}/store.old"
+        "see what is wrong with `ocluster-scheduler store check --state-dir {dir}`; to go on from the last export, move \
+         what is left away (mv {dir}/store.json {dir}/store.json.old; mv {dir}/store {dir}/store.old) and run \
+         `ocluster-scheduler store import --state-dir {dir} EXPORT`; without an export, restore {dir}/store and \
+         {dir}/store.json from a backup, or start empty on purpose after the same moves (clients must then be added again)"
     )
 }
 
@@ -143,6 +145,15 @@ impl StoreError {
             what: what.into(),
             why: why.to_string(),
             full: matches!(why.kind(), StorageFull | QuotaExceeded | FileTooLarge),
+        }
+    }
+
+    /// There is no store in a directory that should hold one.
+    pub(crate) fn none(dir: &std::path::Path) -> Self {
+        Self::Io {
+            what: format!("find a store in {}", dir.display()),
+            why: "there is none; give the --state-dir of a scheduler".to_owned(),
+            full: false,
         }
     }
 

@@ -39,10 +39,12 @@ pub struct JobRecord {
     /// Bytes of log stored, when last recorded.
     pub log_length: u64,
     /// SHA-256 of the whole log, once the job is over.
+    #[serde(with = "crate::text_form::optional_hash")]
     pub log_digest: Option<[u8; 32]>,
     /// Whether it survives its client, its worker and the scheduler. Only such a job is there again after a restart.
     pub durable: bool,
     /// Its place in the queue: the fair start it was given, in seconds since the Unix epoch.
+    #[serde(with = "crate::text_form::number")]
     pub fair_start: f64,
     /// How long it may take.
     pub limits: TimeLimits,
@@ -51,10 +53,12 @@ pub struct JobRecord {
     /// Where in the log the present attempt's own begins.
     pub log_start: u64,
     /// SHA-256 of the secret by which the worker of the present attempt is known again.
+    #[serde(with = "crate::text_form::optional_hash")]
     pub worker_identity: Option<[u8; 32]>,
     /// The key the client chose for it, if it did: one job per client and key.
     pub key: Option<String>,
     /// SHA-256 of what was submitted under that key, to tell the same job from another.
+    #[serde(with = "crate::text_form::optional_hash")]
     pub submission_digest: Option<[u8; 32]>,
     /// Somebody wants it to end, which its worker may not know yet.
     pub stop: Option<Cause>,

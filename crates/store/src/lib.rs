@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod change;
+pub mod chores;
 mod contract;
 mod error;
 mod group;
@@ -21,6 +22,7 @@ mod memory;
 mod sled;
 mod snapshot;
 mod task;
+mod text_form;
 mod writer;
 
 pub use self::sled::{SledOptions, SledStore};

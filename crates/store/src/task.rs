@@ -34,7 +34,7 @@ pub(crate) async fn run(
                     weight,
                     ack,
                 } => group.add(changes, weight, ack),
-                Message::Query(question) => questions.push(question),
+                Message::Query(question) | Message::Peek(question) => questions.push(question),
                 Message::Close => closing = true,
             }
             if !closing && questions.is_empty() && !group.is_full(&shared) {

@@ -319,6 +319,34 @@ impl StoreHandle {
         }
     }
 
+    /// As [`query`](Self::query), for threads that may wait: never call it on a runtime's own thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn query_blocking<T, F>(&self, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> T + Send + 'static,
+    {
+        if self.shared.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        match &self.way {
+            Way::Inline(store) => Ok(question(lock(store).as_ref())),
+            Way::Thread(sender) => {
+                let (answer, wait) = mpsc::sync_channel(1);
+                let ask: Query = Box::new(move |store| {
+                    // Whoever asked waits for it.
+                    let _heard = answer.send(question(store));
+                });
+                sender
+                    .send(Message::Query(ask))
+                    .map_err(|_| StoreError::Closed)?;
+                wait.recv().map_err(|_| StoreError::Closed)
+            }
+        }
+    }
+
     /// The record of a job, as [`Store::job`] gives it.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub(crate) async fn restore(
     scheduler: &Rc<Scheduler>,
     open_jobs: Vec<JobRecord>,
 ) -> Result<(), StoreError> {
-    let mut logs = Unfinished::find(scheduler.logs()).await;
+    let mut logs = Logs::find(scheduler.logs()).await;
     let mut names = Shared::default();
     let mut lost = Vec::new();
     let (mut queued, mut running) = (0u64, 0u64);
@@ -167,26 +167,26 @@ async fn close_attached(scheduler: &Scheduler, jobs: Vec<JobRecord>) -> Result<(
     }
 }
 
-/// The logs that nobody finished.
-struct Unfinished {
+/// The logs there are.
+struct Logs {
     store: LogStore,
     logs: HashMap<u64, LogInfo>,
 }
 
-impl Unfinished {
+impl Logs {
     async fn find(store: &LogStore) -> Self {
         let logs = store.list().await.into_iter();
-        let logs = logs.filter(|log| log.end.is_none() && !log.live);
+        let logs = logs.filter(|log| !log.live);
         Self {
             store: store.clone(),
             logs: logs.map(|log| (log.id, log)).collect(),
         }
     }
 
-    /// The log of a job that goes on.
+    /// The log of a job that goes on. It may have ended already, if the end of the job did not reach the disk any more.
     async fn take(&mut self, id: u64, quota: Option<u64>) -> Option<LogWriter> {
         let log = self.logs.remove(&id)?;
-        match self.store.resume_within(id, log.length, quota).await {
+        match self.store.reopen_within(id, log.length, quota).await {
             Ok(writer) => Some(writer),
             Err(error) => {
                 warn!(log = id, %error, "Cannot go on with a log");
@@ -195,9 +195,10 @@ impl Unfinished {
         }
     }
 
-    /// Ends those of jobs that do not go on.
+    /// Ends those that nobody ended, of jobs that do not go on.
     async fn break_the_rest(self) {
-        for log in self.logs.into_values() {
+        let open = self.logs.into_values().filter(|log| log.end.is_none());
+        for log in open {
             let Ok(writer) = self.store.resume(log.id, log.length).await else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ocluster_joblog::{End, LogConfig, LogStore};
 use ocluster_store::{Change, JobId, JobState, SledOptions, SledStore, Store as _};
 
 use crate::support::client::{follow, read_at, whole_log};
@@ -341,6 +342,60 @@ fn an_attempt_is_on_disk_before_its_worker_has_it() {
         let joining = Joining::new("w").holding(given.held());
         let (_worker, verdicts) = second.leased_worker_with(joining).await.unwrap();
         assert!(verdicts[0].adopted, "{verdicts:?}");
+    });
+}
+
+/// The end of its log is written before the end of the job, and the power may fail in between.
+#[test]
+fn a_job_whose_log_has_ended_though_it_has_not_goes_on() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let keeper = scheduler.keeper().await;
+        let (mut worker, _) = scheduler
+            .leased_worker_with(Joining::new("w").capacity(2))
+            .await
+            .unwrap();
+        let back = keeper.keep("comes back").await;
+        let first = worker.next().await;
+        let lost = keeper.keep("is lost").await;
+        let second = worker.next().await;
+        for (kept, given) in [(&back, &first), (&lost, &second)] {
+            eventually("the log is here", async || {
+                (kept.info().await.log_length == given.build.log_length()).then_some(())
+            })
+            .await;
+        }
+        scheduler.stop().await;
+        {
+            let logs = site.path().join("state/logs");
+            let logs = LogStore::open(&logs, LogConfig::default()).unwrap();
+            for given in [&first, &second] {
+                let log = logs.resume(given.id, given.build.log_length()).await;
+                log.unwrap().finish(End::Closed).await.unwrap();
+            }
+            logs.close().await;
+        }
+        let scheduler = site.start().await;
+        let keeper = scheduler.keeper().await;
+        first.succeed("out");
+        let joining = Joining::new("w").holding(first.held());
+        let (mut worker, verdicts) = scheduler.leased_worker_with(joining).await.unwrap();
+        assert!(verdicts[0].adopted, "{verdicts:?}");
+        let back = found(&keeper, &back.id).await;
+        let ended = back.ended().await.unwrap();
+        assert_eq!(ended.stand(), ("passed", 1, "w"));
+        assert_eq!(ended.log_digest.len(), 64);
+        assert_eq!(whole_log(&back.job()).await, first.build.log());
+        // The other one runs again, and its log goes on behind what there was.
+        let again = worker.next().await;
+        assert_eq!((again.what.as_str(), again.attempt), ("is lost", 2));
+        again.succeed("out");
+        let lost = found(&keeper, &lost.id).await;
+        assert_eq!(lost.ended().await.unwrap().stand(), ("passed", 2, "w"));
+        let log = whole_log(&lost.job()).await;
+        assert!(log.starts_with(&second.build.log()), "{log}");
+        assert!(log.ends_with(&again.build.log()), "{log}");
     });
 }
 

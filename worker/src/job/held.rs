@@ -15,7 +15,7 @@ use super::server::JobServer;
 use super::terms::{Lease, Stopped};
 
 /// So many jobs may be here when another one is asked for.
-const MOST: usize = 2000;
+const MOST: usize = 1000;
 
 /// The leased jobs of a worker. Lives on the vat thread.
 pub(crate) struct Held {

@@ -34,10 +34,7 @@ impl Line {
         Self {
             whole,
             cap: SturdyRef {
-                address: Address::new(
-                    Location::tcp("127.0.0.1", port),
-                    scheduler.address.digest,
-                ),
+                address: Address::new(Location::tcp("127.0.0.1", port), scheduler.address.digest),
                 id: scheduler.id.clone(),
             },
             _carrying: AbortOnDropHandle::new(carrying),

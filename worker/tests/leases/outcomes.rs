@@ -166,7 +166,13 @@ async fn a_worker_that_stops_does_not_wait_long_for_a_scheduler_that_settles_not
     let (mut scheduler, mut worker) = scheduler_and_worker().await;
     scheduler.give_durable(job("a"), 7);
     scheduler.asked().await;
+    let start = std::time::Instant::now();
     worker.tell_to_stop();
     worker.stopped().await;
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(worker.wheel.running(), 0);
 }

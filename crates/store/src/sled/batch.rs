@@ -277,7 +277,9 @@ impl Rows<'_> {
         }
         self.meta.batch = before.batch + 1;
         let mut batch = sled::Batch::default();
+        let mut bytes = 0;
         for (key, value) in self.changed {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
@@ -285,10 +287,11 @@ impl Rows<'_> {
         }
         let meta = value(&self.meta).map_err(encoding)?;
         batch.insert(&[META], meta);
-        let db = &self.store.db();
-        db.apply_batch(batch)
-            .map_err(|error| self.store.io(error))?;
-        db.flush().map_err(|error| self.store.io(error))?;
+        self.store.place().has_room(bytes)?;
+        self.store.touching(|db| {
+            db.apply_batch(batch)?;
+            db.flush()
+        })?;
         Ok(self.meta)
     }
 }

@@ -63,6 +63,22 @@ pub(super) fn read(
     }
 }
 
+/// Reads the index without open jobs, which the digest alone cannot vouch for then.
+pub(super) fn read_settings(
+    place: &Place,
+    db: &sled::Db,
+    sled_error: &dyn Fn(sled::Error) -> StoreError,
+) -> Result<Snapshot, StoreError> {
+    let mut all = Part::default();
+    for kind in INDEX.into_iter().filter(|kind| *kind != OPEN_JOB) {
+        all.read(db.scan_prefix([kind])).map_err(sled_error)?;
+    }
+    match all.unreadable {
+        Some((bad, what)) => Err(place.bad(bad, what)),
+        None => Ok(all.found),
+    }
+}
+
 /// Reads the records of open jobs, of which there can be a million, on as many threads as there are processors. Parts
 /// come in the order of ids.
 fn read_open_jobs(
@@ -130,7 +146,11 @@ impl Part {
 }
 
 /// Adds one row to what was found.
-fn take(found: &mut Snapshot, key: &[u8], value: &[u8]) -> Result<(), (BadValue, &'static str)> {
+pub(super) fn take(
+    found: &mut Snapshot,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), (BadValue, &'static str)> {
     match key.first().copied().unwrap_or(0) {
         WORKER => {
             let [pool, name] = texts(key, "a worker")?;

@@ -6,7 +6,9 @@
 //! every start.
 
 mod batch;
+mod beside;
 mod index;
+mod inspect;
 mod opening;
 mod place;
 mod rows;
@@ -14,4 +16,6 @@ mod search;
 mod store;
 mod values;
 
+pub(crate) use beside::Beside;
+pub(crate) use inspect::{Finding, inspect};
 pub use store::{SledOptions, SledStore};

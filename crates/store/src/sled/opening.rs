@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{JobId, Snapshot, StoreError};
 
-use super::index;
 use super::place::Place;
 use super::rows::{META, Meta};
 use super::store::SledOptions;
 use super::values::{VERSION, read_value, value};
+use super::{beside, index};
 
 /// A store that was opened.
 pub(super) struct Opened {
@@ -24,29 +24,15 @@ pub(super) struct Opened {
 /// Opens sled's files, verifies the index, and says in the marker what is there. A store of an older format is one of
 /// the present format afterwards: new rows are written in the present form, and the older program refuses it.
 pub(super) fn open(place: &Place, options: SledOptions) -> Result<Opened, StoreError> {
-    let marker = place.marker()?;
-    let has_data = place.has_data()?;
-    if marker.is_some() && !has_data {
-        return Err(StoreError::Missing {
-            dir: place.dir.clone(),
-        });
-    }
-    let opened = guarded(|| {
-        let db = sled::Config::new()
-            .path(place.data())
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| open_error(place, error))?;
-        let first = read_meta(place, &db)?;
-        let snapshot = match &first {
-            Some((meta, _)) => index::read(place, &db, meta, &|error| open_error(place, error))?,
-            None => Snapshot::default(),
-        };
-        Ok((db, first, snapshot))
+    beside::recover(place)?;
+    // Sled writes when it opens its files.
+    place.has_room(0)?;
+    let (db, first, expected) = open_files(place, options)?;
+    let snapshot = guarded(|| match &first {
+        Some((meta, _)) => index::read(place, &db, meta, &|error| open_error(place, error)),
+        None => Ok(Snapshot::default()),
     });
-    let (db, first, snapshot) = opened.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
-    let expected = marker.map_or(0, |marker| marker.batch);
+    let snapshot = snapshot.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
     let (meta, older) = match first {
         Some((meta, _)) if meta.batch < expected => {
             let (is, was) = (meta.batch, expected);
@@ -72,7 +58,38 @@ pub(super) fn open(place: &Place, options: SledOptions) -> Result<Opened, StoreE
     if older {
         write_meta(&db, &meta).map_err(|error| open_error(place, error))?;
     }
+    beside::tidy(place);
     Ok(Opened { db, meta, snapshot })
+}
+
+/// What the row about the others says, and the version in which it says so.
+type First = Option<(Meta, u8)>;
+
+/// Opens sled's files without a look at the rows but the first one. Gives it, and the batch that must be there.
+pub(super) fn open_files(
+    place: &Place,
+    options: SledOptions,
+) -> Result<(sled::Db, First, u64), StoreError> {
+    let marker = place.marker()?;
+    // Asked in any case: something else in the data's place is refused.
+    let has_data = place.has_data()?;
+    if marker.is_some() && !has_data {
+        return Err(StoreError::Missing {
+            dir: place.dir.clone(),
+        });
+    }
+    let opened = guarded(|| {
+        let db = sled::Config::new()
+            .path(place.data())
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(None)
+            .open()
+            .map_err(|error| open_error(place, error))?;
+        let first = read_meta(place, &db)?;
+        Ok((db, first))
+    });
+    let (db, first) = opened.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
+    Ok((db, first, marker.map_or(0, |marker| marker.batch)))
 }
 
 /// Turns a panic of sled, which damaged files can cause, into a sentence.
@@ -87,7 +104,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-fn open_error(place: &Place, error: sled::Error) -> StoreError {
+pub(super) fn open_error(place: &Place, error: sled::Error) -> StoreError {
     use std::io::ErrorKind;
     match error {
         sled::Error::Io(io)
@@ -106,7 +123,7 @@ fn open_error(place: &Place, error: sled::Error) -> StoreError {
 }
 
 /// Reads what the store says about its rows, and the version in which it says so. `None`: there is nothing yet.
-fn read_meta(place: &Place, db: &sled::Db) -> Result<Option<(Meta, u8)>, StoreError> {
+fn read_meta(place: &Place, db: &sled::Db) -> Result<First, StoreError> {
     let Some(bytes) = db.get([META]).map_err(|error| open_error(place, error))? else {
         let foreign = db.iter().next().is_some() || db.tree_names().len() > 1;
         return if foreign {
@@ -120,7 +137,7 @@ fn read_meta(place: &Place, db: &sled::Db) -> Result<Option<(Meta, u8)>, StoreEr
 }
 
 /// Writes the row about the others, in the present form.
-fn write_meta(db: &sled::Db, meta: &Meta) -> Result<(), sled::Error> {
+pub(super) fn write_meta(db: &sled::Db, meta: &Meta) -> Result<(), sled::Error> {
     let bytes = value(meta).map_err(|error| sled::Error::Unsupported(error.to_string()))?;
     db.insert([META], bytes)?;
     db.flush()?;

@@ -25,8 +25,11 @@ use super::values::BadValue;
 /// The newest form of the data that this program knows.
 pub(super) const FORMAT: u32 = 2;
 const ENGINE: &str = "sled";
-const MARKER: &str = "store.json";
-const DATA: &str = "store";
+pub(super) const MARKER: &str = "store.json";
+pub(super) const DATA: &str = "store";
+
+/// What must stay free on the disk, in bytes: sled writes half a mebibyte at a time, and a little later than it is told.
+const SPARE: u64 = 4 << 20;
 
 /// Whether there is, or was, a store in the directory. Looks without touching anything.
 pub(super) fn exists(dir: &Path) -> bool {
@@ -149,6 +152,34 @@ impl Place {
         std::fs::rename(&new, &path).map_err(io_error)?;
         let dir = File::open(&self.dir).map_err(io_error)?;
         dir.sync_all().map_err(io_error)
+    }
+
+    /// Sees to it that renames in the directory are on disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| StoreError::io(format!("write {}", self.dir.display()), &error))
+    }
+
+    /// Refuses to write so many bytes to a disk that has no room for them, before sled can run into it: sled may hang
+    /// when a disk is full.
+    pub(super) fn has_room(&self, bytes: usize) -> Result<(), StoreError> {
+        let Ok(disk) = rustix::fs::statvfs(&self.dir) else {
+            // A file system that does not say is asked by writing.
+            return Ok(());
+        };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = SPARE.saturating_add(2 * bytes as u64);
+        if free >= needed {
+            return Ok(());
+        }
+        let what = format!("write to the store in {}", self.dir.display());
+        let why = format!("the disk has {free} bytes left, and {needed} are needed");
+        Err(StoreError::Io {
+            what,
+            why,
+            full: true,
+        })
     }
 
     /// Whether sled's files are there. Something else in their place is refused before sled touches it.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 
@@ -48,7 +49,9 @@ pub struct SledStore {
     fresh: Mutex<Option<Snapshot>>,
     /// The first error from which there is no way back without a restart.
     stopped: Mutex<Option<StoreError>>,
-    place: Place,
+    /// Sled is writing, or has failed while it did: it may hang at the next call, and when it is dropped.
+    touched: AtomicBool,
+    place: Arc<Place>,
 }
 
 impl SledStore {
@@ -71,7 +74,8 @@ impl SledStore {
             meta: Mutex::new(meta),
             fresh: Mutex::new(Some(fresh)),
             stopped: Mutex::new(None),
-            place,
+            touched: AtomicBool::new(false),
+            place: Arc::new(place),
         })
     }
 
@@ -99,6 +103,34 @@ impl SledStore {
         &self.db
     }
 
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Lets sled write. If it fails or panics, it is not called again, not even to be dropped.
+    pub(super) fn touching<T>(
+        &self,
+        write: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
+    ) -> Result<T, StoreError> {
+        self.touched.store(true, Ordering::SeqCst);
+        let done = write(&self.db).map_err(|error| self.io(error))?;
+        self.touched.store(false, Ordering::SeqCst);
+        Ok(done)
+    }
+
+    /// Makes this store's last change one behind those of `old`, so that it can take its place.
+    pub(crate) fn continue_from(&self, old: &Self) -> Result<(), StoreError> {
+        let before = old.meta().batch;
+        self.run(true, || {
+            let mut meta = self.meta();
+            let mut after = meta.clone();
+            after.batch = after.batch.max(before) + 1;
+            self.touching(|db| opening::write_meta(db, &after))?;
+            *meta = after;
+            Ok(())
+        })
+    }
+
     pub(super) fn io(&self, error: sled::Error) -> StoreError {
         let what = || format!("use the store in {}", self.place.dir.display());
         match error {
@@ -124,13 +156,18 @@ impl SledStore {
         self.db.get(key).map_err(|error| self.io(error))
     }
 
+    /// Whether sled failed while it was writing. (While it writes, the store has not been stopped yet.)
+    fn is_hurt(&self) -> bool {
+        self.touched.load(Ordering::SeqCst) && self.stopped().is_some()
+    }
+
     /// Runs a piece of work on sled; an error or a panic of it stops the store for good if `writes`.
     fn run<T>(
         &self,
         writes: bool,
         work: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if writes {
+        if writes || self.is_hurt() {
             self.health()?;
         }
         let result = guarded(work).unwrap_or_else(|panic| Err(self.place.damaged(panic)));
@@ -228,6 +265,16 @@ impl Store for SledStore {
         })
     }
 
+    fn load_without_jobs(&self) -> Result<Snapshot, StoreError> {
+        self.run(false, || {
+            let next = JobId::new(self.meta().next_job_id);
+            let mut found = index::read_settings(&self.place, &self.db, &|error| self.io(error))?;
+            found.next_job_id = next;
+            found.sort();
+            Ok(found)
+        })
+    }
+
     fn apply(&self, batch: &[Change]) -> Result<(), StoreError> {
         self.run(true, || self.write(batch))
     }
@@ -242,8 +289,12 @@ impl Store for SledStore {
             let Some(bytes) = self.get(&key)? else {
                 return Ok(None);
             };
-            let sealed = read_description(&key, &bytes)
-                .map_err(|bad| self.place.bad(bad, &format!("the description of job {id}")))?;
+            let sealed = read_description(&key, &bytes).map_err(|bad| {
+                self.place.bad(
+                    bad,
+                    &format!("the description of job {id}, and nothing else,"),
+                )
+            })?;
             Ok(Some(sealed.to_vec()))
         })
     }
@@ -300,6 +351,12 @@ impl Store for SledStore {
 /// Notes how far the store got, so that a later start can tell if its end is missing.
 impl Drop for SledStore {
     fn drop(&mut self) {
+        if self.is_hurt() {
+            // Dropping sled would flush, which can hang on a full disk. Until this process ends, its files and the lock
+            // stay taken: nobody else may write to them meanwhile.
+            Box::leak(Box::new((self.db.clone(), Arc::clone(&self.place))));
+            return;
+        }
         if self.health().is_err() {
             return;
         }
