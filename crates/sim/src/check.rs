@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ocluster_client::{JobInfo, JobState};
 use ocluster_store::JobId;
 use sha2::{Digest as _, Sha256};
 
@@ -10,7 +11,7 @@ use crate::faults::Action;
 use crate::history::{ExecEnd, Execution, History, JobHistory, Verdict};
 use crate::hosts::Audited;
 use crate::plan::{Plan, PlannedJob};
-use crate::work::Work;
+use crate::read_log::{self, Part};
 
 /// The bound on attempts that the simulated scheduler has.
 const MAX_ATTEMPTS: usize = 3;
@@ -21,6 +22,8 @@ struct Case<'a> {
     seen: &'a JobHistory,
     executions: Vec<&'a Execution>,
     audited: Option<&'a Audited>,
+    /// Whether the scheduler's clock was right all the time.
+    times_are_true: bool,
 }
 
 /// Notes every broken promise in the history.
@@ -41,6 +44,7 @@ pub fn check(plan: &Plan, history: &History, audited: &BTreeMap<String, Audited>
                 .filter(|execution| &execution.job == key)
                 .collect(),
             audited: audited.get(key),
+            times_are_true: times_are_true(plan),
         };
         for broken in case.broken() {
             history.violation(format_args!("{key}: {broken}"));
@@ -78,63 +82,61 @@ impl Case<'_> {
                 self.executions.len()
             ));
         }
-        self.check_log(&self.seen.log, self.seen.log_complete, broken);
+        if let Some(run) = self.executions.first() {
+            let part = Part {
+                worker: &run.worker,
+                bytes: &self.seen.log,
+                whole: false,
+            };
+            if let Err(wrong) = read_log::check(&self.planned.work, &[part], &self.executions) {
+                broken.push(format!("its log is wrong: {wrong}"));
+            }
+        }
         if let Some((_, Verdict::Passed(output))) = self.seen.verdicts.first() {
             self.check_output(output, broken);
         }
     }
 
     fn check_durable(&self, audited: &Audited, broken: &mut Vec<String>) {
-        let ended = !matches!(audited.state.as_str(), "queued" | "running");
-        if !ended {
+        let info = &audited.info;
+        if !info.state.is_ended() {
             broken.push(format!(
                 "it was accepted and is still {} (attempt {})",
-                audited.state, audited.attempt
+                info.state.name(),
+                info.attempt
             ));
             return;
         }
-        self.check_verdicts(audited, broken);
-        self.check_cancel(audited, broken);
-        self.check_attempts(audited, broken);
-        self.check_overlaps(audited, broken);
-        match audited.state.as_str() {
-            "passed" => self.check_output(&audited.output, broken),
-            "failed" => {
-                let failed = |execution: &&Execution| {
-                    matches!(
-                        execution.ended,
-                        Some((_, ExecEnd::Failed | ExecEnd::Infrastructure))
-                    )
-                };
-                if !self.executions.iter().any(failed) {
-                    broken.push(format!(
-                        "it failed, and no run of it did: {}",
-                        audited.cause
-                    ));
+        self.check_verdicts(info, broken);
+        self.check_cancel(info, broken);
+        self.check_attempts(info, broken);
+        let given_up = info.attempts.len() >= MAX_ATTEMPTS;
+        match info.state {
+            JobState::Passed => self.check_output(&info.output, broken),
+            JobState::Failed => {
+                let failed = |run: &&Execution| matches!(run.ended, Some((_, ExecEnd::Failed)));
+                if !given_up && !self.executions.iter().any(failed) {
+                    broken.push(format!("it failed, and no run of it did: {:?}", info.cause));
                 }
             }
-            "cancelled" => {
-                if self.planned.cancel_after.is_none() {
-                    broken.push(format!("nobody cancelled it: {}", audited.cause));
-                }
+            JobState::Cancelled if self.planned.cancel_after.is_none() => {
+                broken.push(format!("nobody cancelled it: {:?}", info.cause));
             }
-            "lost" => {
-                if audited.attempts.len() < MAX_ATTEMPTS {
-                    broken.push(format!(
-                        "it was given up after {} attempts: {}",
-                        audited.attempts.len(),
-                        audited.cause
-                    ));
-                }
-            }
-            other => broken.push(format!("it ended as {other}: {}", audited.cause)),
+            JobState::Cancelled => {}
+            _ if given_up => {}
+            _ => broken.push(format!(
+                "it was given up as {} after {} attempts: {:?}",
+                info.state.name(),
+                info.attempts.len(),
+                info.cause
+            )),
         }
-        self.check_log(&audited.log.0, audited.state == "passed", broken);
+        self.check_log(audited, broken);
         self.check_client_log(audited, broken);
     }
 
     /// One visible result.
-    fn check_verdicts(&self, audited: &Audited, broken: &mut Vec<String>) {
+    fn check_verdicts(&self, info: &JobInfo, broken: &mut Vec<String>) {
         if self.seen.verdicts.is_empty() {
             broken.push(format!(
                 "it is {}, and its client was never told",
@@ -143,27 +145,29 @@ impl Case<'_> {
         }
         for (_, verdict) in &self.seen.verdicts {
             let agrees = match verdict {
-                Verdict::Passed(output) => audited.state == "passed" && *output == audited.output,
-                Verdict::Failed(_) => audited.state != "passed",
+                Verdict::Passed(output) => info.has_passed() && *output == info.output,
+                Verdict::Failed(_) => !info.has_passed(),
             };
             if !agrees {
                 broken.push(format!(
-                    "its client was told {verdict:?}, and the record says {} ({:?}, {})",
-                    audited.state, audited.output, audited.cause
+                    "its client was told {verdict:?}, and the record says {} ({:?}, {:?})",
+                    info.state.name(),
+                    info.output,
+                    info.cause
                 ));
             }
         }
     }
 
     /// Cancel is final.
-    fn check_cancel(&self, audited: &Audited, broken: &mut Vec<String>) {
+    fn check_cancel(&self, info: &JobInfo, broken: &mut Vec<String>) {
         let Some(cancelled) = self.seen.cancelled else {
             return;
         };
-        if audited.state != "cancelled" {
+        if info.state != JobState::Cancelled {
             broken.push(format!(
                 "its client was told at {cancelled:?} that it is cancelled, and it is {}",
-                audited.state
+                info.state.name()
             ));
         }
         // What was on its way to a worker may still arrive there.
@@ -178,52 +182,51 @@ impl Case<'_> {
         }
     }
 
-    fn check_attempts(&self, audited: &Audited, broken: &mut Vec<String>) {
-        let last = audited.attempts.last().map_or(0, |attempt| attempt.number);
-        let attempts = usize::try_from(last.max(audited.attempt)).unwrap_or(usize::MAX);
-        if attempts > MAX_ATTEMPTS {
-            broken.push(format!("it was tried {attempts} times"));
+    /// Attempts are counted, bounded, and come one after the other; no worker ran it more often than it was given it.
+    fn check_attempts(&self, info: &JobInfo, broken: &mut Vec<String>) {
+        if info.attempts.len() > MAX_ATTEMPTS {
+            broken.push(format!("it was tried {} times", info.attempts.len()));
         }
-        if self.executions.len() > attempts {
-            broken.push(format!(
-                "it ran {} times in {attempts} attempts",
-                self.executions.len()
-            ));
-        }
-        for (at, attempt) in audited.attempts.iter().enumerate() {
+        for (at, attempt) in info.attempts.iter().enumerate() {
             if usize::try_from(attempt.number) != Ok(at + 1) {
-                broken.push(format!(
-                    "its attempts are misnumbered: {:?}",
-                    audited.attempts
-                ));
+                broken.push(format!("its attempts are misnumbered: {:?}", info.attempts));
             }
         }
+        for pair in info.attempts.windows(2) {
+            let [earlier, later] = pair else { continue };
+            if self.times_are_true && earlier.ended_at > later.started_at {
+                broken.push(format!("two attempts at once: {:?}", info.attempts));
+            }
+        }
+        for run in &self.executions {
+            let given = info
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.worker == run.worker);
+            let runs = self
+                .executions
+                .iter()
+                .filter(|other| other.worker == run.worker);
+            let (given, runs) = (given.count(), runs.count());
+            if runs > given {
+                broken.push(format!(
+                    "{} was given it {given} times, and ran it {runs} times",
+                    run.worker
+                ));
+                return;
+            }
+        }
+        self.check_repeats(info, broken);
     }
 
-    /// No two runs at once, but for those whose attempt was over for the scheduler when the other began.
-    fn check_overlaps(&self, audited: &Audited, broken: &mut Vec<String>) {
-        for pair in self.executions.windows(2) {
-            let [earlier, later] = pair else { continue };
-            let over = earlier.ended.is_some_and(|(at, _)| at <= later.started);
-            if over {
-                continue;
-            }
-            // The later one must belong to a later attempt, on another worker or another life of the same one.
-            let attempts = |worker: &str| {
-                audited
-                    .attempts
-                    .iter()
-                    .filter(|attempt| attempt.worker == worker)
-                    .map(|attempt| attempt.number)
-                    .collect::<Vec<_>>()
-            };
-            let (first, second) = (attempts(&earlier.worker), attempts(&later.worker));
-            let fenced = first.iter().any(|one| second.iter().any(|two| two > one))
-                || second.contains(&audited.attempt) && !first.contains(&audited.attempt);
-            if !fenced {
+    /// A build that failed, and whose worker was there to say so, is not tried again.
+    fn check_repeats(&self, info: &JobInfo, broken: &mut Vec<String>) {
+        for attempt in info.attempts.iter().rev().skip(1) {
+            let code = attempt.cause.as_ref().map_or("", |cause| &cause.code);
+            if code == "build-failed" {
                 broken.push(format!(
-                    "{} ran it while {} did, and the attempts do not say so: {:?}",
-                    later.worker, earlier.worker, audited.attempts
+                    "a failed build was tried again: {:?}",
+                    info.attempts
                 ));
             }
         }
@@ -242,10 +245,29 @@ impl Case<'_> {
         }
     }
 
-    /// A log is made of prefixes of what runs printed, in order, without holes or repeats.
-    fn check_log(&self, log: &[u8], whole: bool, broken: &mut Vec<String>) {
-        let text = String::from_utf8_lossy(log);
-        if let Err(wrong) = read_log(&self.planned.work, &text, &self.executions, whole) {
+    /// Each attempt's part of the log is a prefix of what its worker wrote.
+    fn check_log(&self, audited: &Audited, broken: &mut Vec<String>) {
+        let log = audited.log.0.as_slice();
+        let attempts = &audited.info.attempts;
+        let mut parts = Vec::new();
+        for (at, attempt) in attempts.iter().enumerate() {
+            let end = attempts.get(at + 1).map(|next| next.log_start);
+            let place = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
+            let range = place(attempt.log_start)..end.map_or(log.len(), place);
+            let Some(bytes) = log.get(range) else {
+                broken.push(format!(
+                    "its log has {} bytes, and its attempts begin elsewhere: {attempts:?}",
+                    log.len()
+                ));
+                return;
+            };
+            parts.push(Part {
+                worker: &attempt.worker,
+                bytes,
+                whole: end.is_none() && audited.info.state == JobState::Passed,
+            });
+        }
+        if let Err(wrong) = read_log::check(&self.planned.work, &parts, &self.executions) {
             broken.push(format!("its log is wrong: {wrong}"));
         }
     }
@@ -253,7 +275,7 @@ impl Case<'_> {
     fn check_client_log(&self, audited: &Audited, broken: &mut Vec<String>) {
         let (log, trouble) = &audited.log;
         if let Some(trouble) = trouble
-            && audited.state == "passed"
+            && audited.info.has_passed()
         {
             broken.push(format!("its log breaks though it passed: {trouble}"));
         }
@@ -267,96 +289,29 @@ impl Case<'_> {
                 log.len()
             ));
         }
-        if usize::try_from(audited.log_length) != Ok(log.len()) {
+        if usize::try_from(audited.info.log_length) != Ok(log.len()) {
             broken.push(format!(
                 "its record says {} bytes of log, and there are {}",
-                audited.log_length,
+                audited.info.log_length,
                 log.len()
             ));
         }
         let digest = format!("{:x}", Sha256::digest(log));
-        if !audited.log_digest.is_empty() && audited.log_digest != digest {
+        if audited
+            .info
+            .log_digest
+            .as_ref()
+            .is_some_and(|told| *told != digest)
+        {
             broken.push("the digest of its log is another one".to_owned());
         }
     }
 }
 
-/// Takes a log apart: lines of runs, and lines of the scheduler and of workers between them.
-fn read_log(work: &Work, text: &str, executions: &[&Execution], whole: bool) -> Result<(), String> {
-    let mine = format!("{} execution ", work.key);
-    let mut current: Option<usize> = None;
-    let mut next = 0;
-    let mut lines = text.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next() {
-        let Some(rest) = line.strip_prefix(&mine) else {
-            // A line of others, or one of ours that was cut off.
-            continue;
-        };
-        let mut words = rest.split(' ');
-        let number = words.next().and_then(|word| word.parse().ok());
-        let counted = words.nth(1).map(str::trim_end).map(str::parse::<u32>);
-        let (Some(number), Some(Ok(counted)), true) = (number, counted, line.ends_with('\n'))
-        else {
-            // Cut off in the middle: nothing of this run may follow.
-            current = None;
-            next = u32::MAX;
-            continue;
-        };
-        if current != Some(number) {
-            if next == u32::MAX && current.is_none() {
-                // The run that was cut off is over.
-            }
-            if current.is_some_and(|current| number < current) {
-                return Err(format!("execution {number} comes after a later one"));
-            }
-            current = Some(number);
-            next = 0;
-        }
-        if counted != next {
-            return Err(format!(
-                "line {counted} of execution {number} follows where line {next} should"
-            ));
-        }
-        next += 1;
-        let Some(execution) = executions.iter().find(|one| one.number == number) else {
-            return Err(format!("execution {number} was not one of this job"));
-        };
-        let expected = work.line(number, counted);
-        if line.trim_end_matches('\n') != expected {
-            // The scheduler's own words may follow a line that was cut off.
-            if !line.starts_with(expected.get(..40.min(expected.len())).unwrap_or_default()) {
-                return Err(format!("line {counted} of execution {number} is damaged"));
-            }
-            return Ok(());
-        }
-        if counted >= execution.lines {
-            return Err(format!("execution {number} printed no line {counted}"));
-        }
-    }
-    let last = executions
-        .iter()
-        .rev()
-        .find(|one| matches!(one.ended, Some((_, ExecEnd::Passed))));
-    if whole
-        && let Some(last) = last
-        && (last.lines > 0 && (current != Some(last.number) || next != last.lines))
-        && !passed_earlier(executions, current, next)
-    {
-        return Err(format!(
-            "execution {} printed {} lines, and the log ends with line {next} of {current:?}",
-            last.number, last.lines
-        ));
-    }
-    Ok(())
-}
-
-/// Whether the log ends with the whole of some run that passed.
-fn passed_earlier(executions: &[&Execution], current: Option<usize>, next: u32) -> bool {
-    executions.iter().any(|one| {
-        Some(one.number) == current
-            && matches!(one.ended, Some((_, ExecEnd::Passed)))
-            && one.lines == next
-    })
+/// Whether the times in the records say anything.
+fn times_are_true(plan: &Plan) -> bool {
+    let clock_jumps = |(_, action): &(Duration, Action)| matches!(action, Action::Skew(_));
+    !plan.faults.iter().any(clock_jumps)
 }
 
 /// Jobs of one client that differ in nothing else begin in the order in which they were accepted.
@@ -366,20 +321,19 @@ fn order(
     audited: &BTreeMap<String, Audited>,
 ) -> Vec<String> {
     let mut broken = Vec::new();
-    let clock_jumps = |(_, action): &(Duration, Action)| matches!(action, Action::Skew(_));
-    if plan.faults.iter().any(clock_jumps) {
-        // The times in the records say nothing then.
+    if !times_are_true(plan) {
         return broken;
     }
     for client in &plan.clients {
         for urgent in [false, true] {
-            let mut begun: Vec<(JobId, &str, u64)> = Vec::new();
+            let mut begun: Vec<(JobId, &str, Option<u64>)> = Vec::new();
             for planned in &client.jobs {
                 let key = planned.work.key.as_str();
                 let (Some(seen), Some(record)) = (jobs.get(key), audited.get(key)) else {
                     continue;
                 };
-                let (Some((_, id)), Some(first)) = (&seen.accepted, record.attempts.first()) else {
+                let (Some((_, id)), Some(first)) = (&seen.accepted, record.info.attempts.first())
+                else {
                     continue;
                 };
                 if planned.urgent == urgent
@@ -395,8 +349,7 @@ fn order(
                 };
                 if before > after {
                     broken.push(format!(
-                        "{other} was accepted after {one} and began {} ms before it",
-                        before - after
+                        "{other} was accepted after {one} and began at {after:?}, before it at {before:?}"
                     ));
                 }
             }

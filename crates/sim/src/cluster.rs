@@ -125,7 +125,9 @@ pub fn run(plan: &Plan, dir: &std::path::Path, trace: bool) -> anyhow::Result<Ou
     let counts = cluster.end();
     let mut ended = Counts::new();
     for audited in found.values() {
-        *ended.entry(audited.state.clone()).or_default() += 1;
+        *ended
+            .entry(audited.info.state.name().to_owned())
+            .or_default() += 1;
     }
     let (digest, events) = history.digest();
     Ok(Outcome {

@@ -3,8 +3,8 @@
 //!
 //! One seed gives one history, so that whatever was seen once can be looked at again. Layout: [`plan`] makes a cluster and its fate out of
 //! a seed, [`faults`] says what can go wrong; [`network`], [`clock`], [`disk`] and [`determinism`] are what the programs run on;
-//! [`hosts`] starts them there; [`work`] is what their jobs do; [`history`] is what was seen from outside, [`check`] holds it against the
-//! promises; [`cluster`] runs one seed and [`many`] a number of them, each in a process of its own.
+//! [`hosts`] starts them there; [`work`] is what their jobs do; [`history`] is what was seen from outside, [`check`] and [`read_log`] hold it
+//! against the promises; [`cluster`] runs one seed and [`many`] a number of them, each in a process of its own.
 //!
 //! For development only: nothing here may be a dependency of a program.
 
@@ -20,4 +20,5 @@ pub mod hosts;
 pub mod many;
 pub mod network;
 pub mod plan;
+pub mod read_log;
 pub mod work;

@@ -8,12 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capnp::capability::FromClientHook as _;
 use futures::StreamExt as _;
-use ocluster_api::cluster_capnp::job;
-use ocluster_api::extensions_capnp::{job_handle, submission_endpoint};
-use ocluster_client::{Client, DialOptions, Job, RpcError, Stats, Vat};
-use ocluster_vat::Connection;
+use ocluster_client::{
+    Client, DialOptions, DurableSpec, Job, JobLimits, RpcError, Stats, SubmitError, Vat,
+};
 use tokio::task::JoinSet;
 
 use super::Site;
@@ -67,7 +65,7 @@ impl ClientHost {
 pub(super) struct Access {
     client: String,
     vat: Vat,
-    present: RefCell<Option<(Connection, Client, submission_endpoint::Client)>>,
+    present: RefCell<Option<Client>>,
 }
 
 impl Access {
@@ -80,7 +78,7 @@ impl Access {
     }
 
     /// A connection that lives, as far as anybody knows.
-    pub(super) async fn get(&self) -> (Connection, Client, submission_endpoint::Client) {
+    pub(super) async fn get(&self) -> Client {
         let cap = Site::cap(Site::client_id(&self.client));
         let options = DialOptions {
             timeout: Duration::from_secs(5),
@@ -88,16 +86,15 @@ impl Access {
         };
         loop {
             if let Some(present) = &*self.present.borrow()
-                && !present.0.is_closed()
+                && !present.connection().is_closed()
             {
                 return present.clone();
             }
             let connected = self.vat.connect(&cap.address, &options, &mut |_| {}).await;
             match connected {
                 Ok(connection) => {
-                    let endpoint = connection.bootstrap(&cap.id);
-                    let client = Client::over(connection.clone(), &cap);
-                    self.present.replace(Some((connection, client, endpoint)));
+                    let client = Client::over(connection, &cap);
+                    self.present.replace(Some(client));
                 }
                 Err(_) => tokio::time::sleep(PATIENCE).await,
             }
@@ -128,7 +125,7 @@ impl Drive {
             return;
         }
         self.wait_for_the_time().await;
-        let (connection, client, _) = self.access.get().await;
+        let client = self.access.get().await;
         let Ok(spec) = self.job.work.spec() else {
             return;
         };
@@ -138,8 +135,8 @@ impl Drive {
             Err(error) => return self.history.violation(format_args!("{key}: {error}")),
         };
         let (followed, (), ()) = tokio::join!(
-            self.follow_attached(&connection, &job),
-            self.learn_attached(&connection, &job),
+            self.follow_attached(&job),
+            self.learn_attached(&client, &job),
             self.cancel_attached(&job),
         );
         if let Err(error) = followed {
@@ -148,7 +145,7 @@ impl Drive {
         }
     }
 
-    async fn follow_attached(&self, _: &Connection, job: &Job) -> Result<(), RpcError> {
+    async fn follow_attached(&self, job: &Job) -> Result<(), RpcError> {
         let mut log = std::pin::pin!(job.log(0));
         while let Some(piece) = log.next().await {
             self.read(&piece?);
@@ -157,10 +154,10 @@ impl Drive {
         Ok(())
     }
 
-    async fn learn_attached(&self, connection: &Connection, job: &Job) {
+    async fn learn_attached(&self, client: &Client, job: &Job) {
         let verdict = match job.result().await {
             Ok(output) => Verdict::Passed(output),
-            Err(_) if connection.is_closed() => return,
+            Err(_) if client.connection().is_closed() => return,
             Err(error) => Verdict::Failed(error.to_string()),
         };
         self.told(verdict);
@@ -198,10 +195,10 @@ impl Drive {
         }
         let mut refusals = 0;
         loop {
-            let (_, _, endpoint) = self.access.get().await;
+            let client = self.access.get().await;
             self.history
                 .job(key, |job| job.asked = job.asked.or(Some(now())));
-            match self.try_submit(&endpoint).await {
+            match self.try_submit(&client).await {
                 Ok((id, known)) => {
                     self.history
                         .note(format_args!("{key} is accepted as {id}, known: {known}"));
@@ -224,35 +221,32 @@ impl Drive {
         }
     }
 
-    async fn try_submit(
-        &self,
-        endpoint: &submission_endpoint::Client,
-    ) -> Result<(String, bool), RpcError> {
-        let mut request = endpoint.submit_job_request();
-        let mut job = request.get().init_job();
-        job.set_pool(POOL);
-        job.set_urgent(self.job.urgent);
-        job.set_key(self.key());
-        let spec = self.job.work.spec();
-        let spec = spec.map_err(|error| RpcError::Failed(error.to_string()))?;
-        spec.write(job.init_descr())
-            .map_err(|error| RpcError::Failed(error.to_string()))?;
-        let response = request.send().promise.await?;
-        let answer = response.get()?;
-        let id = answer.get_id()?.to_string();
-        Ok((id.unwrap_or_default(), answer.get_known()))
+    async fn try_submit(&self, client: &Client) -> Result<(String, bool), RpcError> {
+        let failed = |error: &dyn std::fmt::Display| RpcError::Failed(error.to_string());
+        let spec = DurableSpec {
+            pool: POOL.to_owned(),
+            job: self.job.work.spec().map_err(|error| failed(&error))?,
+            urgent: self.job.urgent,
+            key: self.key().to_owned(),
+            limits: JobLimits::default(),
+        };
+        match client.submit_durable(&spec).await {
+            Ok(job) => Ok((job.id().to_owned(), job.known())),
+            Err(SubmitError::Rpc(error)) => Err(error),
+            Err(SubmitError::Spec(error)) => Err(failed(&error)),
+        }
     }
 
     /// Reads the log to its end, through all losses.
     async fn follow(&self, id: &str) {
         let key = self.key();
         while !self.history.job(key, |job| job.log_complete) {
-            let (connection, _, endpoint) = self.access.get().await;
-            let error = match self.read_on(&endpoint, id).await {
+            let client = self.access.get().await;
+            let error = match self.read_on(&client, id).await {
                 Ok(()) => return self.read_all(),
                 Err(error) => error,
             };
-            if !connection.is_closed() && !matches!(error, RpcError::Disconnected(_)) {
+            if !client.connection().is_closed() && !matches!(error, RpcError::Disconnected(_)) {
                 self.history
                     .note(format_args!("{key}: its log ends: {error}"));
                 return;
@@ -262,46 +256,25 @@ impl Drive {
         }
     }
 
-    async fn read_on(
-        &self,
-        endpoint: &submission_endpoint::Client,
-        id: &str,
-    ) -> Result<(), RpcError> {
-        let handle = find(endpoint, id).await?;
-        loop {
-            let start = self.history.job(self.key(), |job| job.log.len());
-            let mut request = as_job(&handle).log_request();
-            request
-                .get()
-                .set_start(i64::try_from(start).unwrap_or(i64::MAX));
-            let response = request.send().promise.await?;
-            let answer = response.get()?;
-            let piece = answer.get_log()?;
-            if piece.is_empty() {
-                return Ok(());
-            }
-            self.read(piece);
-            let end = self.history.job(self.key(), |job| job.log.len());
-            if usize::try_from(answer.get_next()).ok() != Some(end) {
-                self.history.violation(format_args!(
-                    "{}: {} bytes at {start} go on at {}",
-                    self.key(),
-                    piece.len(),
-                    answer.get_next()
-                ));
-            }
+    async fn read_on(&self, client: &Client, id: &str) -> Result<(), RpcError> {
+        let job = client.find(id).await?;
+        let start = self.history.job(self.key(), |job| job.log.len());
+        let mut log = std::pin::pin!(job.log(start as u64));
+        while let Some(piece) = log.next().await {
+            self.read(&piece?);
         }
+        Ok(())
     }
 
     /// Waits for the end, through all losses.
     async fn learn(&self, id: &str) {
         let key = self.key();
         while self.history.job(key, |job| job.verdicts.is_empty()) {
-            let (connection, _, endpoint) = self.access.get().await;
-            match result(&endpoint, id).await {
+            let client = self.access.get().await;
+            match result(&client, id).await {
                 Ok(output) => self.told(Verdict::Passed(output)),
                 Err(RpcError::Disconnected(_)) => tokio::time::sleep(PATIENCE).await,
-                Err(_) if connection.is_closed() => tokio::time::sleep(PATIENCE).await,
+                Err(_) if client.connection().is_closed() => tokio::time::sleep(PATIENCE).await,
                 Err(error) => self.told(Verdict::Failed(error.to_string())),
             }
         }
@@ -315,18 +288,19 @@ impl Drive {
         };
         tokio::time::sleep((self.job.at + after).saturating_sub(now())).await;
         loop {
-            let (connection, _, endpoint) = self.access.get().await;
+            let client = self.access.get().await;
             self.history.job(key, |job| {
                 job.cancel_asked = job.cancel_asked.or(Some(now()))
             });
-            match stop(&endpoint, id).await {
+            match stop(&client, id).await {
                 Ok(()) => {
                     self.history.note(format_args!("{key} is cancelled"));
                     self.history.job(key, |job| job.cancelled = Some(now()));
                     return;
                 }
                 Err(error)
-                    if !connection.is_closed() && !matches!(error, RpcError::Disconnected(_)) =>
+                    if !client.connection().is_closed()
+                        && !matches!(error, RpcError::Disconnected(_)) =>
                 {
                     return self
                         .history
@@ -359,37 +333,10 @@ impl Drive {
     }
 }
 
-/// A job of the client, by its id.
-pub(super) async fn find(
-    endpoint: &submission_endpoint::Client,
-    id: &str,
-) -> Result<job_handle::Client, RpcError> {
-    let mut request = endpoint.find_request();
-    request.get().set_id(id);
-    let response = request.send().promise.await?;
-    Ok(response.get()?.get_handle()?)
+async fn result(client: &Client, id: &str) -> Result<String, RpcError> {
+    client.find(id).await?.result().await
 }
 
-/// The handle as the frozen interface that it extends.
-pub(super) fn as_job(handle: &job_handle::Client) -> job::Client {
-    handle.clone().cast_to()
-}
-
-/// How the job ended, as `Job.result` says.
-pub(super) async fn result(
-    endpoint: &submission_endpoint::Client,
-    id: &str,
-) -> Result<String, RpcError> {
-    let handle = find(endpoint, id).await?;
-    let response = as_job(&handle).result_request().send().promise.await?;
-    let output = response.get()?.get_output()?;
-    Ok(String::from_utf8_lossy(output.as_bytes()).into_owned())
-}
-
-async fn stop(endpoint: &submission_endpoint::Client, id: &str) -> Result<(), RpcError> {
-    let handle = find(endpoint, id).await?;
-    let mut request = handle.stop_request();
-    request.get().set_reason("the plan says so");
-    request.send().promise.await?;
-    Ok(())
+async fn stop(client: &Client, id: &str) -> Result<(), RpcError> {
+    client.find(id).await?.stop("the plan says so").await
 }
