@@ -6,7 +6,7 @@
 #[path = "customer/mod.rs"]
 mod customer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -158,7 +158,7 @@ struct Order {
 
 /// Submits jobs until it is `over`, and checks each when it has ended.
 fn shop(
-    cap: &PathBuf,
+    cap: &Path,
     name: &str,
     mut random: Random,
     over: &AtomicBool,
