@@ -225,7 +225,7 @@ mod tests {
              (number = 1, worker = \"w1\", startedAt = 20, endedAt = 30, causeCode = \"worker-lost\", \
              causeSentence = \"the sentence of worker-lost\", logStart = 0), \
              (number = 2, worker = \"w2\", startedAt = 40, endedAt = 50, causeCode = \"\", causeSentence = \"\", \
-             logStart = 200)], waitsForWorker = false)"
+             logStart = 200)], waitsForWorker = false, logStart = 200)"
         );
         assert_eq!(told, expected);
     }
