@@ -388,7 +388,7 @@ fn a_client_whose_access_is_revoked_is_out_with_all_its_handles() {
         let alice = Keeper::new(add(&scheduler, &admin, "alice").await.unwrap());
         let kept = alice.keep("example").await;
         let mut worker = scheduler.leased_worker("w").await;
-        let _given = worker.next().await;
+        let given = worker.next().await;
         let waiting = kept.ended();
         let watching = alice.watch(&Query::default(), 0).await.unwrap().cursor;
         let watching = alice.watch(&Query::default(), watching);
@@ -416,7 +416,7 @@ fn a_client_whose_access_is_revoked_is_out_with_all_its_handles() {
             out
         );
         // Those who wait already get no more than an error, when there would be something to tell.
-        _given.succeed("secret");
+        given.succeed("secret");
         assert_eq!(waiting.await.unwrap_err(), out);
         assert_eq!(watching.await.err().unwrap(), out);
     });
