@@ -260,13 +260,14 @@ impl Scheduler {
     }
 
     /// Something about a job is not as it was.
-    pub(crate) fn job_changed(&self, id: JobId) {
-        self.changes.note(id);
+    pub(crate) fn job_changed(&self, id: JobId, client: &ClientId) {
+        self.changes.note(id, client);
     }
 
     /// Queues the record of an attached job to be written.
     pub(crate) fn write_job(&self, record: JobRecord) {
-        self.changes.note(JobId(record.id.get()));
+        let client = ClientId::from(record.client.as_str());
+        self.changes.note(JobId(record.id.get()), &client);
         self.records.write_job(record);
     }
 

@@ -6,7 +6,7 @@
 #[path = "customer/mod.rs"]
 mod customer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const WORKER_KILLS: u32 = 4;
 /// The longest that a scheduler serves before it is killed, and that workers are left in peace.
 const LIFE: Duration = Duration::from_millis(1500);
 /// How many jobs a client has at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 10;
 
 #[test]
 fn a_scheduler_killed_at_any_moment_loses_nothing_and_repeats_nothing() -> Result<()> {
@@ -158,7 +158,7 @@ struct Order {
 
 /// Submits jobs until it is `over`, and checks each when it has ended.
 fn shop(
-    cap: &PathBuf,
+    cap: &Path,
     name: &str,
     mut random: Random,
     over: &AtomicBool,

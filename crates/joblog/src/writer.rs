@@ -53,6 +53,13 @@ impl LogWriter {
         self.log.state().length
     }
 
+    /// Bytes there are of what was appended: without the line which says that the log passed its limit.
+    #[must_use]
+    pub fn content_length(&self) -> u64 {
+        let state = self.log.state();
+        state.length - state.noted as u64
+    }
+
     /// A reader of this log.
     #[must_use]
     pub fn reader(&self) -> LogReader {

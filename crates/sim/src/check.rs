@@ -140,7 +140,7 @@ impl Case<'_> {
         if self.seen.verdicts.is_empty() {
             broken.push(format!(
                 "it is {}, and its client was never told",
-                audited.state
+                info.state.name()
             ));
         }
         for (_, verdict) in &self.seen.verdicts {

@@ -74,7 +74,7 @@ async fn see_through(
                 }
                 attempt.seat.send_replace(None);
                 scheduler.uncount(job, attempt);
-                scheduler.job_changed(job.id);
+                scheduler.job_changed(job.id, &job.client);
                 if !seat.job.survives() {
                     return lost(attempt, "its connection was lost");
                 }

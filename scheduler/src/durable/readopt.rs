@@ -141,6 +141,6 @@ fn take_on(
         session: session.clone(),
         job: WorkerJob::Leased(worker_job),
     }));
-    scheduler.job_changed(job.id);
+    scheduler.job_changed(job.id, &job.client);
     Ok(())
 }

@@ -121,7 +121,9 @@ fn back_on_worker(
         log_start.min(length),
         None,
     );
-    attempt.received.set(length - log_start.min(length));
+    attempt
+        .received
+        .set(log.content_length().saturating_sub(log_start));
     attempt.log_length.set(length);
     if job.stop.borrow().is_some() {
         attempt.stop.cancel();

@@ -89,7 +89,7 @@ async fn begin(
         .commit(vec![Change::JobRecorded(Box::new(job.record()))]);
     let descriptor = description(scheduler, job).await;
     let recorded = recorded.await;
-    scheduler.job_changed(job.id);
+    scheduler.job_changed(job.id, &job.client);
     let descriptor = match descriptor {
         Ok(descriptor) => descriptor,
         Err(sentence) => {

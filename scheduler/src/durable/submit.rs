@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocluster_api::cluster_capnp::job_descr;
 use ocluster_scheduling::{ClientId, Event};
-use ocluster_store::{Change, JobId, JobRecord, TimeLimits};
+use ocluster_store::{Cause, Change, JobId, JobRecord, TimeLimits};
 use sha2::{Digest as _, Sha256};
 
 use super::job::{Afresh, DurableJob, Kept};
@@ -69,11 +69,27 @@ pub(crate) async fn submit(
     }
     match scheduler.records().commit(changes).await {
         Ok(()) => answers,
-        // Nothing of what was queued here is promised to anybody; after a storage error the store is opened anew, without it.
         Err(error) => answers
             .into_iter()
-            .map(|answer| answer.and_then(|_| Err(error.clone().into())))
+            .map(|answer| {
+                let accepted = answer?;
+                if !accepted.known {
+                    withdraw(scheduler, accepted.id);
+                }
+                Err(error.clone().into())
+            })
             .collect(),
+    }
+}
+
+/// The job is promised to nobody, so it must not run.
+fn withdraw(scheduler: &Rc<Scheduler>, id: JobId) {
+    if let Some(job) = scheduler.durable(ocluster_scheduling::JobId(id.get())) {
+        let cause = Cause {
+            code: "not-accepted".to_owned(),
+            sentence: "the scheduler could not write the job down".to_owned(),
+        };
+        scheduler.stop_for(&job, cause);
     }
 }
 

@@ -154,14 +154,14 @@ impl Scheduler {
             let at = self.queued_until(job, limit);
             self.table().deadlines.add(at, job.id);
         }
-        self.job_changed(job.id);
+        self.job_changed(job.id, &job.client);
     }
 
     /// A worker has the job from now on.
     pub(crate) fn durable_taken(&self, job: &Rc<DurableJob>) {
         self.table().taken.borrow_mut().insert(job.id, job.clone());
         self.no_deadline(job);
-        self.job_changed(job.id);
+        self.job_changed(job.id, &job.client);
     }
 
     /// The job is over, and that is on disk.
@@ -171,7 +171,7 @@ impl Scheduler {
         job.description.take();
         job.move_to(Phase::Over(Box::new(record)));
         self.remove_entry(job.id);
-        self.job_changed(job.id);
+        self.job_changed(job.id, &job.client);
     }
 
     fn no_deadline(&self, job: &DurableJob) {

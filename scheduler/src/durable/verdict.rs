@@ -67,10 +67,11 @@ impl Final {
 
 /// The state of a job that was made to end for this cause.
 fn state_of(cause: &Cause) -> JobState {
-    if cause.code.ends_with("-time-limit") {
-        JobState::TimedOut
-    } else {
-        JobState::Cancelled
+    match cause.code.as_str() {
+        "cancelled" | "access-revoked" | "pool-gone" | "not-accepted" => JobState::Cancelled,
+        "worker-lost" => JobState::Lost,
+        code if code.ends_with("-time-limit") => JobState::TimedOut,
+        _ => JobState::Failed,
     }
 }
 
@@ -193,30 +194,33 @@ async fn again(
         "\n[attempt {} on worker \"{}\" came to nothing: {}; {next}]\n",
         attempt.number, attempt.worker, cause.sentence
     );
+    let mut record = job.record();
+    record.worker_identity = None;
+    if gives_up {
+        let cause = Cause {
+            sentence: format!(
+                "gave up after {tried} attempts; the last one: {}",
+                cause.sentence
+            ),
+            ..cause
+        };
+        job.stop.borrow_mut().get_or_insert_with(|| Box::new(cause));
+        record.stop = job.stop.borrow().as_deref().cloned();
+    } else {
+        record.state = JobState::Queued;
+    }
+    // Before the note is in the log: after a restart, nothing of the log may be taken for what the worker wrote.
+    let written = scheduler
+        .records()
+        .commit(vec![Change::JobRecorded(Box::new(record))]);
+    if let Err(error) = written.await {
+        warn!(job = %job.store_id(), %error, "Cannot write down the end of an attempt");
+    }
     if let Some(log) = log {
         // Without it the record tells.
         if let Err(error) = log.append(Bytes::from(note)).await {
             warn!(job = %job.store_id(), %error, "Cannot note the end of an attempt in the log");
         }
-    }
-    if gives_up {
-        let state = if cause.code == "worker-lost" {
-            JobState::Lost
-        } else {
-            JobState::Failed
-        };
-        return Some(Final {
-            state,
-            cause: Some(Cause {
-                sentence: format!(
-                    "gave up after {tried} attempts; the last one: {}",
-                    cause.sentence
-                ),
-                ..cause
-            }),
-            output: String::new(),
-            broken: None,
-        });
     }
     // What was asked for meanwhile comes first.
     let stop = job.stop.borrow().as_deref().cloned();
@@ -227,7 +231,6 @@ async fn again(
     job.log.replace(log.take());
     job.move_to(Phase::Queued);
     scheduler.durable_queued(job);
-    scheduler.records().write_job(job.record());
     if let Some(seat) = seat {
         seat.job.settle();
     }

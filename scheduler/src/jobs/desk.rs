@@ -175,7 +175,11 @@ impl Scheduler {
         let until = tokio::time::Instant::now() + WATCH;
         let mut cursor = cursor;
         loop {
-            let changed = self.changes().since(cursor);
+            let client = match asker {
+                Asker::Client(client) => Some(client),
+                Asker::Admin => None,
+            };
+            let changed = self.changes().since(cursor, client);
             let mut found = Vec::new();
             for id in changed.jobs {
                 let id = JobId::new(id.0);
@@ -247,7 +251,7 @@ impl Scheduler {
                 });
             }
             Some(Entry::Attached(_)) => loop {
-                let cursor = self.changes().since(0).cursor;
+                let cursor = self.changes().since(0, None).cursor;
                 if self.entry(Number(id.get())).is_none() {
                     break;
                 }
@@ -373,7 +377,7 @@ impl Scheduler {
                         // From now on it cannot pass any more, whatever its worker says and whoever is restarted.
                         let change = Change::JobRecorded(Box::new(job.record()));
                         self.records().commit(vec![change]).await?;
-                        self.job_changed(job.id);
+                        self.job_changed(job.id, &job.client);
                     }
                     None => {
                         job.ended().await;
@@ -504,7 +508,7 @@ impl Scheduler {
 fn is_builds_own(cause: &Cause) -> bool {
     matches!(
         cause.code.as_str(),
-        "build-failed" | "bad-request" | "source-failed"
+        "build-failed" | "bad-request" | "source-failed" | "registry-failed"
     )
 }
 

@@ -174,7 +174,7 @@ impl pool_admin::Server for PoolAdminServer {
         // A worker may go away with its jobs in the meantime, and come back with them.
         let mut session = session;
         loop {
-            let cursor = self.scheduler.changes().since(0).cursor;
+            let cursor = self.scheduler.changes().since(0, None).cursor;
             if let Some(session) = &session {
                 session
                     .until_idle(async |count| {
