@@ -98,11 +98,11 @@ pub fn run(plan: &Plan, dir: &std::path::Path, trace: bool) -> anyhow::Result<Ou
     }
     cluster.put_right();
     let deadline = cluster.elapsed() + SETTLING;
-    while cluster.elapsed() < deadline && !all_told(plan, &history) {
+    while cluster.elapsed() < deadline && !(all_told(plan, &history) && nothing_runs(&history)) {
         cluster.steps(100);
     }
-    // Whoever runs a job that is over for everybody else has heard so by then.
-    cluster.steps(6_000);
+    // The last words of everybody to everybody.
+    cluster.steps(1_000);
     for execution in history.executions() {
         if execution.ended.is_none() {
             history.violation(format_args!(
@@ -155,6 +155,11 @@ fn all_told(plan: &Plan, history: &History) -> bool {
         jobs.get(&job.work.key)
             .is_some_and(|seen| !seen.verdicts.is_empty() || seen.refused.is_some())
     })
+}
+
+/// Whether no worker runs anything.
+fn nothing_runs(history: &History) -> bool {
+    history.executions().iter().all(|run| run.ended.is_some())
 }
 
 /// A panic anywhere is a broken promise, unless its host is being crashed: then nobody is there to see it.
