@@ -187,10 +187,13 @@ pub(crate) async fn serve(
         job_ids,
         logs.clone(),
         clock,
-        config.max_queued_bytes,
         table,
     );
-    let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
+    let scheduler = Rc::new(
+        scheduler
+            .with_max_queued_bytes(config.max_queued_bytes)
+            .with_update_timeout(config.update_timeout),
+    );
     durable::restore(&scheduler, snapshot.open_jobs).await?;
 
     let listener = surroundings::listen(network.as_deref(), &config.listen).await?;
