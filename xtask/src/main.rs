@@ -37,7 +37,7 @@ enum Chore {
     Test(test::Options),
     /// Measures release builds and fails where a figure is not below its threshold.
     Bench(bench::Options),
-    /// Feeds random bytes to what reads and writes OBuilder specs, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
+    /// Feeds random bytes to everything that reads what peers send and disks hold, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
     Fuzz(fuzz::Options),
     /// Compiles schema/*.capnp into the committed schema/schema.cgr. Needs the `capnp` program.
     Codegen {
