@@ -38,7 +38,7 @@ enum Chore {
     Test(test::Options),
     /// Measures release builds and fails where a figure is not below its threshold.
     Bench(bench::Options),
-    /// Feeds random bytes to what reads and writes OBuilder specs, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
+    /// Feeds random bytes to everything that reads what peers send and disks hold, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
     Fuzz(fuzz::Options),
     /// Runs whole clusters under simulated time and network, breaks what can break, and checks every promise.
     Sim(sim::Options),

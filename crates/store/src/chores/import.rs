@@ -105,8 +105,7 @@ pub fn import(from: impl Read, dir: &Path, options: SledOptions) -> Result<Impor
         });
     }
     let store = beside.open(options)?;
-    let mut lines = Lines::new(from)?;
-    let imported = take_all(&mut lines, &store)?;
+    let imported = import_into(from, &store)?;
     drop(store);
     // Opened again, it is verified.
     drop(beside.open(options)?);
@@ -114,7 +113,14 @@ pub fn import(from: impl Read, dir: &Path, options: SledOptions) -> Result<Impor
     Ok(imported)
 }
 
-fn take_all(lines: &mut Lines<impl Read>, store: &dyn Store) -> Result<Imported, ImportError> {
+/// As [`import`], into a store that is there. After an error it holds a part of the export, so this is for stores that can
+/// be thrown away.
+///
+/// # Errors
+/// As [`import`].
+#[doc(hidden)]
+pub fn import_into(from: impl Read, store: &dyn Store) -> Result<Imported, ImportError> {
+    let mut lines = Lines::new(from)?;
     let mut imported = Imported {
         next_job_id: lines.header()?,
         ..Imported::default()

@@ -11,4 +11,4 @@ mod line;
 pub use check::{Counts, Problem, Report, check};
 pub use compact::{Compacted, compact};
 pub use export::{Exported, Source, export, export_dir};
-pub use import::{ImportError, Imported, import};
+pub use import::{ImportError, Imported, import, import_into};
