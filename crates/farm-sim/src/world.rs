@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ocluster_scheduling::{JobId, Rate, Record, Timestamp};
+use ocluster_scheduling::{JobId, Record, Timestamp};
 
 use crate::chance::{Chance, HOUR, MINUTE, Ms, SECOND};
 use crate::checker::Checker;
