@@ -193,6 +193,8 @@ impl Cluster<'_> {
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(LATENCY)
             .tcp_capacity(4096)
+            // The simulated network never takes back the port of a dial that failed.
+            .ephemeral_ports(1024..=65_535)
             .rng_seed(plan.seed)
             .build();
         let mut stops = BTreeMap::new();
