@@ -95,7 +95,7 @@ impl Program {
 
     /// Leaves so much room on the disk, in bytes, or a little less.
     fn fill(&self, left: u64) {
-        let stat = rustix::fs::statvfs(&self.disk()).unwrap();
+        let stat = rustix::fs::statvfs(self.disk()).unwrap();
         let free = (stat.f_bavail * stat.f_frsize).saturating_sub(left);
         let mut ballast = File::create(self.disk().join("ballast")).unwrap();
         let piece = vec![b'x'; 1 << 16];

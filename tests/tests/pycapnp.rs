@@ -213,7 +213,10 @@ fn a_python_client_finds_everything_as_ever_beside_durable_jobs() -> Result<()> 
         );
         // and the durable one does not mind.
         let info = kept.info(&id)?;
-        ensure!(info.worker == "w1" && info.attempt == 1, "{info:?}");
+        ensure!(
+            info.worker.as_deref() == Some("w1") && info.attempt == 1,
+            "{info:?}"
+        );
         bob.ask(&["cancel", &id])?.success()?;
         Ok(())
     })
