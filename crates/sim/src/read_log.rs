@@ -60,7 +60,10 @@ pub fn check(work: &Work, parts: &[Part<'_>], runs: &[&Execution]) -> Result<(),
         used.extend(run);
         let rest = part.bytes.get(matched..).unwrap_or_default();
         let words = String::from_utf8_lossy(rest);
-        if words.contains(&mark) || words.contains("Building on") {
+        if [mark.as_str(), "Building on", " line "]
+            .iter()
+            .any(|word| words.contains(word))
+        {
             return Err(format!(
                 "in attempt {number} on {}, after {matched} of {length} bytes of execution {run:?}, comes {:?}",
                 part.worker,
