@@ -18,6 +18,9 @@ pub struct Descriptor {
     segment: Box<[Word]>,
 }
 
+/// How far a small description may be walked through, in words.
+const LEAST_WALK: usize = 128 * 1024;
+
 /// Why a description could not be kept.
 #[derive(Debug, Error)]
 pub enum DescriptorError {
@@ -88,10 +91,13 @@ impl Descriptor {
         let mut segment =
             Word::allocate_zeroed_vec(bytes.len() / size_of::<Word>()).into_boxed_slice();
         Word::words_to_bytes_mut(&mut segment).copy_from_slice(bytes);
-        let descriptor = Self { segment };
-        // What cannot be walked through now could not be sent later.
-        descriptor.message().get()?.total_size()?;
-        Ok(descriptor)
+        // What cannot be walked through now could not be sent later. Of the bytes of a real one each is met once, but damaged
+        // pointers can lead to the same place so often that the way would never end.
+        let mut options = ReaderOptions::new();
+        options.traversal_limit_in_words(Some(segment.len().saturating_mul(8).max(LEAST_WALK)));
+        let walked = message::Reader::new(OneSegment(Word::words_to_bytes(&segment)), options);
+        walked.get_root::<job_descr::Reader<'_>>()?.total_size()?;
+        Ok(Self { segment })
     }
 
     /// How much memory the description takes.
@@ -164,6 +170,19 @@ mod tests {
         wild[0] = 0xfc;
         wild[2] = 0x7f;
         assert!(Descriptor::from_bytes(&wild).is_err());
+    }
+
+    #[test]
+    fn bytes_whose_pointers_never_end_are_refused() {
+        // Structs of two pointers, both to the next one: sixty deep, and the last is empty.
+        let mut words: Vec<u64> = vec![2 << 48];
+        for _ in 0..60 {
+            words.push((1 << 2) | (2 << 48));
+            words.push(2 << 48);
+        }
+        words.extend([0, 0]);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert!(Descriptor::from_bytes(&bytes).is_err());
     }
 
     /// A struct as some later version of the schema may define it: one more data word and one more pointer than ours.

@@ -133,6 +133,11 @@ impl FromStr for RepositoryUrl {
         {
             return Err(invalid("two slashes must follow the scheme"));
         }
+        // Some readers of URLs pass over more slashes and find a host, with a password, where others see a path.
+        let more_slashes = |(_, rest): (&str, &str)| rest.starts_with(['/', '\\']);
+        if text.split_once("://").is_some_and(more_slashes) {
+            return Err(invalid("only two slashes may follow the scheme"));
+        }
         Ok(RepositoryUrl(text.to_owned()))
     }
 }
@@ -150,11 +155,14 @@ fn scheme(text: &str) -> Option<&str> {
 pub(crate) fn redacted(text: &str) -> String {
     let mut shown = match text.split_once("://") {
         Some((scheme, rest)) => {
+            // No URL of ours has more slashes, but what is refused is shown as well.
+            let begin = rest.len() - rest.trim_start_matches(['/', '\\']).len();
+            let (slashes, rest) = rest.split_at(begin);
             // Browsers and curl take `\` for `/` in places; neither may hide an `@` from us.
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             let (authority, path) = rest.split_at(end);
             let host = authority.rsplit('@').next().unwrap_or(authority);
-            format!("{scheme}://{host}{path}")
+            format!("{scheme}://{slashes}{host}{path}")
         }
         None => text.to_owned(),
     };
@@ -269,6 +277,12 @@ mod tests {
         );
         assert_eq!(secret.host(), "h.org");
         assert!(!refusal("ftp://me:s3cret@h/x").contains("s3cret"));
+        // Some readers of URLs find the same host behind these.
+        for slashes in ["///", "////", "//\\", "//\\/"] {
+            let refusal = refusal(&format!("http:{slashes}me:s3cret@h/x"));
+            assert!(!refusal.contains("s3cret"), "{refusal}");
+            assert!(refusal.contains("only two slashes"), "{refusal}");
+        }
     }
 
     #[test]

@@ -189,7 +189,9 @@ impl LogWriter {
             self.log.state().noted = noted + missing.len();
             self.log.push(missing)?;
         }
-        self.log.state().dropped += dropped;
+        let mut state = self.log.state();
+        // A resumed log's header may claim any number.
+        state.dropped = state.dropped.saturating_add(dropped);
         Ok(Appended::Truncated)
     }
 

@@ -41,6 +41,19 @@ async fn a_log_past_its_limit_ends_with_a_clear_line_and_counts_the_rest() {
 }
 
 #[tokio::test]
+async fn a_header_that_claims_any_number_of_dropped_bytes_can_be_gone_on_with() {
+    let logs = logs();
+    logs.write(1, "hello").await;
+    let claimed = format!("ocluster-log 1 closed {:020} {}\nhello", 5, u64::MAX);
+    std::fs::write(logs.file(1), claimed).unwrap();
+
+    let mut writer = logs.store.reopen_within(1, 5, Some(5)).await.unwrap();
+    assert_eq!(writer.append(bytes("more")).await, Ok(Appended::Truncated));
+    let info = writer.finish(End::Closed).await.unwrap();
+    assert_eq!(info.dropped, u64::MAX);
+}
+
+#[tokio::test]
 async fn a_log_with_a_limit_of_its_own_keeps_it_and_nobody_elses_and_after_a_resumption_too() {
     let config = LogConfig {
         max_log_bytes: 8,

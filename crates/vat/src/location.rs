@@ -86,7 +86,8 @@ impl fmt::Display for Location {
     }
 }
 
-/// Splits `HOST:PORT`. A host with colons in it must be an IPv6 address in brackets.
+/// Splits `HOST:PORT`. An IPv6 address stands in brackets, and there are brackets nowhere else: such a host would be
+/// another one when it is read again.
 pub(crate) fn split_host_port(text: &str) -> Result<(&str, u16), LocationError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -96,6 +97,9 @@ pub(crate) fn split_host_port(text: &str) -> Result<(&str, u16), LocationError> 
         }
         None => text.rsplit_once(':').ok_or(LocationError::MissingPort)?,
     };
+    if host.contains(['[', ']']) {
+        return Err(LocationError::MissingPort);
+    }
     let port = port.parse().map_err(|_| LocationError::BadPort)?;
     Ok((host, port))
 }
@@ -141,6 +145,8 @@ mod tests {
             ),
             ("tcp:a", "Missing :PORT in listen address"),
             ("tcp:[::1]", "Missing :PORT in listen address"),
+            ("tcp:a]b:c:7", "Missing :PORT in listen address"),
+            ("tcp:[[::1]:7", "Missing :PORT in listen address"),
             ("tcp:a:b", "PORT must be an integer"),
             ("tcp:a:70000", "PORT must be an integer"),
         ] {
