@@ -17,7 +17,7 @@ use super::verdict;
 use crate::state::{Entry, Scheduler};
 
 /// Records that are taken in at once: there may be a million, and they are not to be in memory together.
-const PIECE: usize = 4096;
+const PIECE: usize = 512;
 
 /// Takes back the jobs that were open when the last run of the scheduler ended.
 ///

@@ -281,7 +281,8 @@ impl Store for SledStore {
                 Some(after) => job_key(OPEN_JOB, JobId::new(after.get().saturating_add(1))),
                 None => vec![OPEN_JOB],
             };
-            let mut records = Vec::new();
+            // A piece of a good size is made in memory that was used before.
+            let mut records = Vec::with_capacity(limit.min(1024));
             for row in self.db.range(from..vec![OPEN_JOB + 1]).take(limit) {
                 let (_, value) = row.map_err(|error| self.io(error))?;
                 let record = read_record(&value);
