@@ -125,8 +125,6 @@ impl Prepared {
             &config.state_dir.join("logs"),
             LogConfig {
                 max_log_bytes: config.max_log_bytes,
-                // What a client has read, it must find again after a restart.
-                readers_wait_for_disk: true,
                 ..LogConfig::default()
             },
         )?;

@@ -58,8 +58,6 @@ pub async fn run_in(
     let snapshot = store.load_without_jobs(min_day)?;
     let log_config = LogConfig {
         max_log_bytes: config.max_log_bytes,
-        // What a client has read, it must find again after a restart.
-        readers_wait_for_disk: true,
         ..LogConfig::default()
     };
     let prepared = Prepared {

@@ -13,11 +13,10 @@ pub struct LogConfig {
     pub max_waiting_per_log: usize,
     /// Bytes of all logs together that may wait to be written. 64 MiB by default; at least one chunk.
     pub max_waiting: usize,
-    /// How long appended bytes may wait for more to be written together with them. Readers get them at once. A crash
+    /// How long appended bytes may wait for more to be written together with them. Readers get them at once, unless they want
+    /// [what is stored](crate::LogReader::of_what_is_stored). A crash
     /// of the process loses no more than this. 10 ms by default.
     pub linger: Duration,
-    /// Whether readers get only bytes that a crash of the process cannot take back, instead of all bytes at once. False by default.
-    pub readers_wait_for_disk: bool,
     /// Disk reads under way at a time. 8 by default, at least 1.
     pub max_reads: usize,
 }
@@ -29,7 +28,6 @@ impl Default for LogConfig {
             max_waiting_per_log: 512 << 10,
             max_waiting: 64 << 20,
             linger: Duration::from_millis(10),
-            readers_wait_for_disk: false,
             max_reads: 8,
         }
     }

@@ -319,9 +319,8 @@ fn wrote(log: &Arc<Log>, turn: Turn) -> Option<LogInfo> {
         state.live = false;
     }
     drop(state);
-    if log.shared.config.readers_wait_for_disk {
-        log.changed.notify_waiters();
-    }
+    // For those who read only what is stored.
+    log.changed.notify_waiters();
     log.release(charged);
     if !turn.last {
         let disk = &log.shared.disk;

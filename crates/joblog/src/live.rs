@@ -211,8 +211,8 @@ impl Log {
         self.shared.budget.add_permits(charge);
     }
 
-    /// What is at `start`, at most `max` bytes of it.
-    pub(crate) fn look(&self, start: u64, max: usize) -> Look {
+    /// What is at `start`, at most `max` bytes of it; if `stored`, of what is on disk.
+    pub(crate) fn look(&self, start: u64, max: usize, stored: bool) -> Look {
         let state = self.state();
         if start >= state.length {
             return match &state.end {
@@ -222,11 +222,7 @@ impl Log {
                 None => Look::Wait,
             };
         }
-        let readable = if self.shared.config.readers_wait_for_disk {
-            state.written
-        } else {
-            state.length
-        };
+        let readable = if stored { state.written } else { state.length };
         if start >= readable {
             return Look::Wait;
         }

@@ -23,12 +23,22 @@ pub struct Chunk {
 #[derive(Debug)]
 pub struct LogReader {
     log: Arc<Log>,
+    /// Whether it gives only what is on disk.
+    stored: bool,
 }
 
 impl LogReader {
     pub(crate) fn new(log: Arc<Log>) -> Self {
         log.add_reader();
-        Self { log }
+        Self { log, stored: false }
+    }
+
+    /// The same log, of which only those bytes are given that a crash of the process cannot take back. They come a little later than to
+    /// other readers: see [`LogConfig::linger`](crate::LogConfig::linger).
+    #[must_use]
+    pub fn of_what_is_stored(mut self) -> Self {
+        self.stored = true;
+        self
     }
 
     /// The log's id.
@@ -79,7 +89,7 @@ impl LogReader {
         loop {
             let mut changed = pin!(self.log.changed.notified());
             changed.as_mut().enable();
-            let data = match self.log.look(start, max) {
+            let data = match self.log.look(start, max, self.stored) {
                 Look::Memory(data) => data,
                 Look::Disk(file, length) => self.read_disk(file, start, length).await?,
                 Look::Closed => Bytes::new(),
@@ -119,7 +129,9 @@ impl LogReader {
 
 impl Clone for LogReader {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.log))
+        let mut clone = Self::new(Arc::clone(&self.log));
+        clone.stored = self.stored;
+        clone
     }
 }
 

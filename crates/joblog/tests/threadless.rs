@@ -75,13 +75,10 @@ fn readers_that_wait_for_the_disk_never_see_what_a_crash_would_take_back() {
     let dir = tempfile::tempdir().unwrap();
     let slow = Duration::from_secs(1);
     runtime().block_on(async {
-        let config = LogConfig {
-            readers_wait_for_disk: true,
-            ..LogConfig::default()
-        };
+        let config = LogConfig::default();
         let logs = LogStore::open_threadless(dir.path(), config, Arc::new(move || slow)).unwrap();
         let mut writer = logs.create(1).unwrap();
-        let reader = writer.reader();
+        let reader = writer.reader().of_what_is_stored();
         for (start, piece) in [(0, "first"), (5, "second")] {
             writer.append(Bytes::from(piece)).await.unwrap();
             let early = tokio::time::timeout(slow / 2, reader.read(start, 100)).await;

@@ -314,6 +314,8 @@ impl Scheduler {
                 moved.await;
                 continue;
             };
+            // What a client has read, it must find again after a restart.
+            let reader = reader.of_what_is_stored();
             match read(&reader, start, max).await {
                 // The end of a log is told when the end of the job can be told, too: until then more attempts may follow.
                 Ok((data, _)) if data.is_empty() => moved.await,
