@@ -118,7 +118,7 @@ impl Prepared {
         let min_day = config.retention.hint_days.map_or(0, |days| {
             day_of_ms(SystemClock.now_ms()).saturating_sub(days)
         });
-        let snapshot = store.load(min_day)?;
+        let snapshot = store.load_without_jobs(min_day)?;
         migrate::refuse_to_forget(&config.state_dir, Some(&snapshot))?;
         let writer = Writer::start(Box::new(store), WriterConfig::default())?;
         let logs = LogStore::open(
@@ -187,11 +187,14 @@ pub(crate) async fn serve(
         job_ids,
         logs.clone(),
         clock,
-        config.max_queued_bytes,
         table,
     );
-    let scheduler = Rc::new(scheduler.with_update_timeout(config.update_timeout));
-    durable::restore(&scheduler, snapshot.open_jobs).await?;
+    let scheduler = Rc::new(
+        scheduler
+            .with_max_queued_bytes(config.max_queued_bytes)
+            .with_update_timeout(config.update_timeout),
+    );
+    durable::restore(&scheduler).await?;
 
     let listener = surroundings::listen(network.as_deref(), &config.listen).await?;
     let listening = listener.local_location().clone();

@@ -161,7 +161,6 @@ impl Scheduler {
         job_ids: JobIds,
         logs: LogStore,
         clock: Box<dyn Clock>,
-        max_queued_bytes: usize,
         table: Table,
     ) -> Self {
         Self {
@@ -181,13 +180,21 @@ impl Scheduler {
             joined: Notify::new(),
             tasks: TaskTracker::new(),
             queued_bytes: Rc::default(),
-            max_queued_bytes,
+            max_queued_bytes: usize::MAX,
             update_timeout: Duration::from_secs(600),
             stopping: CancellationToken::new(),
             unwritten: RefCell::default(),
             busy: Cell::new(false),
             wakes: RefCell::default(),
             posted: RefCell::default(),
+        }
+    }
+
+    /// With a limit for the memory that descriptions of queued jobs take, in bytes.
+    pub(crate) fn with_max_queued_bytes(self, max_queued_bytes: usize) -> Self {
+        Self {
+            max_queued_bytes,
+            ..self
         }
     }
 

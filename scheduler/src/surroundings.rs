@@ -55,7 +55,7 @@ pub async fn run_in(
         .retention
         .hint_days
         .map_or(0, |days| day_of_ms(clock.now_ms()).saturating_sub(days));
-    let snapshot = store.load(min_day)?;
+    let snapshot = store.load_without_jobs(min_day)?;
     let log_config = LogConfig {
         max_log_bytes: config.max_log_bytes,
         // What a client has read, it must find again after a restart.

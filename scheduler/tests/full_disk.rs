@@ -95,13 +95,18 @@ impl Program {
 
     /// Leaves so much room on the disk, in bytes, or a little less.
     fn fill(&self, left: u64) {
+        let stat = rustix::fs::statvfs(self.disk()).unwrap();
+        let free = (stat.f_bavail * stat.f_frsize).saturating_sub(left);
         let mut ballast = File::create(self.disk().join("ballast")).unwrap();
-        for piece in [1 << 16, 1 << 12, 1] {
-            let piece = vec![b'x'; piece];
-            while ballast.write_all(&piece).is_ok() {}
+        let piece = vec![b'x'; 1 << 16];
+        for _ in 0..free / (1 << 16) {
+            if ballast.write_all(&piece).is_err() {
+                break;
+            }
         }
-        let length = ballast.metadata().unwrap().len();
-        ballast.set_len(length.saturating_sub(left)).unwrap();
+        let rest = vec![b'x'; usize::try_from(free % (1 << 16)).unwrap()];
+        // Somebody else may have had it.
+        let _ = ballast.write_all(&rest);
     }
 
     fn free(&self) {

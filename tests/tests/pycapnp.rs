@@ -7,7 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
-use anyhow::{Result, ensure};
+mod customer;
+
+use anyhow::{Context as _, Result, ensure};
+use customer::Customer;
+use ocluster_api::TestStep;
 use ocluster_tests::{Cluster, Process, Python, SOON, Story, Submission, WorkerOptions, run};
 
 /// A worker in Python, in pool `linux`.
@@ -175,6 +179,84 @@ fn our_client_learns_that_a_python_worker_died() -> Result<()> {
         assert_eq!(lost.stdout, "Tailing log:\nBuilding on snake\nFROM crash\n");
         assert!(lost.stderr.contains("Disconnected: "), "{lost}");
         assert_eq!(worker.wait_exit(SOON)?.code(), Some(3));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_python_client_finds_everything_as_ever_beside_durable_jobs() -> Result<()> {
+    Story::tell(&["pycapnp"], |story| {
+        let mut cluster = Cluster::start(story)?;
+        let _worker =
+            cluster.add_worker_with(WorkerOptions::named("w1").capacity(2).test_jobs())?;
+        let (alice, bob) = (cluster.add_client("alice")?, cluster.add_client("bob")?);
+        // Given a durable job that runs,
+        let kept = Customer::with(bob.cap())?;
+        let id = kept.submit("kept", "", &[TestStep::Hang])?;
+        bob.start_asking(&["log", &id, "-f"])?
+            .wait_for_log("Building on w1")?;
+        let python = Python::with_certificate(&story.scratch)?;
+        let client = |steps: &str, words: &[&str]| {
+            let mut command = python.command("client.py", alice.cap());
+            run(command.args(["--steps", steps]).args(words))
+        };
+        // then a job of the frozen protocol beside it ends, fails and is cancelled in the words it always was,
+        let passed = client(r#"[{"print": "one"}]"#, &[])?.success()?.stdout;
+        assert_eq!(passed, "Building on w1\none\nJob succeeded\noutput: ''\n");
+        let cancelled = client(
+            r#"[{"print": "begun"}, "hang"]"#,
+            &["--cancel-at", "begun\n"],
+        )?;
+        assert_eq!(
+            cancelled.success()?.stdout,
+            "Building on w1\nbegun\nJob cancelled\nerror: Failed: Build cancelled\n"
+        );
+        // and the durable one does not mind.
+        let info = kept.info(&id)?;
+        ensure!(
+            info.worker.as_deref() == Some("w1") && info.attempt == 1,
+            "{info:?}"
+        );
+        bob.ask(&["cancel", &id])?.success()?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_durable_job_runs_on_a_python_worker_and_elsewhere_when_that_dies() -> Result<()> {
+    Story::tell(&["pycapnp"], |story| {
+        let mut cluster = Cluster::start(story)?;
+        let mut worker = python_worker(story, &mut cluster, "snake")?;
+        let alice = cluster.add_client("alice")?;
+        // Given a worker that knows only the frozen protocol, then it serves a durable job as any other,
+        let good = alice
+            .submit(&Submission::of_text("FROM good").durable())?
+            .success()?;
+        assert_eq!(
+            good.stdout,
+            "Tailing log:\nBuilding on snake\nFROM good\nJob succeeded\nResult: \"made by python\"\n"
+        );
+        // and is asked to stop when the job is cancelled.
+        let mut job = alice.start(&Submission::of_text("FROM long").durable())?;
+        job.wait_for_log("FROM long")?;
+        job.interrupt()?;
+        ensure!(!job.wait_exit(SOON)?.success(), "{}", job.log());
+        worker.wait_for_log("asked to cancel")?;
+        // When it dies with a job,
+        let lost = alice
+            .submit(&Submission::of_text("FROM crash").durable().flag("--detach"))?
+            .success()?;
+        let id = lost.stdout.trim();
+        assert_eq!(worker.wait_exit(SOON)?.code(), Some(3));
+        // then the job waits for another one, and tells so.
+        let mut explained = alice.start_asking(&["log", id, "-f"])?;
+        explained.wait_for_log("[attempt 1 on worker \"snake\" came to nothing")?;
+        let told = alice.ask(&["explain", id])?.success()?.stdout;
+        ensure!(told.contains("nobody can take it"), "{told}");
+        let info = Customer::with(alice.cap())?.info(id)?;
+        let first = info.attempts.first().context("no attempt is told of")?;
+        ensure!(first.worker == "snake" && info.attempt == 1, "{info:?}");
+        alice.ask(&["cancel", id])?.success()?;
         Ok(())
     })
 }

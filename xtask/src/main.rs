@@ -14,6 +14,7 @@ mod demo;
 mod fuzz;
 mod needs;
 mod shell;
+mod sim;
 mod surroundings;
 mod test;
 
@@ -39,6 +40,8 @@ enum Chore {
     Bench(bench::Options),
     /// Feeds random bytes to everything that reads what peers send and disks hold, for a bounded time. Needs `cargo fuzz` and a nightly toolchain.
     Fuzz(fuzz::Options),
+    /// Runs whole clusters under simulated time and network, breaks what can break, and checks every promise.
+    Sim(sim::Options),
     /// Compiles schema/*.capnp into the committed schema/schema.cgr. Needs the `capnp` program.
     Codegen {
         /// Change nothing; fail if what is committed is not what the schema gives.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             Chore::Test(options) => test::run(&options),
             Chore::Bench(options) => bench::run(&options),
             Chore::Fuzz(options) => fuzz::run(&options),
+            Chore::Sim(options) => sim::run(&options),
             Chore::Codegen { check } => codegen::run(check),
         });
     match outcome {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ocluster_scheduling::{JobId, Rate, Record, Timestamp};
+use ocluster_scheduling::{JobId, Record, Timestamp};
 
 use crate::chance::{Chance, HOUR, MINUTE, Ms, SECOND};
 use crate::checker::Checker;
@@ -261,6 +261,6 @@ impl World {
     /// The share in seconds that a job without a hint takes of a client's.
     pub(crate) fn step(&self, client: usize) -> f64 {
         let rate = self.plan.clients.get(client).map(|client| client.rate);
-        f64::from(crate::scheduler::COSTS.non_cached) / rate.unwrap_or(Rate::default()).get()
+        f64::from(crate::scheduler::COSTS.non_cached) / rate.unwrap_or_default().get()
     }
 }

@@ -221,6 +221,10 @@ fn resident() -> Option<u64> {
     Some(kib * 1024)
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "a benchmark talks to the person who runs it"
+)]
 fn restore(criterion: &mut Criterion) {
     let pool = PoolName::from("pool");
     let before = resident();

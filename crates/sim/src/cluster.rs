@@ -98,11 +98,11 @@ pub fn run(plan: &Plan, dir: &std::path::Path, trace: bool) -> anyhow::Result<Ou
     }
     cluster.put_right();
     let deadline = cluster.elapsed() + SETTLING;
-    while cluster.elapsed() < deadline && !all_told(plan, &history) {
+    while cluster.elapsed() < deadline && !(all_told(plan, &history) && nothing_runs(&history)) {
         cluster.steps(100);
     }
-    // Whoever runs a job that is over for everybody else has heard so by then.
-    cluster.steps(6_000);
+    // The last words of everybody to everybody.
+    cluster.steps(1_000);
     for execution in history.executions() {
         if execution.ended.is_none() {
             history.violation(format_args!(
@@ -157,6 +157,11 @@ fn all_told(plan: &Plan, history: &History) -> bool {
     })
 }
 
+/// Whether no worker runs anything.
+fn nothing_runs(history: &History) -> bool {
+    history.executions().iter().all(|run| run.ended.is_some())
+}
+
 /// A panic anywhere is a broken promise, unless its host is being crashed: then nobody is there to see it.
 fn note_panics(history: History) {
     let usual = std::panic::take_hook();
@@ -188,6 +193,8 @@ impl Cluster<'_> {
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(LATENCY)
             .tcp_capacity(4096)
+            // The simulated network never takes back the port of a dial that failed.
+            .ephemeral_ports(1024..=65_535)
             .rng_seed(plan.seed)
             .build();
         let mut stops = BTreeMap::new();

@@ -60,7 +60,15 @@ pub fn check(work: &Work, parts: &[Part<'_>], runs: &[&Execution]) -> Result<(),
         used.extend(run);
         let rest = part.bytes.get(matched..).unwrap_or_default();
         let words = String::from_utf8_lossy(rest);
-        if words.contains(&mark) || words.contains("Building on") {
+        // Words of others begin on a line of their own.
+        let at_line = rest.is_empty()
+            || rest.starts_with(b"\n")
+            || part
+                .bytes
+                .get(..matched)
+                .is_some_and(|before| before.ends_with(b"\n"));
+        let foreign = [mark.as_str(), "Building on", " line "];
+        if !at_line || foreign.iter().any(|word| words.contains(word)) {
             return Err(format!(
                 "in attempt {number} on {}, after {matched} of {length} bytes of execution {run:?}, comes {:?}",
                 part.worker,

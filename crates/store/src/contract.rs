@@ -14,12 +14,12 @@ pub trait Store: Send + 'static {
     /// [`StoreError::Damaged`] when what is stored does not agree with itself; I/O errors.
     fn load(&self, min_day: u32) -> Result<Snapshot, StoreError>;
 
-    /// As [`load`](Self::load) with hints of any age, but without the jobs, which makes it short.
+    /// As [`load`](Self::load), but without the jobs, which makes it short.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    fn load_without_jobs(&self) -> Result<Snapshot, StoreError> {
-        let mut found = self.load(0)?;
+    fn load_without_jobs(&self, min_day: u32) -> Result<Snapshot, StoreError> {
+        let mut found = self.load(min_day)?;
         found.open_jobs = Vec::new();
         Ok(found)
     }
@@ -36,6 +36,17 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError::Damaged`] when this record cannot be read; I/O errors.
     fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError>;
+
+    /// Up to `limit` records of jobs that have not ended, with ids above `after` (or all), oldest first. For those who take them
+    /// in piece by piece, as there may be a million.
+    ///
+    /// # Errors
+    /// As [`job`](Self::job).
+    fn open_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
+        let found = self.load(0)?.open_jobs.into_iter();
+        let above = found.filter(|job| after.is_none_or(|after| job.id > after));
+        Ok(above.take(limit).collect())
+    }
 
     /// The sealed description of a durable job that is not over.
     ///

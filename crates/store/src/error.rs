@@ -96,7 +96,7 @@ fn repair(dir: &std::path::Path) -> String {
     format!(
         "see what is wrong with `ocluster-scheduler store check --state-dir {dir}`; to go on from the last export, move \
          what is left away (mv {dir}/store.json {dir}/store.json.old; mv {dir}/store {dir}/store.old) and run \
-         `ocluster-scheduler store import --state-dir {dir} EXPORT`; without an export, restore {dir}/store and \
+         `ocluster-scheduler store import --state-dir {dir} --from EXPORT`; without an export, restore {dir}/store and \
          {dir}/store.json from a backup, or start empty on purpose after the same moves (clients must then be added again)"
     )
 }

@@ -353,6 +353,19 @@ impl StoreHandle {
         self.query(move |store| store.job(id)).await?
     }
 
+    /// Open jobs, oldest first, as [`Store::open_jobs`] gives them.
+    ///
+    /// # Errors
+    /// As [`Store::open_jobs`], and [`StoreError::Closed`].
+    pub async fn open_jobs(
+        &self,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        self.query(move |store| store.open_jobs(after, limit))
+            .await?
+    }
+
     /// The sealed description of a job, as [`Store::description`] gives it.
     ///
     /// # Errors

@@ -692,6 +692,16 @@ fn open_jobs_far_apart_are_all_loaded_in_order(store: &dyn Store) {
         assert_eq!(found, ids[..count]);
         // What was read at the start is not what is read later.
         assert_eq!(load(store).open_jobs.len(), count);
+        let mut piecemeal = Vec::new();
+        loop {
+            let after = piecemeal.last().map(|job: &JobRecord| job.id);
+            let piece = store.open_jobs(after, 7).unwrap();
+            if piece.is_empty() {
+                break;
+            }
+            piecemeal.extend(piece);
+        }
+        assert_eq!(piecemeal, load(store).open_jobs);
     }
 }
 
@@ -707,7 +717,7 @@ fn settings_are_loaded_without_jobs(store: &dyn Store) {
             Change::JobIdsReserved { next: 9 },
         ])
         .unwrap();
-    let found = store.load_without_jobs().unwrap();
+    let found = store.load_without_jobs(0).unwrap();
     let mut expected = load(store);
     assert_eq!(expected.open_jobs.len(), 1);
     expected.open_jobs.clear();

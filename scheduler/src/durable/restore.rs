@@ -16,41 +16,62 @@ use super::job::{DurableJob, Names, Phase};
 use super::verdict;
 use crate::state::{Entry, Scheduler};
 
+/// Records that are taken in at once: there may be a million, and they are not to be in memory together.
+const PIECE: usize = 4096;
+
 /// Takes back the jobs that were open when the last run of the scheduler ended.
 ///
 /// # Errors
 /// If the store cannot write.
-pub(crate) async fn restore(
-    scheduler: &Rc<Scheduler>,
-    open_jobs: Vec<JobRecord>,
-) -> Result<(), StoreError> {
+pub(crate) async fn restore(scheduler: &Rc<Scheduler>) -> Result<(), StoreError> {
     let mut logs = Logs::find(scheduler.logs()).await;
     let mut names = Shared::default();
-    let mut lost = Vec::new();
     let (mut queued, mut running) = (0u64, 0u64);
-    for record in open_jobs {
-        if !record.durable {
-            lost.push(record);
-            continue;
-        }
-        let quota = scheduler.quota(&record.client.as_str().into()).log;
-        let log = logs.take(record.id.get(), quota).await;
-        match record.state {
-            JobState::Running => {
-                running += 1;
-                back_on_worker(scheduler, record, log, &mut names);
+    let mut next = fetch(scheduler, None);
+    loop {
+        // So that the next piece is on its way while this one is taken in.
+        tokio::task::yield_now().await;
+        let piece = next.await.unwrap_or(Err(StoreError::Closed))?;
+        let Some(last) = piece.last().map(|record| record.id) else {
+            break;
+        };
+        next = fetch(scheduler, Some(last));
+        tokio::task::yield_now().await;
+        let mut lost = Vec::new();
+        for record in piece {
+            if !record.durable {
+                lost.push(record);
+                continue;
             }
-            _ => {
-                queued += 1;
-                back_in_queue(scheduler, record, log, &mut names);
+            let quota = scheduler.quota(&record.client.as_str().into()).log;
+            let log = logs.take(record.id.get(), quota).await;
+            match record.state {
+                JobState::Running => {
+                    running += 1;
+                    back_on_worker(scheduler, record, log, &mut names);
+                }
+                _ => {
+                    queued += 1;
+                    back_in_queue(scheduler, record, log, &mut names);
+                }
             }
         }
+        close_attached(scheduler, lost).await?;
     }
     if queued + running > 0 {
         info!("Took back {queued} queued and {running} running jobs");
     }
     logs.break_the_rest().await;
-    close_attached(scheduler, lost).await
+    Ok(())
+}
+
+/// A piece of the open jobs, which the store reads meanwhile.
+fn fetch(
+    scheduler: &Scheduler,
+    after: Option<ocluster_store::JobId>,
+) -> tokio::task::JoinHandle<Result<Vec<JobRecord>, StoreError>> {
+    let store = scheduler.records().store().clone();
+    tokio::task::spawn_local(async move { store.open_jobs(after, PIECE).await })
 }
 
 fn back_in_queue(
@@ -69,7 +90,7 @@ fn back_in_queue(
         tasks.spawn_local(async move { verdict::end_in_queue(&scheduler, &job, cause).await });
         return;
     }
-    scheduler.durable_queued(&job);
+    scheduler.await_worker(&job);
     if let Err(refusal) = scheduler.handle(job.requeued()) {
         warn!(job = %job.store_id(), %refusal, "Cannot queue a job again");
     }

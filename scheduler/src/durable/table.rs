@@ -150,11 +150,16 @@ impl Scheduler {
     /// The job waits in the queue from now on.
     pub(crate) fn durable_queued(&self, job: &Rc<DurableJob>) {
         self.table().taken.borrow_mut().remove(&job.id);
+        self.await_worker(job);
+        self.job_changed(job.id, &job.client);
+    }
+
+    /// From now on the job waits for a worker, and only for so long.
+    pub(crate) fn await_worker(&self, job: &DurableJob) {
         if let Some(limit) = job.limits.queued {
             let at = self.queued_until(job, limit);
             self.table().deadlines.add(at, job.id);
         }
-        self.job_changed(job.id, &job.client);
     }
 
     /// A worker has the job from now on.

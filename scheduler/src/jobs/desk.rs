@@ -183,10 +183,10 @@ impl Scheduler {
             let mut found = Vec::new();
             for id in changed.jobs {
                 let id = JobId::new(id.0);
-                if let Some(record) = self.record_of(id).await? {
-                    if filter.matches(asker, &record) {
-                        found.push(self.as_of_now(record));
-                    }
+                if let Some(record) = self.record_of(id).await?
+                    && filter.matches(asker, &record)
+                {
+                    found.push(self.as_of_now(record));
                 }
             }
             let asked_for_now = cursor == 0;

@@ -322,12 +322,8 @@ fn jobs_that_live_as_long_as_their_clients_can_be_found_and_stopped_too() {
         let ended = found.ended().await.unwrap();
         assert_eq!(ended.state, "cancelled");
         let (log, _) = follow(&found.job()).await;
-        assert_eq!(log, given_log());
+        assert_eq!(log, "Building on w\na line\nJob cancelled\n");
     });
-}
-
-fn given_log() -> &'static str {
-    "Building on w\na line\nJob cancelled\n"
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn workers_are_described_with_what_they_do() {
         assert_eq!((leased.capacity, leased.running, leased.queued), (1, 1, 0));
         assert_eq!(leased.version, "1.2.3");
         assert_eq!(leased.kinds, ["docker"]);
-        assert_eq!(leased.jobs, [kept.id.clone()]);
+        assert_eq!(leased.jobs, std::slice::from_ref(&kept.id));
         assert!(leased.last_heard_ago < 60_000);
         assert_eq!(frozen.version, "");
         assert_eq!(frozen.jobs.len(), 1);

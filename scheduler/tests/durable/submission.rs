@@ -200,6 +200,32 @@ fn submissions_under_one_key_that_arrive_together_are_one_job() {
 }
 
 #[test]
+fn what_was_begun_is_completed_though_the_client_does_not_wait_for_it() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let keeper = scheduler.keeper().await;
+        let begun: Vec<_> = (0..20)
+            .map(|number| Wanted::new("example").key(&format!("key {number}")))
+            .map(|wanted| keeper.begin_to_submit(&wanted))
+            .collect();
+        // Known to have arrived, and not to be answered yet.
+        keeper.features().await;
+        drop(begun);
+        keeper.client.connection.disconnect("Connection closed");
+        keeper.client.connection.closed().await;
+        let again = scheduler.keeper().await;
+        eventually("all of them are there", async || {
+            let (jobs, _) = again.list(&Query::default()).await.unwrap();
+            (jobs.len() == 20).then_some(())
+        })
+        .await;
+        let same = Wanted::new("example").key("key 7");
+        assert!(again.submit(&same).await.unwrap().known);
+    });
+}
+
+#[test]
 fn of_many_jobs_each_is_accepted_or_refused_for_itself() {
     story(async {
         let site = Site::new();
@@ -388,7 +414,7 @@ fn a_client_whose_access_is_revoked_is_out_with_all_its_handles() {
         let alice = Keeper::new(add(&scheduler, &admin, "alice").await.unwrap());
         let kept = alice.keep("example").await;
         let mut worker = scheduler.leased_worker("w").await;
-        let _given = worker.next().await;
+        let given = worker.next().await;
         let waiting = kept.ended();
         let watching = alice.watch(&Query::default(), 0).await.unwrap().cursor;
         let watching = alice.watch(&Query::default(), watching);
@@ -416,7 +442,7 @@ fn a_client_whose_access_is_revoked_is_out_with_all_its_handles() {
             out
         );
         // Those who wait already get no more than an error, when there would be something to tell.
-        _given.succeed("secret");
+        given.succeed("secret");
         assert_eq!(waiting.await.unwrap_err(), out);
         assert_eq!(watching.await.err().unwrap(), out);
     });

@@ -87,12 +87,11 @@ impl JobView {
 
     /// The attempts that are over, in short: number, worker and cause code.
     pub(crate) fn story(&self) -> Vec<(u32, &str, &str)> {
-        let short = |attempt: &'_ AttemptView| attempt.number;
         self.attempts
             .iter()
             .map(|attempt| {
                 (
-                    short(attempt),
+                    attempt.number,
                     attempt.worker.as_str(),
                     attempt.cause_code.as_str(),
                 )

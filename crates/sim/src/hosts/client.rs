@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use ocluster_client::{
     Client, DialOptions, DurableSpec, Job, JobLimits, RpcError, Stats, SubmitError, Vat,
 };
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::Site;
@@ -66,6 +67,8 @@ pub(super) struct Access {
     client: String,
     vat: Vat,
     present: RefCell<Option<Client>>,
+    /// One of the client's tasks dials at a time.
+    dialling: Mutex<()>,
 }
 
 impl Access {
@@ -74,6 +77,7 @@ impl Access {
             client: client.to_owned(),
             vat: Vat::over(Arc::new(SimNetwork), Stats::new()),
             present: RefCell::default(),
+            dialling: Mutex::default(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Access {
             timeout: Duration::from_secs(5),
             ..DialOptions::default()
         };
+        let _dialling = self.dialling.lock().await;
         loop {
             if let Some(present) = &*self.present.borrow()
                 && !present.connection().is_closed()

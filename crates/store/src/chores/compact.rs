@@ -33,7 +33,7 @@ pub fn compact(dir: &Path, options: SledOptions) -> Result<Compacted, StoreError
     let old = SledStore::open(dir, options)?;
     let beside = Beside::compaction(&old)?;
     let new = beside.open(options)?;
-    let first = old.load_without_jobs()?;
+    let first = old.load_without_jobs(0)?;
     let next = first.next_job_id.get();
     let mut batch = Batch::default();
     batch.add(Change::JobIdsReserved { next }, &new)?;

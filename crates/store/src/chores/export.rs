@@ -105,7 +105,7 @@ impl Source<'_> {
 pub fn export(source: Source<'_>, to: impl Write) -> Result<Exported, StoreError> {
     let mut lines = Lines::new(to).map_err(|error| writing(&error))?;
     let mut exported = Exported::default();
-    let first = source.ask(|store| store.load_without_jobs())?;
+    let first = source.ask(|store| store.load_without_jobs(0))?;
     lines
         .put(&Line::OclusterStoreExport(Header {
             version: VERSION,

@@ -22,8 +22,19 @@ struct Part {
     found: Snapshot,
     rows: u64,
     digest: u64,
+    /// Whether it lets go of the records of open jobs at once.
+    forgets_jobs: bool,
     /// The first row that cannot be read. It is told of only if the digest does not show that rows were altered or lost.
     unreadable: Option<(BadValue, &'static str)>,
+}
+
+/// What becomes of the records of open jobs, of which there can be a million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OpenJobs {
+    /// They are given.
+    Given,
+    /// They are read and verified, and no more.
+    Verified,
 }
 
 /// Reads every row of the index and holds count and digest against what `meta` says. Lists are not sorted yet.
@@ -31,13 +42,14 @@ pub(super) fn read(
     place: &Place,
     db: &sled::Db,
     meta: &Meta,
+    jobs: OpenJobs,
     sled_error: &(dyn Fn(sled::Error) -> StoreError + Sync),
 ) -> Result<Snapshot, StoreError> {
     let mut all = Part::default();
     for kind in INDEX.into_iter().filter(|kind| *kind != OPEN_JOB) {
         all.read(db.scan_prefix([kind])).map_err(sled_error)?;
     }
-    for part in read_open_jobs(place, db, sled_error)? {
+    for part in read_open_jobs(place, db, jobs, sled_error)? {
         all.rows += part.rows;
         all.digest = all.digest.wrapping_add(part.digest);
         all.unreadable = all.unreadable.or(part.unreadable);
@@ -84,6 +96,7 @@ pub(super) fn read_settings(
 fn read_open_jobs(
     place: &Place,
     db: &sled::Db,
+    jobs: OpenJobs,
     sled_error: &(dyn Fn(sled::Error) -> StoreError + Sync),
 ) -> Result<Vec<Part>, StoreError> {
     let end = |row: Option<Result<sled::IVec, sled::Error>>| match row {
@@ -109,7 +122,10 @@ fn read_open_jobs(
             let next = first.saturating_add((part + 1) * width);
             job_key(OPEN_JOB, JobId::new(next))
         };
-        let mut read = Part::default();
+        let mut read = Part {
+            forgets_jobs: jobs == OpenJobs::Verified,
+            ..Part::default()
+        };
         read.read(db.range(from..to)).map_err(sled_error)?;
         Ok(read)
     };
@@ -139,6 +155,9 @@ impl Part {
             self.digest = self.digest.wrapping_add(mark(&key, &value));
             if let Err(bad) = take(&mut self.found, &key, &value) {
                 self.unreadable.get_or_insert(bad);
+            }
+            if self.forgets_jobs {
+                self.found.open_jobs.clear();
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{JobId, Snapshot, StoreError};
 
+use super::index::OpenJobs;
 use super::place::Place;
 use super::rows::{META, Meta};
 use super::store::SledOptions;
@@ -17,8 +18,8 @@ pub(super) struct Opened {
     pub(super) db: sled::Db,
     /// What the store says about its rows.
     pub(super) meta: Meta,
-    /// The index, which was verified. Hints of any age.
-    pub(super) snapshot: Snapshot,
+    /// The index, which was verified, without open jobs. Hints of any age.
+    pub(super) settings: Snapshot,
 }
 
 /// Opens sled's files, verifies the index, and says in the marker what is there. A store of an older format is one of
@@ -28,11 +29,13 @@ pub(super) fn open(place: &Place, options: SledOptions) -> Result<Opened, StoreE
     // Sled writes when it opens its files.
     place.has_room(0)?;
     let (db, first, expected) = open_files(place, options)?;
-    let snapshot = guarded(|| match &first {
-        Some((meta, _)) => index::read(place, &db, meta, &|error| open_error(place, error)),
+    let settings = guarded(|| match &first {
+        Some((meta, _)) => index::read(place, &db, meta, OpenJobs::Verified, &|error| {
+            open_error(place, error)
+        }),
         None => Ok(Snapshot::default()),
     });
-    let snapshot = snapshot.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
+    let settings = settings.unwrap_or_else(|panic| Err(place.damaged(panic)))?;
     let (meta, older) = match first {
         Some((meta, _)) if meta.batch < expected => {
             let (is, was) = (meta.batch, expected);
@@ -59,7 +62,7 @@ pub(super) fn open(place: &Place, options: SledOptions) -> Result<Opened, StoreE
         write_meta(&db, &meta).map_err(|error| open_error(place, error))?;
     }
     beside::tidy(place);
-    Ok(Opened { db, meta, snapshot })
+    Ok(Opened { db, meta, settings })
 }
 
 /// What the row about the others says, and the version in which it says so.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Snapshot, Store, StoreError};
 
 use super::batch::Rows;
-use super::index;
+use super::index::{self, OpenJobs};
 use super::opening::{self, Opened, guarded};
 use super::place::{self, Place};
 use super::rows::{DESCRIPTION, ENDED_JOB, Meta, OPEN_JOB, client_key, id_of, job_key};
@@ -64,10 +64,10 @@ impl SledStore {
     /// itself tidies when it opens a file.
     pub fn open(dir: &Path, options: SledOptions) -> Result<Self, StoreError> {
         let place = Place::take(dir)?;
-        let Opened { db, meta, snapshot } = opening::open(&place, options)?;
+        let Opened { db, meta, settings } = opening::open(&place, options)?;
         let fresh = Snapshot {
             next_job_id: JobId::new(meta.next_job_id),
-            ..snapshot
+            ..settings
         };
         Ok(Self {
             db,
@@ -250,28 +250,44 @@ impl SledStore {
 impl Store for SledStore {
     fn load(&self, min_day: u32) -> Result<Snapshot, StoreError> {
         self.run(false, || {
-            // The lock is not held while the disk is read.
-            let fresh = self.fresh().take();
-            let mut found = match fresh {
-                Some(fresh) => fresh,
-                None => {
-                    let meta = self.meta().clone();
-                    index::read(&self.place, &self.db, &meta, &|error| self.io(error))?
-                }
-            };
+            let meta = self.meta().clone();
+            let given = OpenJobs::Given;
+            let mut found =
+                index::read(&self.place, &self.db, &meta, given, &|error| self.io(error))?;
             found.hints.retain(|hint| hint.day >= min_day);
             found.sort();
             Ok(found)
         })
     }
 
-    fn load_without_jobs(&self) -> Result<Snapshot, StoreError> {
+    fn load_without_jobs(&self, min_day: u32) -> Result<Snapshot, StoreError> {
         self.run(false, || {
-            let next = JobId::new(self.meta().next_job_id);
-            let mut found = index::read_settings(&self.place, &self.db, &|error| self.io(error))?;
-            found.next_job_id = next;
+            // The lock is not held while the disk is read.
+            let fresh = self.fresh().take();
+            let mut found = match fresh {
+                Some(fresh) => fresh,
+                None => index::read_settings(&self.place, &self.db, &|error| self.io(error))?,
+            };
+            found.next_job_id = JobId::new(self.meta().next_job_id);
+            found.hints.retain(|hint| hint.day >= min_day);
             found.sort();
             Ok(found)
+        })
+    }
+
+    fn open_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
+        self.run(false, || {
+            let from = match after {
+                Some(after) => job_key(OPEN_JOB, JobId::new(after.get().saturating_add(1))),
+                None => vec![OPEN_JOB],
+            };
+            let mut records = Vec::new();
+            for row in self.db.range(from..vec![OPEN_JOB + 1]).take(limit) {
+                let (_, value) = row.map_err(|error| self.io(error))?;
+                let record = read_record(&value);
+                records.push(record.map_err(|bad| self.place.bad(bad, "a job's record"))?);
+            }
+            Ok(records)
         })
     }
 
