@@ -9,13 +9,17 @@ use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::{End, LogWriter};
 use ocluster_store::JobState;
 use ocluster_vat::RpcError;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::job::Job;
 use crate::job_run::Run;
 use crate::state::Scheduler;
 use crate::tail::{self, TailEnd};
-use crate::time_limits::RunLimits;
+use crate::time_limits::{RunLimits, sleep_until};
+
+/// How long a worker may take to stop a job that has taken too long. After that the job is over without its word.
+const STOP_GRACE: Duration = Duration::from_secs(60);
 
 /// Follows a job until both its result and its log are here.
 pub(crate) async fn follow(
@@ -65,6 +69,7 @@ async fn outcome(
     let result = worker_job.result_request().send().promise;
     tokio::pin!(result);
     let mut told_to_cancel = false;
+    let mut patience = None;
     let response = loop {
         tokio::select! {
             response = &mut result => break response,
@@ -73,7 +78,11 @@ async fn outcome(
                 // The answer says nothing: the result will tell.
                 tokio::task::spawn_local(worker_job.cancel_request().send().promise);
             }
-            cause = limits.passed(Some(&run.last_output)), if !told_to_cancel => run.time_out(cause),
+            cause = limits.passed(Some(&run.last_output)), if patience.is_none() => {
+                patience = Some(Instant::now() + STOP_GRACE);
+                run.time_out(cause);
+            }
+            () = sleep_until(patience) => break Err(capnp::Error::failed("Build cancelled".to_owned())),
             () = run.never_reached_the_worker() => {
                 return Err(RpcError::Disconnected(format!(
                     "the worker \"{}\" withdrew its request as it was given this job",

@@ -119,6 +119,12 @@ impl Job {
         }
     }
 
+    /// Until when it may wait for a worker, in milliseconds since the Unix epoch, if its pool says so.
+    pub(crate) fn queued_until(&self, scheduler: &Scheduler) -> Option<u64> {
+        let limit = self.limits(scheduler).queued?;
+        Some(self.queued_ms.saturating_add(limit))
+    }
+
     /// Bytes of its description, while it is queued.
     pub(crate) fn description_size(&self) -> usize {
         match &*self.phase.borrow() {

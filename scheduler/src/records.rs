@@ -2,9 +2,14 @@
 //!
 //! Writing never waits here. Who must not answer before something is on disk awaits [`Records::flushed`].
 
+use std::time::Duration;
+
 use ocluster_scheduling::{AdminPause, Cluster, PauseNote, Record, Timestamp};
 use ocluster_store::{Change, JobRecord, Pause, Snapshot, StoreError, StoreHandle};
 use tracing::error;
+
+/// How long to wait before what the store had no room for is brought to it again.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 /// The way to the store.
 pub(crate) struct Records {
@@ -49,6 +54,19 @@ impl Records {
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         self.store.commit(changes)
+    }
+
+    /// As [`Records::commit`], for what has to be written some time: while too much waits for the disk already, it waits for that.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from writing for good.
+    pub(crate) async fn commit_in_time(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        loop {
+            match self.commit(changes.clone()).await {
+                Err(StoreError::Busy { .. }) => tokio::time::sleep(FULL_PAUSE).await,
+                done => return done,
+            }
+        }
     }
 
     /// Waits for everything written so far to be on disk.

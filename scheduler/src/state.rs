@@ -428,6 +428,9 @@ impl Scheduler {
             Effect::JobCancelled { job } => match self.entry(job) {
                 Some(Entry::Attached(attached)) => {
                     self.remove_entry(job);
+                    if let Some(at) = attached.queued_until(self) {
+                        self.table.deadlines.remove(at, job);
+                    }
                     attached.broken_in_queue(self);
                 }
                 Some(Entry::Durable(durable)) => self.durable_cancelled(durable),
@@ -459,6 +462,9 @@ impl Scheduler {
         let waiting = self.take_pop(pop);
         match (entry, waiting, session) {
             (Some(Entry::Attached(job)), Some(waiting), Some(session)) if !self.is_stopping() => {
+                if let Some(at) = job.queued_until(self) {
+                    self.table.deadlines.remove(at, id);
+                }
                 match job.start(self, session, waiting.job.as_job()) {
                     // If the caller goes away before it looks, the drop of its request says so.
                     Some(given) => {
@@ -470,7 +476,7 @@ impl Scheduler {
                 }
             }
             (Some(Entry::Durable(job)), Some(waiting), Some(session)) if !self.is_stopping() => {
-                durable::give(self, job, session, waiting.job, waiting.answer);
+                durable::give(self, job, session, waiting.job, (pop, waiting.answer));
             }
             (entry, ..) => {
                 // The worker left in this very moment, or nothing is given out any more.
@@ -527,8 +533,9 @@ impl Scheduler {
             }]);
             return Err(refusal.into());
         }
-        if let Some(limit) = job.limits(self).queued {
-            let at = self.now_ms().saturating_add(limit);
+        if let Some(at) = job.queued_until(self)
+            && matches!(job.run(), Ok(None))
+        {
             self.table.deadlines.add(at, id);
         }
         Ok(job)
@@ -689,6 +696,30 @@ impl Scheduler {
         let asked = AskedPop::new(self.clone(), pop, receiver);
         self.handle(Event::Asked { worker, pop })?;
         Ok(asked)
+    }
+
+    /// What was to be given came to nothing before the worker heard of it: its request waits for something else.
+    pub(crate) fn ask_again(
+        self: &Rc<Self>,
+        worker: WorkerId,
+        pop: PopId,
+        job: WorkerJob,
+        answer: oneshot::Sender<PopAnswer>,
+    ) {
+        if answer.is_closed() {
+            return;
+        }
+        self.pops
+            .borrow_mut()
+            .insert(pop, WaitingPop { job, answer });
+        if self.handle(Event::Asked { worker, pop }).is_err()
+            && let Some(waiting) = self.take_pop(pop)
+        {
+            // The caller may be gone; then there is nobody to tell.
+            let _ = waiting
+                .answer
+                .send(Err(rpc_error::failed("Worker disconnected")));
+        }
     }
 
     /// Nobody waits for this answer any more. Says whether anybody did.

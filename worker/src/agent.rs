@@ -34,6 +34,8 @@ use crate::surroundings::{self, JobThreads, Surroundings};
 use crate::trouble::Trouble;
 use crate::weights::Weights;
 
+/// The longest wait between two attempts to connect while there are jobs that a scheduler waits for.
+const RECONNECT_SOON: Duration = Duration::from_secs(3);
 /// How long running jobs may take to stop when the worker stops.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -281,7 +283,11 @@ async fn stay_connected(agent: &Rc<Agent>, shutdown: &CancellationToken) -> Resu
             ended => return ended,
         };
         agent.held.lost();
-        let wait = backoff.after(started.elapsed());
+        let mut wait = backoff.after(started.elapsed());
+        if !agent.held.all().is_empty() {
+            // A scheduler that did not go away gives its jobs to others before long.
+            wait = wait.min(RECONNECT_SOON);
+        }
         agent.status.lost(&reason);
         warn!(
             "Lost connection to scheduler ({reason}). Will retry in {:.1}s…",

@@ -60,6 +60,12 @@ impl LogWriter {
         state.length - state.noted as u64
     }
 
+    /// Whether the disk has refused it: then nothing more can be appended.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.log.state().failed.is_some()
+    }
+
     /// A reader of this log.
     #[must_use]
     pub fn reader(&self) -> LogReader {

@@ -42,6 +42,8 @@ pub(crate) struct Attempt {
     pub(crate) lost_on_the_way: CancellationToken,
     /// What the worker has reported, if it did and the log was not complete then.
     pub(crate) reported: RefCell<Option<Outcome>>,
+    /// Whether the worker was reached with it since the scheduler was started.
+    pub(crate) seen: Cell<bool>,
     /// Whether it is over, and what becomes of the job is being seen to.
     pub(crate) over: Cell<bool>,
     /// Whether the scheduling core counts the job as running on the worker.
@@ -91,6 +93,7 @@ impl Attempt {
             displacement: Notify::new(),
             lost_on_the_way: CancellationToken::new(),
             reported: RefCell::new(None),
+            seen: Cell::new(false),
             over: Cell::new(false),
             counted: Cell::new(false),
         })

@@ -106,7 +106,8 @@ fn lost(attempt: &Attempt, how: &str) -> AttemptEnd {
             code: "worker-lost".to_owned(),
             sentence: format!("the worker \"{}\" was lost: {how}", attempt.worker),
         },
-        counts: true,
+        // A worker that keeps nothing has lost it with the scheduler, and is not to blame.
+        counts: attempt.seen.get() || attempt.identity.is_some(),
     }
 }
 
@@ -118,6 +119,7 @@ async fn at_worker(
     seat: &Seat,
     limits: &RunLimits,
 ) -> Step {
+    attempt.seen.set(true);
     attempt.last_output.set(Instant::now());
     let known = CancellationToken::new();
     let work = async {

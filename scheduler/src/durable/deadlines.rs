@@ -56,6 +56,9 @@ pub(crate) async fn keep_time(scheduler: Rc<Scheduler>) {
                 }
                 None => continue,
             };
+            if !job.is_queued() {
+                continue;
+            }
             let limit = Duration::from_millis(job.limits.queued.unwrap_or_default());
             let cause = Cause {
                 code: "queued-time-limit".to_owned(),

@@ -62,7 +62,8 @@ pub(crate) fn readopt(
             attempt.displace(Displaced {
                 code: "worker-lost",
                 sentence: format!("the worker \"{}\" came back without the job", session.name),
-                counts: true,
+                // Perhaps it never heard of it, because the scheduler was killed in that moment.
+                counts: attempt.seen.get() || attempt.received.get() > 0,
             });
         }
     }

@@ -84,6 +84,7 @@ fn back_in_queue(
     job.log.replace(log);
     scheduler.add_entry(job.id, Entry::Durable(job.clone()));
     end_without_pool(scheduler, &job);
+    scheduler.end_without_client(&job);
     let stop = job.stop.borrow().as_deref().cloned();
     if let Some(cause) = stop {
         let (tasks, scheduler) = (scheduler.tasks().clone(), scheduler.clone());
@@ -159,7 +160,14 @@ fn back_on_worker(
     scheduler.add_entry(job.id, Entry::Durable(job.clone()));
     scheduler.durable_taken(&job);
     let (tasks, scheduler) = (scheduler.tasks().clone(), scheduler.clone());
+    // The log is shorter than the record says if its last bytes did not reach the disk. What is read from now on counts from there.
+    let corrected = (log_start > length).then(|| Change::JobRecorded(Box::new(job.record())));
     tasks.spawn_local(async move {
+        if let Some(change) = corrected
+            && let Err(error) = scheduler.records().commit_in_time(vec![change]).await
+        {
+            warn!(job = %job.store_id(), %error, "Cannot correct a job's record");
+        }
         attend::attend(&scheduler, &job, &attempt, log, Some(back_by)).await;
     });
 }

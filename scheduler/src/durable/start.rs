@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use ocluster_api::Descriptor;
 use ocluster_joblog::LogWriter;
-use ocluster_store::{Cause, Change};
+use ocluster_scheduling::{PopId, WorkerId};
+use ocluster_store::{Cause, Change, StoreError};
 use ocluster_vat::error as rpc_error;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -24,8 +25,14 @@ pub(crate) fn give(
     job: Rc<DurableJob>,
     session: Rc<WorkerSession>,
     worker_job: WorkerJob,
-    answer: oneshot::Sender<PopAnswer>,
+    (pop, answer): (PopId, oneshot::Sender<PopAnswer>),
 ) {
+    let request = Request {
+        worker: session.id,
+        pop,
+        job: worker_job.clone(),
+        answer,
+    };
     let number = job.attempt.get() + 1;
     job.attempt.set(number);
     let kept = job.log.take();
@@ -61,10 +68,10 @@ pub(crate) fn give(
     let (tasks, scheduler) = (scheduler.tasks().clone(), scheduler.clone());
     tasks.spawn_local(async move {
         match log {
-            Ok(log) => begin(&scheduler, &job, &attempt, log, answer).await,
+            Ok(log) => begin(&scheduler, &job, &attempt, log, request).await,
             Err(why) => {
                 let sentence = format!("The scheduler cannot keep this job's log: {why}");
-                refuse(answer, &sentence);
+                request.again(&scheduler);
                 let cause = Cause {
                     code: "scheduler-log".to_owned(),
                     sentence,
@@ -81,20 +88,26 @@ async fn begin(
     job: &Rc<DurableJob>,
     attempt: &Rc<Attempt>,
     log: LogWriter,
-    answer: oneshot::Sender<PopAnswer>,
+    request: Request,
 ) {
     // Before anything is waited for, so that the record is written behind the submission and before any later change.
     let recorded = scheduler
         .records()
         .commit(vec![Change::JobRecorded(Box::new(job.record()))]);
     let descriptor = description(scheduler, job).await;
-    let recorded = recorded.await;
+    let recorded = match recorded.await {
+        Err(StoreError::Busy { .. }) => {
+            let change = Change::JobRecorded(Box::new(job.record()));
+            scheduler.records().commit_in_time(vec![change]).await
+        }
+        done => done,
+    };
     scheduler.job_changed(job.id, &job.client);
     let descriptor = match descriptor {
         Ok(descriptor) => descriptor,
         Err(sentence) => {
             warn!(job = %job.store_id(), "{sentence}");
-            refuse(answer, "The scheduler has lost the description of this job");
+            request.again(scheduler);
             let cause = Cause {
                 code: "description-lost".to_owned(),
                 sentence,
@@ -105,7 +118,7 @@ async fn begin(
     };
     if let Err(error) = recorded {
         let sentence = format!("The scheduler could not write down that the job began: {error}");
-        refuse(answer, &sentence);
+        request.refuse(&sentence);
         let end = AttemptEnd::Nothing {
             cause: Cause {
                 code: "scheduler-store".to_owned(),
@@ -123,16 +136,31 @@ async fn begin(
         }),
         lost: attempt.lost_on_the_way.clone(),
     };
-    if let Err(Ok(given)) = answer.send(Ok(given)) {
+    if let Err(Ok(given)) = request.answer.send(Ok(given)) {
         given.lost.cancel();
     }
     attend::attend(scheduler, job, attempt, log, None).await;
 }
 
-/// The worker asked, and gets an error: it will ask again.
-fn refuse(answer: oneshot::Sender<PopAnswer>, sentence: &str) {
-    // If it has gone, there is nobody to tell.
-    let _ = answer.send(Err(rpc_error::failed(sentence)));
+/// The worker's request for a job, which has to be answered some time.
+struct Request {
+    worker: WorkerId,
+    pop: PopId,
+    job: WorkerJob,
+    answer: oneshot::Sender<PopAnswer>,
+}
+
+impl Request {
+    /// This job is not for it, and that is not the worker's concern: it gets another.
+    fn again(self, scheduler: &Rc<Scheduler>) {
+        scheduler.ask_again(self.worker, self.pop, self.job, self.answer);
+    }
+
+    /// There is nothing to be given at all. The worker will ask again.
+    fn refuse(self, sentence: &str) {
+        // If it has gone, there is nobody to tell.
+        let _ = self.answer.send(Err(rpc_error::failed(sentence)));
+    }
 }
 
 /// What is to be done: from memory if it is there, else from disk.

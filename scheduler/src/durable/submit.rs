@@ -13,6 +13,7 @@ use ocluster_store::{Cause, Change, JobId, JobRecord, TimeLimits};
 use sha2::{Digest as _, Sha256};
 
 use super::job::{Afresh, DurableJob, Kept};
+use super::verdict::NOT_ACCEPTED;
 use crate::config::{LimitRange, PoolLimits};
 use crate::job::{check_length, kind_of};
 use crate::jobs::{Accepted, Submission, Submitted};
@@ -86,7 +87,7 @@ pub(crate) async fn submit(
 fn withdraw(scheduler: &Rc<Scheduler>, id: JobId) {
     if let Some(job) = scheduler.durable(ocluster_scheduling::JobId(id.get())) {
         let cause = Cause {
-            code: "not-accepted".to_owned(),
+            code: NOT_ACCEPTED.to_owned(),
             sentence: "the scheduler could not write the job down".to_owned(),
         };
         scheduler.stop_for(&job, cause);

@@ -220,16 +220,29 @@ impl Scheduler {
         }
     }
 
+    /// A job whose client is not one any more is not to run again.
+    pub(crate) fn end_without_client(&self, job: &DurableJob) {
+        if !self.clients().is_registered(&job.client) {
+            job.stop
+                .borrow_mut()
+                .get_or_insert_with(|| Box::new(access_revoked()));
+        }
+    }
+
     /// The core has taken the job off its queue, because somebody wanted it to end, or its client is gone.
     pub(crate) fn durable_cancelled(self: &Rc<Self>, job: Rc<DurableJob>) {
         let cause = job.stop.borrow().as_deref().cloned();
-        let cause = cause.unwrap_or_else(|| Cause {
-            code: "access-revoked".to_owned(),
-            sentence: "Access has been revoked".to_owned(),
-        });
+        let cause = cause.unwrap_or_else(access_revoked);
         let scheduler = self.clone();
         self.tasks().spawn_local(async move {
             verdict::end_in_queue(&scheduler, &job, cause).await;
         });
+    }
+}
+
+fn access_revoked() -> Cause {
+    Cause {
+        code: verdict::ACCESS_REVOKED.to_owned(),
+        sentence: "Access has been revoked".to_owned(),
     }
 }

@@ -14,6 +14,11 @@ use super::job::{DurableJob, Phase};
 use super::source::Outcome;
 use crate::state::Scheduler;
 
+/// The code of a job that could not be written down when it was submitted.
+pub(crate) const NOT_ACCEPTED: &str = "not-accepted";
+/// The code of a job whose client is not one any more.
+pub(crate) const ACCESS_REVOKED: &str = "access-revoked";
+
 /// How an attempt ended.
 pub(crate) enum AttemptEnd {
     /// The worker said how.
@@ -68,7 +73,7 @@ impl Final {
 /// The state of a job that was made to end for this cause.
 fn state_of(cause: &Cause) -> JobState {
     match cause.code.as_str() {
-        "cancelled" | "access-revoked" | "pool-gone" | "not-accepted" => JobState::Cancelled,
+        "cancelled" | ACCESS_REVOKED | "pool-gone" | NOT_ACCEPTED => JobState::Cancelled,
         "worker-lost" => JobState::Lost,
         code if code.ends_with("-time-limit") => JobState::TimedOut,
         _ => JobState::Failed,
@@ -97,10 +102,13 @@ pub(crate) async fn conclude(
         (AttemptEnd::Reported { outcome, .. }, None)
             if outcome.infrastructure || outcome.state == JobState::Cancelled =>
         {
-            let cause = outcome.cause.unwrap_or_else(|| Cause {
-                code: "worker-stopped".to_owned(),
-                sentence: "the worker stopped the job by itself".to_owned(),
-            });
+            let cause = match outcome.cause {
+                Some(cause) if outcome.state != JobState::Cancelled => cause,
+                _ => Cause {
+                    code: "worker-stopped".to_owned(),
+                    sentence: "the worker stopped the job by itself".to_owned(),
+                },
+            };
             match again(
                 scheduler,
                 job,
@@ -212,7 +220,7 @@ async fn again(
     // Before the note is in the log: after a restart, nothing of the log may be taken for what the worker wrote.
     let written = scheduler
         .records()
-        .commit(vec![Change::JobRecorded(Box::new(record))]);
+        .commit_in_time(vec![Change::JobRecorded(Box::new(record))]);
     if let Err(error) = written.await {
         warn!(job = %job.store_id(), %error, "Cannot write down the end of an attempt");
     }
@@ -222,13 +230,14 @@ async fn again(
             warn!(job = %job.store_id(), %error, "Cannot note the end of an attempt in the log");
         }
     }
-    // What was asked for meanwhile comes first.
+    // What was asked for meanwhile comes first, and what nobody is left for.
+    scheduler.end_without_client(job);
     let stop = job.stop.borrow().as_deref().cloned();
     if let Some(cause) = stop {
         return Some(Final::stopped(cause));
     }
     dismiss(scheduler, job, attempt);
-    job.log.replace(log.take());
+    job.log.replace(mended(scheduler, job, log.take()).await);
     job.move_to(Phase::Queued);
     scheduler.durable_queued(job);
     if let Some(seat) = seat {
@@ -236,6 +245,22 @@ async fn again(
     }
     scheduler.post(job.requeued());
     None
+}
+
+/// A log that could not be written once is opened again, in case that it can be now.
+async fn mended(
+    scheduler: &Scheduler,
+    job: &DurableJob,
+    log: Option<LogWriter>,
+) -> Option<LogWriter> {
+    let log = log?;
+    if !log.is_broken() {
+        return Some(log);
+    }
+    let (id, quota) = (log.id(), scheduler.quota(&job.client).log);
+    drop(log);
+    let length = scheduler.logs().info(id).await.ok()?.length;
+    scheduler.logs().reopen_within(id, length, quota).await.ok()
 }
 
 /// The job is over without another attempt, for what it was told to stop for.
@@ -254,6 +279,10 @@ async fn finish(
     seat: Option<Seat>,
 ) {
     job.ending.set(true);
+    let never_accepted = end
+        .cause
+        .as_ref()
+        .is_some_and(|cause| cause.code == NOT_ACCEPTED);
     let ended = scheduler.now_ms();
     let info = match log {
         Some(log) => {
@@ -274,13 +303,18 @@ async fn finish(
         None => None,
     };
     let mut record = job.final_record(end.state, end.cause, end.output, ended);
+    if never_accepted {
+        // So that the key is free for whoever tries again.
+        record.key = None;
+        record.submission_digest = None;
+    }
     if let Some(info) = info {
         record.log_length = info.length;
         record.log_digest = info.digest;
     }
     let written = scheduler
         .records()
-        .commit(vec![Change::JobRecorded(Box::new(record.clone()))]);
+        .commit_in_time(vec![Change::JobRecorded(Box::new(record.clone()))]);
     if let Err(error) = written.await {
         // The worker still has it, and the next start will ask for it again.
         error!(job = %job.store_id(), %error, "Cannot write down how a job ended");

@@ -320,6 +320,7 @@ impl Scheduler {
                 // The end of a log is told when the end of the job can be told, too: until then more attempts may follow.
                 Ok((data, _)) if data.is_empty() => moved.await,
                 // Before a restart it was longer than what reached the disk. The worker has the rest.
+                Err(ReadError::PastEnd { .. }) if reader.end().is_some() => moved.await,
                 Err(ReadError::PastEnd { .. }) => {
                     tokio::select! {
                         () = moved => {}
@@ -378,7 +379,7 @@ impl Scheduler {
                     Some(_) => {
                         // From now on it cannot pass any more, whatever its worker says and whoever is restarted.
                         let change = Change::JobRecorded(Box::new(job.record()));
-                        self.records().commit(vec![change]).await?;
+                        self.records().commit_in_time(vec![change]).await?;
                         self.job_changed(job.id, &job.client);
                     }
                     None => {
