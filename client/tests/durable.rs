@@ -9,7 +9,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use ocluster_cli::testing::{Shell, transcript};
 use rustix::process::Signal;
@@ -52,8 +52,27 @@ impl Drop for Running {
     }
 }
 
+/// Starts the program as a terminal does: no signal is ignored, whatever those ignore who run the tests.
 fn start(shell: &Shell, args: &str) -> Running {
-    Running(Some(shell.command(args).spawn().unwrap()))
+    let program = shell.command(args);
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal=HUP,INT,TERM")
+        .arg(program.get_program())
+        .args(program.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(directory) = program.get_current_dir() {
+        command.current_dir(directory);
+    }
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Running(Some(command.spawn().unwrap()))
 }
 
 /// A client that follows a job in a pool where jobs do what the test says, once it has shown the first line.
