@@ -1,6 +1,7 @@
 //! The store itself: batches, questions, and the rule that nothing is written after an error.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -278,12 +279,13 @@ impl Store for SledStore {
     fn open_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
         self.run(false, || {
             let from = match after {
-                Some(after) => job_key(OPEN_JOB, JobId::new(after.get().saturating_add(1))),
-                None => vec![OPEN_JOB],
+                Some(after) => Bound::Excluded(job_key(OPEN_JOB, after)),
+                None => Bound::Included(vec![OPEN_JOB]),
             };
+            let rows = (from, Bound::Excluded(vec![OPEN_JOB + 1]));
             // A piece of a good size is made in memory that was used before.
             let mut records = Vec::with_capacity(limit.min(1024));
-            for row in self.db.range(from..vec![OPEN_JOB + 1]).take(limit) {
+            for row in self.db.range(rows).take(limit) {
                 let (_, value) = row.map_err(|error| self.io(error))?;
                 let record = read_record(&value);
                 records.push(record.map_err(|bad| self.place.bad(bad, "a job's record"))?);
