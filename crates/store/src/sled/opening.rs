@@ -3,6 +3,7 @@
 //! It must never take a lost, cut or altered store for a good one, and never make a new one where there was one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crate::{JobId, Snapshot, StoreError};
 
@@ -12,6 +13,9 @@ use super::rows::{META, Meta};
 use super::store::SledOptions;
 use super::values::{VERSION, read_value, value};
 use super::{beside, index};
+
+/// How long sled may take to let go of files that this process has closed: it does so on threads of its own.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A store that was opened.
 pub(super) struct Opened {
@@ -82,12 +86,23 @@ pub(super) fn open_files(
         });
     }
     let opened = guarded(|| {
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(place.data())
             .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| open_error(place, error))?;
+            .flush_every_ms(None);
+        let given_up = Instant::now() + CLOSING;
+        let db = loop {
+            match config.open() {
+                // The store's own lock is ours, so that it is this process that is not done with closing the files.
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock")
+                        && Instant::now() < given_up =>
+                {
+                    std::thread::sleep(CLOSING / 100);
+                }
+                opened => break opened.map_err(|error| open_error(place, error))?,
+            }
+        };
         let first = read_meta(place, &db)?;
         Ok((db, first))
     });
