@@ -16,10 +16,7 @@ use crate::job::Job;
 use crate::job_run::Run;
 use crate::state::Scheduler;
 use crate::tail::{self, TailEnd};
-use crate::time_limits::{RunLimits, sleep_until};
-
-/// How long a worker may take to stop a job that has taken too long. After that the job is over without its word.
-const STOP_GRACE: Duration = Duration::from_secs(60);
+use crate::time_limits::{RunLimits, STOP_GRACE, sleep_until};
 
 /// Follows a job until both its result and its log are here.
 pub(crate) async fn follow(
@@ -45,7 +42,10 @@ pub(crate) async fn follow(
 
 /// Copies the job's log, and ends the copy as the worker's own log ends.
 async fn keep_log(job: &Job, run: &Run, worker_job: &job::Client, mut log: LogWriter) {
-    let end = match tail::copy(worker_job, run, &mut log).await {
+    // Its words are for others.
+    let told = async || drop(run.outcome().await);
+    let copied = |_, _: &LogWriter| run.last_output.set(Instant::now());
+    let end = match tail::copy(worker_job, 0, &mut log, told, copied).await {
         TailEnd::Complete => End::Closed,
         TailEnd::Worker(error) => End::Broken {
             reason: run.explain_loss(error).to_string(),

@@ -183,7 +183,7 @@ impl Drop for CancelOnRelease {
 }
 
 /// The first 64 KiB of a text from outside: records are kept in memory while they wait for the disk.
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 

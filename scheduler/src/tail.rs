@@ -9,8 +9,6 @@ use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::{LogWriter, WriteError};
 use ocluster_vat::RpcError;
 
-use crate::job_run::Run;
-
 /// How long a worker that has reported the result may be silent about the rest of the log.
 const LOG_GRACE: Duration = Duration::from_secs(60);
 
@@ -25,17 +23,29 @@ pub(crate) enum TailEnd {
     Disk(WriteError),
 }
 
-/// Reads `source`'s log from the beginning to its end and appends it to `log`.
+/// Reads `source`'s log from byte `start` to its end and appends it to `log`. `told` waits until the worker has told how the job ended;
+/// `copied` hears of each piece where in the worker's log it ended.
 ///
-/// Not to be resumed after being dropped: the copy would have a hole.
-pub(crate) async fn copy(source: &job::Client, run: &Run, log: &mut LogWriter) -> TailEnd {
-    let mut start: i64 = 0;
+/// Not to be resumed after being dropped, but from where `log` says: the copy would have a hole.
+pub(crate) async fn copy(
+    source: &job::Client,
+    mut start: u64,
+    log: &mut LogWriter,
+    told: impl AsyncFn(),
+    mut copied: impl FnMut(u64, &LogWriter),
+) -> TailEnd {
+    let too_late = async || {
+        told().await;
+        tokio::time::sleep(LOG_GRACE).await;
+    };
     loop {
         let mut request = source.log_request();
-        request.get().set_start(start);
+        request
+            .get()
+            .set_start(i64::try_from(start).unwrap_or(i64::MAX));
         let response = tokio::select! {
             response = request.send().promise => response,
-            () = too_late(run) => {
+            () = too_late() => {
                 let silence = "the worker did not complete the log in time";
                 return TailEnd::Worker(RpcError::Failed(silence.into()));
             }
@@ -57,23 +67,15 @@ pub(crate) async fn copy(source: &job::Client, run: &Run, log: &mut LogWriter) -
         if data.is_empty() {
             return TailEnd::Complete;
         }
-        let length = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        let expected = start + data.len() as u64;
         if let Err(error) = log.append(data).await {
             return TailEnd::Disk(error);
         }
-        let expected = start + length;
-        if next != expected {
+        if u64::try_from(next).ok() != Some(expected) {
             let wrong = format!("the worker's log goes on at byte {next} instead of {expected}");
             return TailEnd::Worker(RpcError::Failed(wrong));
         }
-        run.last_output.set(tokio::time::Instant::now());
-        start = next;
+        copied(expected, log);
+        start = expected;
     }
-}
-
-/// Waits until a worker that has reported the result was silent about the rest of the log for too long.
-async fn too_late(run: &Run) {
-    // Its words are for others.
-    let _ = run.outcome().await;
-    tokio::time::sleep(LOG_GRACE).await;
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use ocluster_store::{Cause, TimeLimits};
 use tokio::time::Instant;
 
+/// How long a worker may take to stop a job. After that the job is over without its word.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(60);
+
 /// The limits of one attempt.
 pub(crate) struct RunLimits {
     running: Option<(Instant, Duration)>,

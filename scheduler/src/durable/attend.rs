@@ -3,7 +3,6 @@
 //! The task that does this is the only one that decides how the attempt ends; others leave word with the attempt.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use ocluster_joblog::LogWriter;
 use ocluster_store::Cause;
@@ -14,13 +13,10 @@ use tracing::info;
 
 use super::attempt::{Attempt, Seat};
 use super::job::DurableJob;
-use super::source::LogEnd;
 use super::verdict::{self, AttemptEnd};
 use crate::state::Scheduler;
-use crate::time_limits::{RunLimits, sleep_until};
-
-/// How long a worker may take to stop a job. After that the job is over without its word.
-const STOP_GRACE: Duration = Duration::from_secs(60);
+use crate::tail::TailEnd;
+use crate::time_limits::{RunLimits, STOP_GRACE, sleep_until};
 
 /// Follows an attempt to its end, and sees to what becomes of the job. `back_by`: the worker is away, and may come back until then.
 pub(crate) async fn attend(
@@ -128,7 +124,7 @@ async fn at_worker(
             known.cancel();
             outcome
         };
-        let copied = seat.job.copy_log(attempt, log, known.cancelled());
+        let copied = seat.job.copy_log(attempt, log, &known);
         tokio::join!(outcome, copied)
     };
     tokio::select! {
@@ -143,7 +139,7 @@ fn reported(
     attempt: &Attempt,
     seat: &Seat,
     outcome: Result<super::source::Outcome, RpcError>,
-    copied: LogEnd,
+    copied: TailEnd,
 ) -> Step {
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -163,7 +159,7 @@ fn reported(
         }
     };
     let broken = match copied {
-        LogEnd::Complete => outcome
+        TailEnd::Complete => outcome
             .log_length
             .filter(|length| *length > attempt.received.get())
             .map(|length| {
@@ -172,14 +168,16 @@ fn reported(
                     attempt.received.get()
                 )
             }),
-        LogEnd::Away if seat.job.survives() => {
+        TailEnd::Worker(RpcError::Disconnected(_)) if seat.job.survives() => {
             // It keeps both until we have them.
             attempt.reported.replace(Some(outcome));
             return Step::Away;
         }
-        LogEnd::Away => Some("the worker was lost before the log was complete".to_owned()),
-        LogEnd::Broken(reason) => Some(reason),
-        LogEnd::Disk(error) => Some(format!("the rest could not be kept: {error}")),
+        TailEnd::Worker(RpcError::Disconnected(_)) => {
+            Some("the worker was lost before the log was complete".to_owned())
+        }
+        TailEnd::Worker(error) => Some(error.reason().to_owned()),
+        TailEnd::Disk(error) => Some(format!("the rest could not be kept: {error}")),
     };
     Step::End(AttemptEnd::Reported { outcome, broken })
 }

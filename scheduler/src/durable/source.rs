@@ -2,20 +2,17 @@
 //!
 //! Workers that know our extension tell how a job failed; others only that it did.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use ocluster_api::cluster_capnp::job;
 use ocluster_api::extensions_capnp::leased_job;
-use ocluster_joblog::{LogWriter, WriteError};
+use ocluster_joblog::LogWriter;
 use ocluster_store::{Cause, JobState};
 use ocluster_vat::RpcError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use crate::job::MAX_TEXT;
-
-/// How long a worker that has told the outcome may be silent about the rest of the log.
-const LOG_GRACE: Duration = Duration::from_secs(60);
+use crate::job_run::cut;
+use crate::tail::{self, TailEnd};
 
 /// A job as its worker serves it.
 #[derive(Clone)]
@@ -39,19 +36,6 @@ pub(crate) struct Outcome {
     pub(crate) log_length: Option<u64>,
 }
 
-/// How the copying of a log ended.
-#[derive(Debug)]
-pub(crate) enum LogEnd {
-    /// The worker said that it is complete.
-    Complete,
-    /// The worker is away.
-    Away,
-    /// The worker does not serve it any more, for this reason.
-    Broken(String),
-    /// It cannot be kept here.
-    Disk(WriteError),
-}
-
 impl WorkerJob {
     /// The job by the frozen protocol.
     pub(crate) fn as_job(&self) -> job::Client {
@@ -71,7 +55,8 @@ impl WorkerJob {
             Self::Plain(job) => match job.result_request().send().promise.await {
                 Ok(response) => Ok(Outcome {
                     state: JobState::Passed,
-                    output: cut(response.get()?.get_output()?.to_str().unwrap_or_default()),
+                    output: cut(response.get()?.get_output()?.to_str().unwrap_or_default())
+                        .to_owned(),
                     cause: None,
                     infrastructure: false,
                     log_length: None,
@@ -98,63 +83,20 @@ impl WorkerJob {
         matches!(self, Self::Leased(_))
     }
 
-    /// Copies the log from where it stopped to its end. `outcome_known` is done when the outcome is known.
+    /// Copies the log from where it stopped to its end. `told` fires when the worker has told the outcome.
     pub(crate) async fn copy_log(
         &self,
         attempt: &Attempt,
         log: &mut LogWriter,
-        outcome_known: impl Future<Output = ()>,
-    ) -> LogEnd {
-        let job = self.as_job();
-        let mut too_late = std::pin::pin!(async {
-            outcome_known.await;
-            tokio::time::sleep(LOG_GRACE).await;
-        });
-        loop {
-            let start = attempt.received.get();
-            let mut request = job.log_request();
-            request
-                .get()
-                .set_start(i64::try_from(start).unwrap_or(i64::MAX));
-            let response = tokio::select! {
-                response = request.send().promise => response,
-                () = &mut too_late => {
-                    return LogEnd::Broken("the worker did not complete the log in time".to_owned());
-                }
-            };
-            let chunk = response.and_then(|response| {
-                let results = response.get()?;
-                Ok((
-                    Bytes::copy_from_slice(results.get_log()?),
-                    results.get_next(),
-                ))
-            });
-            let (data, next) = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    return match RpcError::from(error) {
-                        RpcError::Disconnected(_) => LogEnd::Away,
-                        other => LogEnd::Broken(other.reason().to_owned()),
-                    };
-                }
-            };
-            if data.is_empty() {
-                return LogEnd::Complete;
-            }
-            let length = data.len() as u64;
-            if u64::try_from(next).ok() != Some(start + length) {
-                return LogEnd::Broken(format!(
-                    "the worker's log goes on at byte {next} instead of {}",
-                    start + length
-                ));
-            }
-            if let Err(error) = log.append(data).await {
-                return LogEnd::Disk(error);
-            }
-            attempt.received.set(start + length);
+        told: &CancellationToken,
+    ) -> TailEnd {
+        let copied = |received, log: &LogWriter| {
+            attempt.received.set(received);
             attempt.log_length.set(log.length());
-            attempt.last_output.set(tokio::time::Instant::now());
-        }
+            attempt.last_output.set(Instant::now());
+        };
+        let told = async || told.cancelled().await;
+        tail::copy(&self.as_job(), attempt.received.get(), log, told, copied).await
     }
 }
 
@@ -174,7 +116,7 @@ fn plain_failure(error: RpcError) -> Result<Outcome, RpcError> {
         output: String::new(),
         cause: Some(Cause {
             code: code.to_owned(),
-            sentence: cut(error.reason()),
+            sentence: cut(error.reason()).to_owned(),
         }),
         infrastructure,
         log_length: None,
@@ -191,29 +133,24 @@ fn read(
         other => {
             return Err(capnp::Error::failed(format!(
                 "the worker reports the outcome \"{}\", which is none",
-                cut(other)
+                cut(other).to_owned()
             )));
         }
     };
-    let sentence = cut(outcome.get_cause_sentence()?.to_str()?);
+    let sentence = cut(outcome.get_cause_sentence()?.to_str()?).to_owned();
     let code = outcome.get_cause_code()?.to_str()?;
     Ok(Outcome {
         state,
-        output: cut(outcome.get_output()?.to_str()?),
+        output: cut(outcome.get_output()?.to_str()?).to_owned(),
         cause: (state != JobState::Passed).then(|| Cause {
             code: if code.is_empty() {
                 "build-failed".to_owned()
             } else {
-                cut(code)
+                cut(code).to_owned()
             },
             sentence,
         }),
         infrastructure: outcome.get_infrastructure(),
         log_length: Some(outcome.get_log_length()),
     })
-}
-
-/// The first 64 KiB of a text from outside.
-fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }

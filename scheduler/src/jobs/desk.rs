@@ -15,7 +15,7 @@ use super::{
     Asker, Explained, FindError, JobFilter, Shown, StopError, Submission, Submitted, words,
 };
 use crate::durable::{self, Displaced};
-use crate::job::MAX_TEXT;
+use crate::job_run::cut;
 use crate::state::{Entry, Scheduler, SubmitError};
 
 /// How long a watcher waits for changes.
@@ -361,13 +361,9 @@ impl Scheduler {
             Asker::Client(client) => format!("client \"{client}\""),
             Asker::Admin => "an administrator".to_owned(),
         };
-        let reason = &reason[..reason.floor_char_boundary(MAX_TEXT)];
         let cause = Cause {
             code: "cancelled".to_owned(),
-            sentence: match reason.trim() {
-                "" => format!("cancelled by {by}"),
-                reason => format!("cancelled by {by}: {reason}"),
-            },
+            sentence: said(&format!("cancelled by {by}"), reason),
         };
         match self.entry(Number(id.get())) {
             Some(Entry::Durable(job)) => {
@@ -516,7 +512,7 @@ fn is_builds_own(cause: &Cause) -> bool {
 }
 
 fn said(what: &str, reason: &str) -> String {
-    match reason[..reason.floor_char_boundary(MAX_TEXT)].trim() {
+    match cut(reason).trim() {
         "" => what.to_owned(),
         reason => format!("{what}: {reason}"),
     }
@@ -551,7 +547,7 @@ async fn grown(reader: &LogReader) {
 }
 
 /// A log whose worker was lost ends as a lost connection does: clients tell the two kinds of error apart.
-fn log_error(error: ReadError) -> RpcError {
+pub(crate) fn log_error(error: ReadError) -> RpcError {
     match error {
         ReadError::Broken { reason } => match reason.strip_prefix("Disconnected: ") {
             Some(reason) => RpcError::Disconnected(reason.to_owned()),

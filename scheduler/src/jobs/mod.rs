@@ -6,6 +6,7 @@ mod types;
 mod words;
 
 pub(crate) use changes::Changes;
+pub(crate) use desk::log_error;
 pub(crate) use types::{
     Accepted, Asker, Explained, FindError, JobFilter, Shown, StopError, Submission, Submitted,
 };

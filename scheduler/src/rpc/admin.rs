@@ -13,7 +13,7 @@ use tracing::info;
 use super::caller::Caller;
 use super::job_handle::{new_job_handle, one_line};
 use super::pool_admin::PoolAdminServer;
-use super::{SubmissionServer, job_info, query};
+use super::{SubmissionServer, job_info};
 use crate::state::Scheduler;
 
 /// What is offered besides the frozen interface.
@@ -198,10 +198,7 @@ impl admin_endpoint::Server for AdminServer {
         params: admin_endpoint::FindParams,
         mut results: admin_endpoint::FindResults,
     ) -> capnp::Result<()> {
-        let asker = self.caller.asker()?;
-        let id = query::id_text(params.get()?.get_id()?)?;
-        let found = self.scheduler.find_job(&asker, id).await;
-        let id = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        let id = self.caller.find(params.get()?.get_id()?).await?;
         let mut results = results.get();
         results.set_handle(new_job_handle(self.caller.clone(), id));
         results.set_id(id.to_string());
@@ -213,11 +210,7 @@ impl admin_endpoint::Server for AdminServer {
         params: admin_endpoint::ListParams,
         mut results: admin_endpoint::ListResults,
     ) -> capnp::Result<()> {
-        let asker = self.caller.asker()?;
-        let filter = query::read(params.get()?.get_query()?)?;
-        let found = self.scheduler.list_jobs(&asker, &filter).await;
-        let (jobs, more) = found.map_err(|error| rpc_error::failed(error.to_string()))?;
-        let (jobs, more) = query::page(jobs, more);
+        let (jobs, more) = self.caller.list(params.get()?.get_query()?).await?;
         let mut results = results.get();
         let list = results.reborrow().init_jobs(job_info::list_length(&jobs));
         job_info::write_all(&jobs, list);
@@ -232,15 +225,9 @@ impl admin_endpoint::Server for AdminServer {
         params: admin_endpoint::RequeueParams,
         mut results: admin_endpoint::RequeueResults,
     ) -> capnp::Result<()> {
-        let asker = self.caller.asker()?;
-        let (id, reason) = {
-            let params = params.get()?;
-            let id = query::id_text(params.get_id()?)?.to_owned();
-            (id, one_line(params.get_reason()?)?)
-        };
+        let reason = one_line(params.get()?.get_reason()?)?;
+        let id = self.caller.find(params.get()?.get_id()?).await?;
         drop(params);
-        let found = self.scheduler.find_job(&asker, &id).await;
-        let id = found.map_err(|error| rpc_error::failed(error.to_string()))?;
         let scheduler = self.scheduler.clone();
         let requeued = async move { scheduler.requeue_job(id, &reason).await };
         let shown = self.caller.completely(requeued).await?;

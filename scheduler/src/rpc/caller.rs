@@ -3,11 +3,14 @@
 
 use std::rc::Rc;
 
+use ocluster_api::extensions_capnp::job_query;
 use ocluster_scheduling::ClientId;
+use ocluster_store::JobId;
 use ocluster_vat::error as rpc_error;
 
+use super::query;
 use crate::clients::SecretHash;
-use crate::jobs::Asker;
+use crate::jobs::{Asker, Shown};
 use crate::state::Scheduler;
 
 /// Whoever got an object from us by a sturdy ref, or from such an object.
@@ -64,6 +67,31 @@ impl Caller {
                 }
             }
         }
+    }
+
+    /// Finds a job by its id or an unambiguous beginning of it.
+    ///
+    /// # Errors
+    /// If there is none that the caller may see, or the client's access was revoked.
+    pub(super) async fn find(&self, text: capnp::text::Reader<'_>) -> capnp::Result<JobId> {
+        let asker = self.asker()?;
+        let found = self.scheduler.find_job(&asker, query::id_text(text)?).await;
+        found.map_err(|error| rpc_error::failed(error.to_string()))
+    }
+
+    /// One page of the jobs that match, and where the next one begins, if there is one.
+    ///
+    /// # Errors
+    /// If the query is none, the store does not answer, or the client's access was revoked.
+    pub(super) async fn list(
+        &self,
+        query: job_query::Reader<'_>,
+    ) -> capnp::Result<(Vec<Shown>, Option<JobId>)> {
+        let asker = self.asker()?;
+        let filter = query::read(query)?;
+        let found = self.scheduler.list_jobs(&asker, &filter).await;
+        let (jobs, more) = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        Ok(query::page(jobs, more))
     }
 
     /// Makes a change that, once begun, is completed even if the caller does not wait for it. Only a scheduler that stops does not wait

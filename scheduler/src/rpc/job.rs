@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use ocluster_api::cluster_capnp::job;
-use ocluster_joblog::ReadError;
-use ocluster_vat::error as rpc_error;
 
 use crate::job_run::Run;
+use crate::jobs::log_error;
 
 /// The largest piece of a log in one answer, in bytes.
 const LOG_CHUNK: usize = 128 * 1024;
@@ -58,16 +57,5 @@ impl job::Server for JobServer {
     ) -> capnp::Result<()> {
         self.run.cancel();
         Ok(())
-    }
-}
-
-/// A log whose worker was lost ends as a lost connection does: clients tell the two kinds of error apart.
-fn log_error(error: ReadError) -> capnp::Error {
-    match error {
-        ReadError::Broken { reason } => match reason.strip_prefix("Disconnected: ") {
-            Some(reason) => rpc_error::disconnected(reason),
-            None => rpc_error::failed(reason.strip_prefix("Failed: ").unwrap_or(&reason)),
-        },
-        other => rpc_error::failed(other.to_string()),
     }
 }

@@ -207,10 +207,7 @@ impl submission_endpoint::Server for SubmissionServer {
         params: submission_endpoint::FindParams,
         mut results: submission_endpoint::FindResults,
     ) -> capnp::Result<()> {
-        let asker = self.caller.asker()?;
-        let id = query::id_text(params.get()?.get_id()?)?;
-        let found = self.scheduler.find_job(&asker, id).await;
-        let id = found.map_err(|error| rpc_error::failed(error.to_string()))?;
+        let id = self.caller.find(params.get()?.get_id()?).await?;
         let mut results = results.get();
         results.set_handle(new_job_handle(self.caller.clone(), id));
         results.set_id(id.to_string());
@@ -222,11 +219,7 @@ impl submission_endpoint::Server for SubmissionServer {
         params: submission_endpoint::ListParams,
         mut results: submission_endpoint::ListResults,
     ) -> capnp::Result<()> {
-        let asker = self.caller.asker()?;
-        let filter = query::read(params.get()?.get_query()?)?;
-        let found = self.scheduler.list_jobs(&asker, &filter).await;
-        let (jobs, more) = found.map_err(|error| rpc_error::failed(error.to_string()))?;
-        let (jobs, more) = query::page(jobs, more);
+        let (jobs, more) = self.caller.list(params.get()?.get_query()?).await?;
         let mut results = results.get();
         let list = results.reborrow().init_jobs(job_info::list_length(&jobs));
         job_info::write_all(&jobs, list);
