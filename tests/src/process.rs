@@ -16,7 +16,7 @@ use crate::command::describe;
 use crate::deadline::{SOON, wait_for};
 
 /// How long a program may take to stop by itself when its guard is dropped.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How much of the output a failure shows, in lines.
 const SHOWN_LINES: usize = 60;

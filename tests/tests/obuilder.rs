@@ -9,7 +9,7 @@ use ocluster_tests::{
     Submission, WorkerOptions, wait_for,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A cluster whose only worker has no engine, a client, and what is left of builds.
 fn daemonless(

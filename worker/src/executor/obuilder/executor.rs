@@ -22,7 +22,7 @@ use crate::health::Patient;
 use crate::metrics::Metrics;
 
 /// How long a worker that stops waits for its store.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How the engine's errors begin where the store has no room.
 const FULL: [&str; 2] = ["the disk of the store is full", "the disk is full"];
@@ -79,7 +79,7 @@ impl OBuilderExecutor {
     }
 
     /// Waits until nothing of cancelled builds is left, and what was built is on the disk, so that not even the machine's end loses it.
-    /// No build may be under way. Takes ten seconds at most: the next start does the same.
+    /// No build may be under way. Takes half a minute at most: the next start does the same.
     pub(crate) async fn settle(&self) {
         let closing = self.pool.spawn(self.engine.clone().close());
         match tokio::time::timeout(SETTLE_LIMIT, closing).await {
