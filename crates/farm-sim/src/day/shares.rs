@@ -2,10 +2,13 @@
 
 use hdrhistogram::Histogram;
 
-use crate::chance::{MINUTE, Ms};
+use crate::chance::{HOUR, MINUTE, Ms};
 
 /// Clients are compared in what they get within spans of this length.
 const SPAN: Ms = 10 * MINUTE;
+
+/// Longer waits are counted as this long: a year.
+const LONGEST: Ms = 365 * 24 * HOUR;
 
 /// What is known of one client.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +54,7 @@ impl Shares {
             span_ends: SPAN,
             jain: 0.0,
             compared: 0.0,
-            waits: Histogram::new(3).ok(),
+            waits: Histogram::new_with_bounds(1, LONGEST, 3).ok(),
         }
     }
 
