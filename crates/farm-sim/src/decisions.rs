@@ -150,7 +150,10 @@ impl DecisionsArgs {
             missed = true;
             if self.output == Format::Text {
                 let (kind, p99, most) = (cost.kind.name(), cost.p99_us, self.threshold());
-                writeln!(out, "missed: p99 of {kind} is {p99} us, not below {most} us")?;
+                writeln!(
+                    out,
+                    "missed: p99 of {kind} is {p99} us, not below {most} us"
+                )?;
             }
         }
         Ok(match missed {

@@ -70,8 +70,7 @@ pub(crate) fn live(args: &DayArgs, load: &Load, policy: Policy) -> Outcome {
     let seconds = |ms: Ms| ms as f64 / 1000.0;
     let slots = u64::from(args.workers) * u64::from(args.slots);
     let [wait_mean_s, wait_p50_s, wait_p99_s, wait_max_s] = farm.shares.waits();
-    let (longest_wait_small_half_s, longest_wait_smallest_s) =
-        farm.shares.longest_waits_of_small();
+    let (longest_wait_small_half_s, longest_wait_smallest_s) = farm.shares.longest_waits_of_small();
     let lower_bound = load.lower_bound(slots);
     Outcome {
         policy: policy.as_str(),

@@ -110,9 +110,7 @@ impl Load {
     /// How long the job takes.
     pub(crate) fn duration(&self, job: &Job, cached: bool) -> Ms {
         let nature = job.hint.and_then(|hint| self.natures.get(hint as usize));
-        let part = nature
-            .filter(|_| cached)
-            .map_or(1.0, |nature| nature.warm);
+        let part = nature.filter(|_| cached).map_or(1.0, |nature| nature.warm);
         ((f64::from(job.cold) * part) as Ms).max(1)
     }
 

@@ -43,10 +43,10 @@ impl Pool {
             Policy::Balanced => self.least_loaded(Group::Idle, hint, kept_from, u64::MAX),
         };
         match preferred {
-            Some(seat) => self.assign(out, key, seat, self.costs.cached, true),
+            Some(seat) => self.assign(out, key, seat, self.cost_of(hint, true), true),
             None => {
                 self.note_cached(out, hint, next_free);
-                self.assign(out, key, next_free, self.costs.non_cached, false);
+                self.assign(out, key, next_free, self.cost_of(hint, false), false);
             }
         }
         true
@@ -66,11 +66,10 @@ impl Pool {
     pub(super) fn worth_waiting_for(&self, key: Key, asking: Seat) -> Option<Seat> {
         let ticket = self.jobs.get(&key.job())?;
         let may_wait = !(ticket.urgent || ticket.deferred || ticket.wary);
-        if !may_wait || self.hints.prefers(ticket.hint, asking) {
+        if !may_wait || self.is_preferred(ticket.hint, asking) {
             return None;
         }
-        let worth = self.costs.non_cached.saturating_sub(self.costs.cached);
-        let limit = limit_of_waiting(worth);
+        let limit = limit_of_waiting(self.worth_of_cache(ticket.hint));
         self.least_loaded(Group::Busy, ticket.hint, None, limit)
     }
 

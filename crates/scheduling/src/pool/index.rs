@@ -146,13 +146,13 @@ impl Pool {
                 break;
             }
             steps -= 1;
-            if self.hints.prefers(hint, load.seat) && !is_among(load.seat, kept_from) {
+            if self.is_preferred(hint, load.seat) && !is_among(load.seat, kept_from) {
                 return Some(load.seat);
             }
         }
         let allowed = candidates
             .iter()
-            .filter(|(seat, _)| !is_among(*seat, kept_from));
+            .filter(|(seat, _)| self.is_preferred(hint, *seat) && !is_among(*seat, kept_from));
         let listed = allowed.filter_map(|(seat, _)| match &self.workers.get(*seat)?.listing.load {
             Some((listed, load)) if *listed == group => Some(load),
             _ => None,
