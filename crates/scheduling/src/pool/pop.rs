@@ -3,6 +3,7 @@
 use crate::effect::{Effect, Fact, Refusal, TakenFrom};
 use crate::ids::{PopId, WorkerId};
 use crate::policy::Policy;
+use crate::time::Timestamp;
 
 use super::job::{Key, Place, Running};
 use super::out::Out;
@@ -153,6 +154,8 @@ impl Pool {
                 self.put_back(out, key);
             }
         }
+        // What is moved below is not among these jobs, so that it need not be found again.
+        let mut nearest = None;
         let mut moved = 0;
         loop {
             let own = self.workers.get(seat)?.local.first().copied();
@@ -166,10 +169,15 @@ impl Pool {
             if let Some(own) = own.filter(|own| *own < key) {
                 return Some((own, TakenFrom::Local));
             }
-            if let Some(nearer) = self.reach(key, seat) {
+            let near = *nearest.get_or_insert_with(|| self.nearest_cached(seat));
+            if let Some((place, near)) = near
+                && place < key.fair_start()
+                && !key.urgent()
+                && !self.is_warm(self.hint_of(key)?, seat)
+            {
                 return Some(match own {
-                    Some(own) if own < nearer => (own, TakenFrom::Local),
-                    _ => (nearer, TakenFrom::Main),
+                    Some(own) if own < near => (own, TakenFrom::Local),
+                    _ => (near, TakenFrom::Main),
                 });
             }
             if moved == MOST_MOVED {
@@ -193,21 +201,17 @@ impl Pool {
         }
     }
 
-    /// A job that this worker should rather take than `first`, which has its turn: one of whose hint it has cached, which is due so
-    /// soon after `first` that the cache makes up for that.
-    fn reach(&self, first: Key, seat: Seat) -> Option<Key> {
-        if first.urgent() || self.is_warm(self.hint_of(first)?, seat) {
-            return None;
-        }
+    /// The job of the main queue that is due first of those whose hint the worker has cached, if what the cache saves counts for
+    /// more than it is; and when it is due, so counted.
+    fn nearest_cached(&self, seat: Seat) -> Option<(Timestamp, Key)> {
         let warm = self.workers.occupant(seat)?.recent.warm();
-        let cached = warm.filter(|hint| self.hints.prefers(*hint, seat));
-        let near = cached.filter_map(|hint| {
+        let near = warm.filter_map(|hint| {
             let key = self.hints.first_in_line(hint)?;
             let worth = f64::from(self.worth_of_cache(hint)) * REACH;
-            let place = key.fair_start().plus(-worth);
-            (place < first.fair_start()).then_some((place, key))
+            let cached = self.hints.prefers(hint, seat);
+            cached.then(|| (key.fair_start().plus(-worth), key))
         });
-        near.min().map(|(_, key)| key)
+        near.min()
     }
 
     /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
