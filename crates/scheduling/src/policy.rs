@@ -57,7 +57,7 @@
 //! - First, the worker *reaches* for a job whose hint is warm there: the fair start of each of these, less four times what the
 //!   cache saves, is compared with that of the job whose turn it is. So a job is only ever overtaken by what is due soon after it.
 //! - Second, the job is passed over, and put on the local queue of the least loaded busy worker that has its hint cached, if all
-//!   of this holds: it avoids no worker; it has not been passed over before; this request has passed over fewer than eight;
+//!   of this holds: it avoids no worker; it has not been passed over before; this request has passed over fewer than four;
 //!   and waiting is estimated to end sooner: the load of that worker (nothing, if it has a free slot or is just about to
 //!   ask) plus the cost with the cache is less than the cost without.
 //! - A job that was passed over waits no longer than what the cache saves, nor than [`Costs::non_cached`]. After that it is placed anew as
@@ -72,7 +72,7 @@
 //!
 //! Submitting, cancelling or moving a job takes O(log n) in the number of queued jobs. Finding the preferred worker takes
 //! about √w steps for w active workers, whether few or many of them have the hint cached, and none if no load is low enough. A
-//! request may move several jobs: under `balanced` at most eight, and each at most once in its life; under `upstream` as many as
+//! request may move several jobs: under `balanced` at most four, and each at most once in its life; under `upstream` as many as
 //! are preferred by others, 61 for each worker. It looks once at each different set of workers
 //! that jobs of the main queue avoid, of which there are few. Quotas cost nothing where there are none.
 //!

@@ -11,7 +11,7 @@ use super::state::{Main, Pool, Pop};
 use super::worker::Seat;
 
 /// So many jobs are left to busy workers by one request at most, so that it is answered soon.
-const MOST_MOVED: usize = 8;
+const MOST_MOVED: usize = 4;
 /// A job is taken before its turn by a worker that has its hint cached if it is due no later than so many times what that saves.
 /// More finds more caches, and treats clients less evenly.
 const REACH: f64 = 4.0;

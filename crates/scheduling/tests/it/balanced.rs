@@ -381,6 +381,6 @@ fn one_request_does_not_look_for_waiting_room_without_end() {
         env.submit(&format!("u:j{job}"), "h");
     }
     let pop = env.pop(cold);
-    assert_eq!(env.got(pop), "j9");
-    assert_eq!(env.stats().local[1].1.low, 8);
+    assert_eq!(env.got(pop), "j5");
+    assert_eq!(env.stats().local[1].1.low, 4);
 }
