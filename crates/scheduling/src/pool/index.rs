@@ -17,6 +17,10 @@ use super::worker::{Seat, Worker};
 /// Marks the load of a worker without a free slot, which so comes after all that have one.
 const FULL: u64 = 1 << 62;
 
+/// Of the workers that once had a hint, `balanced` looks at so many by their loads and at so many by their seats; a popular hint has
+/// been everywhere.
+const MOST_LOOKED_AT: usize = 64;
+
 /// A worker by its load, the one to prefer first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Load {
@@ -124,7 +128,7 @@ impl Pool {
     ///
     /// Looks at the loads in order, of which one in `n / c` belongs to one of the hint's `c` workers if these are like all
     /// others; and if that finds nobody soon, because there are few or their loads are high, at the hint's workers. So it is
-    /// expected to take some √n steps, and takes 2c at most.
+    /// expected to take some √n steps, and takes 2c at most; `balanced` gives up earlier and then may miss somebody.
     pub(super) fn least_loaded(
         &self,
         group: Group,
@@ -134,9 +138,13 @@ impl Pool {
     ) -> Option<Seat> {
         let candidates = self.hints.preferred(hint);
         let loads = self.indexes.group(group);
+        let most = match self.policy {
+            Policy::Upstream => candidates.len(),
+            Policy::Balanced => candidates.len().min(MOST_LOOKED_AT),
+        };
         let mut steps = match candidates.len() * candidates.len() <= loads.len().max(16) {
             true => 0,
-            false => candidates.len(),
+            false => most,
         };
         for load in loads {
             if load.load >= limit {
@@ -152,6 +160,7 @@ impl Pool {
         }
         let allowed = candidates
             .iter()
+            .take(most)
             .filter(|(seat, _)| self.is_preferred(hint, *seat) && !is_among(*seat, kept_from));
         let listed = allowed.filter_map(|(seat, _)| match &self.workers.get(*seat)?.listing.load {
             Some((listed, load)) if *listed == group => Some(load),
