@@ -47,7 +47,8 @@
 //!   ended there. Each job counts an eighth, the older ones the rest; what is over within a second failed, and does not count.
 //!   Where nothing was learned, [`Costs`] holds. A client is charged the average of its job's hint. Nothing of this outlives the
 //!   process.
-//! - A worker *has a hint cached* if it was one of the 32 that it used last.
+//! - A worker *has a hint cached* if it was one of the 32 that it used last. Where very many workers once had it, the least loaded is
+//!   sought among 64 by load and 64 by seat.
 //! - A worker's *load* is the estimated cost of all it runs and has queued, divided by its slots: its capacity, or 1 if it
 //!   tells none. It has a *free slot* if it runs and has queued fewer jobs than it has slots.
 //! - A new job, while requests wait, goes to one of the waiting workers: the least loaded of those which have its hint
