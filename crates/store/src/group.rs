@@ -36,9 +36,9 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
             }
             if !closing && !group.is_full(shared) {
                 next = receiver.try_recv().ok();
-                if next.is_none() && group.may_linger() {
-                    let left = flush_at.saturating_duration_since(Instant::now());
-                    next = receiver.recv_timeout(left).ok();
+                while next.is_none() && group.may_linger() && Instant::now() < flush_at {
+                    shared.bell.rest_until(flush_at);
+                    next = receiver.try_recv().ok();
                 }
             }
         }
