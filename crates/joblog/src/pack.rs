@@ -4,7 +4,7 @@
 //! lock, so that nothing is written into a pack that is not there any more; readers take a look without it. Of the packs used last, a
 //! few are known here by their logs' places: nothing here grows with the number of logs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -37,11 +37,13 @@ struct Pack {
     end: Option<u64>,
     /// Where the entries lie of the logs that are there.
     places: HashMap<u64, u64>,
+    /// Logs of the range that had files of their own when this was loaded, or were given some since. They may be gone again.
+    files: HashSet<u64>,
 }
 
 impl Pack {
     /// Finds out what is in a pack that will be appended to.
-    fn load(range: u64, file: File) -> io::Result<Self> {
+    fn load(dir: &Path, range: u64, file: File) -> io::Result<Self> {
         let mut entries = Entries::new(&file, range)?;
         let mut places = HashMap::new();
         while let Some((place, entry)) = entries.advance()? {
@@ -70,7 +72,13 @@ impl Pack {
             file: Arc::new(file),
             end,
             places,
+            files: layout::logs(dir, range).collect(),
         })
+    }
+
+    /// Whether there is a log with this id, in this pack or beside it.
+    fn has(&self, dir: &Path, id: u64) -> bool {
+        self.places.contains_key(&id) || self.files.contains(&id) && layout::log(dir, id).exists()
     }
 
     /// Whether its file is where it was: whoever looks after this directory may have removed it.
@@ -114,7 +122,7 @@ impl Packs {
                 };
                 match opened {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                    opened => Pack::load(range, opened?)?,
+                    opened => Pack::load(&self.dir, range, opened?)?,
                 }
             }
         };
@@ -151,7 +159,7 @@ impl Packs {
         let mut places = Vec::with_capacity(logs.len());
         for log in logs {
             let id = log.entry.id;
-            let taken = pack.places.contains_key(&id) || layout::log(&self.dir, id).exists();
+            let taken = pack.has(&self.dir, id);
             places.push((!taken).then_some(end + buffer.len() as u64));
             if !taken {
                 log.write(buffer);
@@ -180,14 +188,17 @@ impl Packs {
         ))
     }
 
-    /// Whether there is a log with this id in a pack, for whoever is about to make a file for it.
+    /// Takes note that a log is about to get a file of its own. False: there is one with its id in a pack.
     ///
     /// # Errors
     /// The system's error.
-    pub(crate) fn has(&self, id: u64) -> io::Result<bool> {
+    pub(crate) fn note_file(&self, id: u64) -> io::Result<bool> {
         let mut known = self.known();
-        let pack = self.open(&mut known, layout::range(id), false)?;
-        Ok(pack.is_some_and(|pack| pack.places.contains_key(&id)))
+        let Some(pack) = self.open(&mut known, layout::range(id), false)? else {
+            return Ok(true);
+        };
+        pack.files.insert(id);
+        Ok(!pack.places.contains_key(&id))
     }
 
     /// Finds a log in its pack.
