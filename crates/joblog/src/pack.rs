@@ -16,7 +16,7 @@ use crate::content::Content;
 use crate::entry::{self, Entries, Entry, Rest, Whole};
 use crate::layout;
 
-/// Packs whose logs' places are known: some 30 KiB each at most.
+/// Packs whose logs' places are known: some 50 KiB each at most.
 const MAX_KNOWN: usize = 8;
 /// A pack that is as large as this takes no more. Only ids that are removed and used again get that far.
 const FULL: u64 = layout::PER_RANGE * entry::LARGEST;
@@ -49,6 +49,8 @@ impl Pack {
         while let Some((place, entry)) = entries.advance()? {
             if entry.kept {
                 places.insert(entry.id, place);
+            } else {
+                places.remove(&entry.id);
             }
         }
         let end = entries.end();
@@ -81,11 +83,12 @@ impl Pack {
         self.places.contains_key(&id) || self.files.contains(&id) && layout::log(dir, id).exists()
     }
 
-    /// Whether its file is where it was: whoever looks after this directory may have removed it.
+    /// Whether its file is as it was left: whoever looks after this directory may have removed or cut it.
     fn is_there(&self) -> bool {
-        self.file
-            .metadata()
-            .is_ok_and(|metadata| metadata.nlink() > 0)
+        let end = self.end;
+        self.file.metadata().is_ok_and(|metadata| {
+            metadata.nlink() > 0 && end.is_none_or(|end| metadata.len() == end)
+        })
     }
 }
 
@@ -288,8 +291,8 @@ fn search(path: &Path, id: u64) -> io::Result<Option<(Arc<File>, u64)>> {
     let mut entries = Entries::new(&file, layout::range(id))?;
     let mut found = None;
     while let Some((place, entry)) = entries.advance()? {
-        if entry.kept && entry.id == id {
-            found = Some(place);
+        if entry.id == id {
+            found = entry.kept.then_some(place);
         }
     }
     Ok(found.map(|place| (Arc::new(file), place)))
@@ -305,7 +308,69 @@ pub(crate) fn logs(pack: &File, range: u64) -> io::Result<HashMap<u64, LogInfo>>
     while let Some((place, entry)) = entries.advance()? {
         if entry.kept {
             found.insert(entry.id, entry.info(pack, place)?);
+        } else {
+            found.remove(&entry.id);
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::End;
+
+    fn append(packs: &Packs, id: u64, piece: &[Bytes]) -> Option<Content> {
+        let end = End::Closed;
+        let whole = Whole::new(id, piece, 0, &end).unwrap();
+        let appended = packs.append(layout::range(id), &[whole], &mut Vec::new());
+        appended.unwrap().map(|mut contents| contents.remove(0))?
+    }
+
+    #[test]
+    fn a_pack_that_has_grown_since_it_was_found_old_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        append(&packs, 1, &[]).unwrap();
+        let size = layout::pack(dir.path(), 0).metadata().unwrap().len();
+        append(&packs, 2, &[]).unwrap();
+        assert_eq!(packs.remove_all(0, size, || false).unwrap(), None);
+        assert_eq!(packs.remove_all(0, 2 * size, || true).unwrap(), None);
+        assert!(packs.find(1).unwrap().is_some());
+        assert_eq!(packs.remove_all(0, 2 * size, || false).unwrap(), Some(2));
+        assert!(packs.find(1).unwrap().is_none());
+        assert!(packs.remove_all(0, 2 * size, || false).is_err());
+    }
+
+    #[test]
+    fn an_id_used_again_and_again_does_not_make_a_pack_grow_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        append(&packs, 0, &[]).unwrap();
+        let piece = [Bytes::from(vec![b'x'; 4000])];
+        let mut rounds = 0;
+        while append(&packs, 1, &piece).is_some() {
+            assert!(packs.remove(1).unwrap());
+            rounds += 1;
+        }
+        let size = layout::pack(dir.path(), 0).metadata().unwrap().len();
+        assert!(rounds > 1000);
+        assert!((FULL..FULL + entry::LARGEST).contains(&size), "{size}");
+        assert!(packs.find(0).unwrap().is_some());
+    }
+
+    #[test]
+    fn few_packs_are_known_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        for range in 0..100 {
+            append(&packs, range * layout::PER_RANGE, &[]).unwrap();
+        }
+        assert_eq!(packs.known().len(), MAX_KNOWN);
+        packs.close();
+        assert_eq!(packs.known().len(), 0);
+        assert!(packs.find(0).unwrap().is_some());
+    }
 }

@@ -155,7 +155,7 @@ async fn play(steps: Vec<Step>) {
                         0,
                         "x".repeat(100)
                     );
-                    pack.extend_from_slice(torn[..length].as_bytes());
+                    pack.extend_from_slice(&torn.as_bytes()[..length]);
                     std::fs::write(logs.pack(range), pack).unwrap();
                 }
                 logs = logs.reopen().await;

@@ -407,7 +407,7 @@ async fn a_pack_goes_as_a_whole_when_its_last_log_is_old_or_room_is_needed() {
 }
 
 #[tokio::test]
-async fn whoever_deletes_a_pack_takes_no_log_along_that_comes_later() {
+async fn whoever_deletes_or_cuts_a_pack_takes_no_log_along_that_comes_later() {
     let logs = logs();
     logs.write(1, "deleted").await;
     std::fs::remove_dir_all(logs.pack(0).parent().unwrap()).unwrap();
@@ -415,6 +415,13 @@ async fn whoever_deletes_a_pack_takes_no_log_along_that_comes_later() {
     logs.write(2, "later").await;
     assert_eq!(logs.text(2).await, "later");
     assert_eq!(logs.ids().await, [2]);
+    // Nor does one who cuts it.
+    logs.write(3, "cut off").await;
+    let file = std::fs::File::options().write(true).open(logs.pack(0));
+    file.unwrap().set_len(100).unwrap();
+    assert!(is_gone(&logs, 3).await);
+    logs.write(4, "last").await;
+    assert_eq!(logs.ids().await, [2, 4]);
 }
 
 #[tokio::test]
