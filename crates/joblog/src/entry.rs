@@ -7,7 +7,7 @@
 //! A pack is such entries, one behind the other, and nothing else: a person can read it with `less`. Only whole logs are put there,
 //! `closed` or `broken` ones, whose entries are one page at most. The sign before the state is the one byte of an entry that ever
 //! changes: `-` in place of `+` says that the log was removed. (One byte cannot be half written, by whatever kill.) When an id comes
-//! twice with a `+`, the later entry counts.
+//! twice, because it was removed and used again, the last entry counts.
 //!
 //! A kill can leave a torn entry at the pack's end: the file ends before the entry does. Nobody was told that its log is recorded; it
 //! is not there, and whoever appends next cuts it off. An entry that is wrong in any other way was not left by a kill: nothing from
@@ -287,5 +287,61 @@ impl<'a> Entries<'a> {
         }
         self.window.truncate(filled);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Entry = Entry {
+        id: 42,
+        kept: true,
+        broken: true,
+        length: 60,
+        dropped: u64::MAX,
+        reason: 7,
+    };
+
+    #[test]
+    fn the_header_is_always_one_line_of_80_bytes_and_says_what_it_was_told() {
+        let entries = [
+            ENTRY,
+            Entry {
+                id: u64::MAX,
+                kept: false,
+                broken: false,
+                length: LARGEST - HEADER - 1,
+                reason: 0,
+                ..ENTRY
+            },
+        ];
+        for entry in entries {
+            let line = entry.line();
+            assert_eq!(line.len() as u64, HEADER);
+            assert_eq!(Entry::parse(line.as_bytes()), Some(entry));
+            let sign = line.as_bytes()[usize::try_from(SIGN).unwrap()];
+            assert_eq!(sign == REMOVED, !entry.kept);
+        }
+    }
+
+    #[test]
+    fn a_header_that_we_would_not_write_is_none() {
+        let line = ENTRY.line();
+        let wrong = [
+            ("+ broken", "* broken"),
+            ("broken", "open  "),
+            ("broken", "closed"),
+            (" 00060", " +0060"),
+            (" 00060", " 60   "),
+            (" 00060", " 04096"),
+            ("packed 1", "packed 2"),
+            ("\n", " "),
+        ];
+        for (there, other) in wrong {
+            let changed = line.replacen(there, other, 1);
+            assert_ne!(changed, line);
+            assert_eq!(Entry::parse(changed.as_bytes()), None, "{changed}");
+        }
     }
 }

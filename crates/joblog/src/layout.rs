@@ -56,14 +56,20 @@ pub(crate) fn kind(path: &Path) -> Option<Kind> {
 
 /// Every file in the directories of ranges, whatever it is, in no order.
 pub(crate) fn files(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = |dir: &Path| {
-        std::fs::read_dir(dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-    };
-    entries(dir).flat_map(move |group| entries(&group))
+    entries(dir).flat_map(|group| entries(&group))
+}
+
+/// The logs of a range that have files of their own, in no order.
+pub(crate) fn logs(dir: &Path, range: u64) -> impl Iterator<Item = u64> + use<> {
+    entries(&group(dir, range)).filter_map(|path| match kind(&path)? {
+        Kind::Log(id) => Some(id),
+        Kind::Pack(_) => None,
+    })
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 /// Makes the file of a new log.

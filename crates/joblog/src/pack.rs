@@ -4,7 +4,7 @@
 //! lock, so that nothing is written into a pack that is not there any more; readers take a look without it. Of the packs used last, a
 //! few are known here by their logs' places: nothing here grows with the number of logs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -16,7 +16,7 @@ use crate::content::Content;
 use crate::entry::{self, Entries, Entry, Rest, Whole};
 use crate::layout;
 
-/// Packs whose logs' places are known: some 30 KiB each at most.
+/// Packs whose logs' places are known: some 50 KiB each at most.
 const MAX_KNOWN: usize = 8;
 /// A pack that is as large as this takes no more. Only ids that are removed and used again get that far.
 const FULL: u64 = layout::PER_RANGE * entry::LARGEST;
@@ -37,16 +37,20 @@ struct Pack {
     end: Option<u64>,
     /// Where the entries lie of the logs that are there.
     places: HashMap<u64, u64>,
+    /// Logs of the range that had files of their own when this was loaded, or were given some since. They may be gone again.
+    files: HashSet<u64>,
 }
 
 impl Pack {
     /// Finds out what is in a pack that will be appended to.
-    fn load(range: u64, file: File) -> io::Result<Self> {
+    fn load(dir: &Path, range: u64, file: File) -> io::Result<Self> {
         let mut entries = Entries::new(&file, range)?;
         let mut places = HashMap::new();
         while let Some((place, entry)) = entries.advance()? {
             if entry.kept {
                 places.insert(entry.id, place);
+            } else {
+                places.remove(&entry.id);
             }
         }
         let end = entries.end();
@@ -70,14 +74,21 @@ impl Pack {
             file: Arc::new(file),
             end,
             places,
+            files: layout::logs(dir, range).collect(),
         })
     }
 
-    /// Whether its file is where it was: whoever looks after this directory may have removed it.
+    /// Whether there is a log with this id, in this pack or beside it.
+    fn has(&self, dir: &Path, id: u64) -> bool {
+        self.places.contains_key(&id) || self.files.contains(&id) && layout::log(dir, id).exists()
+    }
+
+    /// Whether its file is as it was left: whoever looks after this directory may have removed or cut it.
     fn is_there(&self) -> bool {
-        self.file
-            .metadata()
-            .is_ok_and(|metadata| metadata.nlink() > 0)
+        let end = self.end;
+        self.file.metadata().is_ok_and(|metadata| {
+            metadata.nlink() > 0 && end.is_none_or(|end| metadata.len() == end)
+        })
     }
 }
 
@@ -114,7 +125,7 @@ impl Packs {
                 };
                 match opened {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                    opened => Pack::load(range, opened?)?,
+                    opened => Pack::load(&self.dir, range, opened?)?,
                 }
             }
         };
@@ -151,7 +162,7 @@ impl Packs {
         let mut places = Vec::with_capacity(logs.len());
         for log in logs {
             let id = log.entry.id;
-            let taken = pack.places.contains_key(&id) || layout::log(&self.dir, id).exists();
+            let taken = pack.has(&self.dir, id);
             places.push((!taken).then_some(end + buffer.len() as u64));
             if !taken {
                 log.write(buffer);
@@ -180,14 +191,17 @@ impl Packs {
         ))
     }
 
-    /// Whether there is a log with this id in a pack, for whoever is about to make a file for it.
+    /// Takes note that a log is about to get a file of its own. False: there is one with its id in a pack.
     ///
     /// # Errors
     /// The system's error.
-    pub(crate) fn has(&self, id: u64) -> io::Result<bool> {
+    pub(crate) fn note_file(&self, id: u64) -> io::Result<bool> {
         let mut known = self.known();
-        let pack = self.open(&mut known, layout::range(id), false)?;
-        Ok(pack.is_some_and(|pack| pack.places.contains_key(&id)))
+        let Some(pack) = self.open(&mut known, layout::range(id), false)? else {
+            return Ok(true);
+        };
+        pack.files.insert(id);
+        Ok(!pack.places.contains_key(&id))
     }
 
     /// Finds a log in its pack.
@@ -277,8 +291,8 @@ fn search(path: &Path, id: u64) -> io::Result<Option<(Arc<File>, u64)>> {
     let mut entries = Entries::new(&file, layout::range(id))?;
     let mut found = None;
     while let Some((place, entry)) = entries.advance()? {
-        if entry.kept && entry.id == id {
-            found = Some(place);
+        if entry.id == id {
+            found = entry.kept.then_some(place);
         }
     }
     Ok(found.map(|place| (Arc::new(file), place)))
@@ -294,7 +308,69 @@ pub(crate) fn logs(pack: &File, range: u64) -> io::Result<HashMap<u64, LogInfo>>
     while let Some((place, entry)) = entries.advance()? {
         if entry.kept {
             found.insert(entry.id, entry.info(pack, place)?);
+        } else {
+            found.remove(&entry.id);
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::End;
+
+    fn append(packs: &Packs, id: u64, piece: &[Bytes]) -> Option<Content> {
+        let end = End::Closed;
+        let whole = Whole::new(id, piece, 0, &end).unwrap();
+        let appended = packs.append(layout::range(id), &[whole], &mut Vec::new());
+        appended.unwrap().map(|mut contents| contents.remove(0))?
+    }
+
+    #[test]
+    fn a_pack_that_has_grown_since_it_was_found_old_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        append(&packs, 1, &[]).unwrap();
+        let size = layout::pack(dir.path(), 0).metadata().unwrap().len();
+        append(&packs, 2, &[]).unwrap();
+        assert_eq!(packs.remove_all(0, size, || false).unwrap(), None);
+        assert_eq!(packs.remove_all(0, 2 * size, || true).unwrap(), None);
+        assert!(packs.find(1).unwrap().is_some());
+        assert_eq!(packs.remove_all(0, 2 * size, || false).unwrap(), Some(2));
+        assert!(packs.find(1).unwrap().is_none());
+        assert!(packs.remove_all(0, 2 * size, || false).is_err());
+    }
+
+    #[test]
+    fn an_id_used_again_and_again_does_not_make_a_pack_grow_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        append(&packs, 0, &[]).unwrap();
+        let piece = [Bytes::from(vec![b'x'; 4000])];
+        let mut rounds = 0;
+        while append(&packs, 1, &piece).is_some() {
+            assert!(packs.remove(1).unwrap());
+            rounds += 1;
+        }
+        let size = layout::pack(dir.path(), 0).metadata().unwrap().len();
+        assert!(rounds > 1000);
+        assert!((FULL..FULL + entry::LARGEST).contains(&size), "{size}");
+        assert!(packs.find(0).unwrap().is_some());
+    }
+
+    #[test]
+    fn few_packs_are_known_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = Packs::new(dir.path().to_owned());
+        for range in 0..100 {
+            append(&packs, range * layout::PER_RANGE, &[]).unwrap();
+        }
+        assert_eq!(packs.known().len(), MAX_KNOWN);
+        packs.close();
+        assert_eq!(packs.known().len(), 0);
+        assert!(packs.find(0).unwrap().is_some());
+    }
 }

@@ -74,7 +74,9 @@ impl Resumption {
         };
         let file = file.map_err(|error| self.failed(&error))?;
         // The file counts now. What is left of it in a pack must not come back when that is removed.
-        if let Err(error) = shared.packs.remove(self.id) {
+        let packs = &shared.packs;
+        let left = packs.note_file(self.id).and_then(|_| packs.remove(self.id));
+        if let Err(error) = left {
             tracing::warn!(log = self.id, %error, "A log which is gone on with stays in its pack, too");
         }
         let stored = Content::Own(Arc::clone(&file)).reread(self.at, self.limit);

@@ -169,7 +169,7 @@ fn write(log: &Arc<Log>, turn: Turn, buffer: &mut Vec<u8>) -> Result<Option<LogI
         Some(file) => (Arc::clone(file), false),
         None => {
             // A pack that cannot be looked into is no reason to lose this log.
-            if log.shared.packs.has(log.id).unwrap_or(false) {
+            if !log.shared.packs.note_file(log.id).unwrap_or(true) {
                 return Err(WriteError::Exists { id: log.id });
             }
             let path = layout::log(&log.shared.dir, log.id);

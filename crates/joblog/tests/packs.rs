@@ -179,8 +179,8 @@ async fn a_reason_too_long_for_a_pack_is_cut_and_kept_in_a_file() {
 #[tokio::test]
 async fn an_id_that_is_in_a_pack_or_has_a_file_is_not_written_again() {
     let mut logs = logs();
-    logs.write(1, "first").await;
     logs.put_file(2, "first");
+    logs.write(1, "first").await;
     for _ in 0..2 {
         for id in [1, 2] {
             // As a small whole log,
@@ -297,6 +297,8 @@ async fn a_log_that_is_gone_on_with_leaves_its_pack_and_does_not_come_back() {
     );
     writer.append(bytes(" and after\n")).await.unwrap();
     soon(writer.finish(End::Closed)).await.unwrap();
+    let again = logs.store.create(2).unwrap().finish(End::Closed);
+    assert_eq!(soon(again).await, Err(WriteError::Exists { id: 2 }));
     for _ in 0..2 {
         assert_eq!(logs.text(2).await, "before and after\n");
         assert_eq!(logs.ids().await, [1, 2]);
@@ -405,7 +407,7 @@ async fn a_pack_goes_as_a_whole_when_its_last_log_is_old_or_room_is_needed() {
 }
 
 #[tokio::test]
-async fn whoever_deletes_a_pack_takes_no_log_along_that_comes_later() {
+async fn whoever_deletes_or_cuts_a_pack_takes_no_log_along_that_comes_later() {
     let logs = logs();
     logs.write(1, "deleted").await;
     std::fs::remove_dir_all(logs.pack(0).parent().unwrap()).unwrap();
@@ -413,6 +415,13 @@ async fn whoever_deletes_a_pack_takes_no_log_along_that_comes_later() {
     logs.write(2, "later").await;
     assert_eq!(logs.text(2).await, "later");
     assert_eq!(logs.ids().await, [2]);
+    // Nor does one who cuts it.
+    logs.write(3, "cut off").await;
+    let file = std::fs::File::options().write(true).open(logs.pack(0));
+    file.unwrap().set_len(100).unwrap();
+    assert!(is_gone(&logs, 3).await);
+    logs.write(4, "last").await;
+    assert_eq!(logs.ids().await, [2, 4]);
 }
 
 #[tokio::test]
