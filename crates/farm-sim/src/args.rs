@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use crate::day::DayArgs;
+use crate::decisions::DecisionsArgs;
 use crate::run::{Report, run};
 
 /// Simulates clusters under faults, and checks what is promised about jobs.
@@ -12,8 +14,28 @@ use crate::run::{Report, run};
 /// Each seed stands for one cluster and one history. Ends with 0 if all promises were kept, and with 1 at the first that was
 /// broken.
 #[derive(Debug, Parser)]
-#[command(name = "ocluster-farm-sim", version)]
+#[command(
+    name = "ocluster-farm-sim",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    histories: Histories,
+}
+
+/// What else can be done.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Decisions(DecisionsArgs),
+    Day(DayArgs),
+}
+
+/// Which histories to live.
+#[derive(Debug, clap::Args)]
+struct Histories {
     /// How many seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -32,6 +54,16 @@ impl Args {
     ///
     /// If the report cannot be written.
     pub fn run(&self, out: &mut impl Write) -> std::io::Result<ExitCode> {
+        match &self.other {
+            Some(Other::Decisions(args)) => args.run(out),
+            Some(Other::Day(args)) => args.run(out),
+            None => self.histories.run(out),
+        }
+    }
+}
+
+impl Histories {
+    fn run(&self, out: &mut impl Write) -> std::io::Result<ExitCode> {
         let mut report = Report::default();
         for seed in (self.first..).take(usize::try_from(self.seeds).unwrap_or(usize::MAX)) {
             let history = run(seed, self.hours);

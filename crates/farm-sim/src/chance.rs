@@ -51,4 +51,21 @@ impl Chance {
         let drawn = least as f64 * (1.0 - unit).powf(-1.0 / SHAPE);
         (drawn as Ms).clamp(least, most)
     }
+
+    /// Something below `count`, of which the first is the likeliest: the k-th about 1/k times as likely as the first.
+    pub(crate) fn skewed(&mut self, count: usize) -> usize {
+        let count = count.max(1);
+        let drawn = ((count + 1) as f64).powf(self.unit()) as usize;
+        drawn.saturating_sub(1).min(count - 1)
+    }
+
+    /// From 0 to 1, 1 excluded.
+    pub(crate) fn unit(&mut self) -> f64 {
+        self.0.random()
+    }
+
+    /// A number of which most are near `least`: a Pareto distribution with this shape, cut off at `most`.
+    pub(crate) fn pareto(&mut self, least: f64, shape: f64, most: f64) -> f64 {
+        (least * (1.0 - self.unit()).powf(-1.0 / shape)).min(most)
+    }
 }

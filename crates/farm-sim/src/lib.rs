@@ -7,11 +7,16 @@
 //!
 //! There is no network, no disk and no clock in it, and chance comes from a seed, so that each history can be lived again.
 //! It tests the core and the shell's order of doing things, not the shell's code.
+//!
+//! Two more programs show how far the core reaches: [`decisions`] measures what single decisions cost in very large pools,
+//! and [`day`] what a large farm gets of its policy in a day.
 
 mod args;
 mod chance;
 mod checker;
 mod client;
+pub mod day;
+pub mod decisions;
 mod desk;
 mod disk;
 mod fault;
@@ -20,6 +25,7 @@ mod plan;
 mod run;
 mod scheduler;
 mod sessions;
+mod stopwatch;
 mod strike;
 mod timeline;
 mod trace;
@@ -29,3 +35,4 @@ mod world;
 pub use args::Args;
 pub use fault::{Fault, FaultCounts};
 pub use run::{History, Report, Violation, run};
+pub use stopwatch::{Cost, Kind};

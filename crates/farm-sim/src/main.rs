@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocluster_farm_sim::Args;
 
+// That of the scheduler, so that decisions cost here what they cost there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Args::parse().run(&mut std::io::stdout().lock()) {
         Ok(code) => code,

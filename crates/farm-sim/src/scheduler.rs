@@ -346,7 +346,10 @@ impl World {
         let place = Scheduler::place(row, job);
         let plain = scheduler.plain.get(&row.pool);
         let before = plain.into_iter().flat_map(|plain| plain.range(..place));
-        for (_, _, other) in before.take(8).filter(|_| in_order) {
+        // Under `balanced` a job whose hint is cached may come before its turn, but not before urgent ones.
+        let may_reach = !upstream && !row.hint.is_empty();
+        let before = before.filter(|(patient, ..)| in_order && !(may_reach && *patient));
+        for (_, _, other) in before.take(8) {
             let told = scheduler.cluster.explain(*other);
             if told.is_none_or(|told| told.waits == ocluster_scheduling::Waits::Main) {
                 self.checker

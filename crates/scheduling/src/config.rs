@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::ids::{ClientId, PoolName};
 use crate::policy::Policy;
 
-/// Estimated seconds a job takes; the same for every job of every pool.
+/// Estimated seconds a job takes; the same for every job of every pool, until `balanced` has seen what jobs of a hint really take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Costs {
     /// A job whose hint is cached where it runs.

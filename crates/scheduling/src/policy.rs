@@ -6,7 +6,7 @@
 //!   in this order is fixed when it is submitted, and kept when it moves between queues.
 //! - **Fairness.** A job's fair start is the later of now and its client's next fair start, which then moves on by the
 //!   job's estimated cost divided by the client's rate. The estimate is [`Costs::cached`] if another job with the same
-//!   hint is queued or any worker has run one, else [`Costs::non_cached`]. Idle time earns nothing; a cancelled job's
+//!   hint is queued or any worker has run one, else [`Costs::non_cached`]; `balanced` knows better once it has seen some. Idle time earns nothing; a cancelled job's
 //!   charge is not given back.
 //! - **Queues.** Jobs wait on the pool's main queue or on the local queue of the worker they are meant for. Requests
 //!   for work wait in the order in which they were made. A job on the main queue and a waiting request of an active
@@ -42,16 +42,25 @@
 //!
 //! Nobody waits for a busy worker while an idle one could start.
 //!
+//! - **Durations.** What jobs of a hint take is learned from those that end: on average, and apart for those that found their
+//!   hint *warm*, which is to say that one of the 32 hints which the worker used last was theirs and such a job had
+//!   ended there. Each job counts an eighth, the older ones the rest; what is over within a second failed, and does not count.
+//!   Where nothing was learned, [`Costs`] holds. A client is charged the average of its job's hint. Nothing of this outlives the
+//!   process.
+//! - A worker *has a hint cached* if it was one of the 32 that it used last.
 //! - A worker's *load* is the estimated cost of all it runs and has queued, divided by its slots: its capacity, or 1 if it
 //!   tells none. It has a *free slot* if it runs and has queued fewer jobs than it has slots.
 //! - A new job, while requests wait, goes to one of the waiting workers: the least loaded of those which have its hint
 //!   cached, or else the one that has waited longest.
-//! - A request takes the first, in queue order, of its worker's local queue and the main queue. A job of the main queue
-//!   is passed over, and put on the local queue of the least loaded busy worker that has its hint cached, if all of this
-//!   holds: it is not urgent; it avoids no worker; it has not been passed over before; the worker that asks has not its hint cached; and
-//!   waiting is estimated to end sooner: the load of that worker (nothing, if it has a free slot or is just about to
-//!   ask) plus [`Costs::cached`] is less than [`Costs::non_cached`].
-//! - A job that was passed over waits no longer than the difference of the two costs. After that it is placed anew as
+//! - A request takes the first, in queue order, of its worker's local queue and the main queue, with two exceptions for jobs of
+//!   the main queue which are not urgent and whose hint is not cached on the worker that asks.
+//! - First, the worker *reaches* for a job whose hint is warm there: the fair start of each of these, less four times what the
+//!   cache saves, is compared with that of the job whose turn it is. So a job is only ever overtaken by what is due soon after it.
+//! - Second, the job is passed over, and put on the local queue of the least loaded busy worker that has its hint cached, if all
+//!   of this holds: it avoids no worker; it has not been passed over before; this request has passed over fewer than four;
+//!   and waiting is estimated to end sooner: the load of that worker (nothing, if it has a free slot or is just about to
+//!   ask) plus the cost with the cache is less than the cost without.
+//! - A job that was passed over waits no longer than what the cache saves, nor than [`Costs::non_cached`]. After that it is placed anew as
 //!   soon as any worker asks, so that a worker which stopped asking holds up nothing.
 //! - A request that finds nothing takes the first, in queue order, of the jobs on the local queues of other workers,
 //!   except those which are about to be taken.
@@ -62,8 +71,9 @@
 //! # Cost
 //!
 //! Submitting, cancelling or moving a job takes O(log n) in the number of queued jobs. Finding the preferred worker takes
-//! about √w steps for w active workers, whether few or many of them have the hint cached. A request may move several
-//! jobs, each of which `balanced` moves this way at most once in its life. It looks once at each different set of workers
+//! about √w steps for w active workers, whether few or many of them have the hint cached, and none if no load is low enough. A
+//! request may move several jobs: under `balanced` at most four, and each at most once in its life; under `upstream` as many as
+//! are preferred by others, 61 for each worker. It looks once at each different set of workers
 //! that jobs of the main queue avoid, of which there are few. Quotas cost nothing where there are none.
 //!
 //! [`Costs::cached`]: crate::Costs::cached

@@ -5,7 +5,7 @@ use crate::policy::Policy;
 
 use super::avoid::{Seats, is_among};
 use super::hints::HintIndex;
-use super::index::Group;
+use super::index::{Group, limit_of_waiting};
 use super::job::Key;
 use super::out::Out;
 use super::state::{Main, Pool};
@@ -40,13 +40,13 @@ impl Pool {
         };
         let preferred = match self.policy {
             Policy::Upstream => self.upstream_preferred(hint, kept_from),
-            Policy::Balanced => self.least_loaded(Group::Idle, hint, kept_from),
+            Policy::Balanced => self.least_loaded(Group::Idle, hint, kept_from, u64::MAX),
         };
         match preferred {
-            Some(seat) => self.assign(out, key, seat, self.costs.cached, true),
+            Some(seat) => self.assign(out, key, seat, self.cost_of(hint, true), true),
             None => {
                 self.note_cached(out, hint, next_free);
-                self.assign(out, key, next_free, self.costs.non_cached, false);
+                self.assign(out, key, next_free, self.cost_of(hint, false), false);
             }
         }
         true
@@ -58,30 +58,19 @@ impl Pool {
         hint: HintIndex,
         kept_from: Option<&Seats>,
     ) -> Option<Seat> {
-        let seat = self.least_loaded(Group::Busy, hint, kept_from)?;
-        let worker = self.workers.get(seat)?;
-        (worker.workload <= u64::from(self.costs.non_cached)).then_some(seat)
+        let too_much = u64::from(self.costs.non_cached) + 1;
+        self.least_loaded(Group::Busy, hint, kept_from, too_much)
     }
 
     /// `balanced`: the busy worker on whose local queue the job should rather wait than be started by `asking`.
     pub(super) fn worth_waiting_for(&self, key: Key, asking: Seat) -> Option<Seat> {
         let ticket = self.jobs.get(&key.job())?;
         let may_wait = !(ticket.urgent || ticket.deferred || ticket.wary);
-        if !may_wait || self.hints.prefers(ticket.hint, asking) {
+        if !may_wait || self.is_preferred(ticket.hint, asking) {
             return None;
         }
-        let seat = self.least_loaded(Group::Busy, ticket.hint, None)?;
-        let worker = self.workers.get(seat)?;
-        let (cached, non_cached) = (
-            u64::from(self.costs.cached),
-            u64::from(self.costs.non_cached),
-        );
-        let wait = if worker.has_free_slot() || worker.is_about_to_ask() {
-            0
-        } else {
-            worker.load()
-        };
-        (wait + cached * worker.slots() < non_cached * worker.slots()).then_some(seat)
+        let limit = limit_of_waiting(self.worth_of_cache(ticket.hint));
+        self.least_loaded(Group::Busy, ticket.hint, None, limit)
     }
 
     /// Puts a job on a worker's local queue and, if a request of that worker waits, lets the oldest one run. That one

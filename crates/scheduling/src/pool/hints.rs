@@ -3,11 +3,13 @@
 //! Each hint's text is held once, however many jobs carry it, and let go when no job waits with it and no worker has it
 //! cached. Knows names of workers only as seats.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::Hint;
 use crate::time::Day;
 
+use super::durations::Durations;
+use super::job::Key;
 use super::worker::Seat;
 
 /// Stands for a hint while any job waits with it or any worker has it.
@@ -19,8 +21,20 @@ struct Entry {
     hint: Hint,
     /// Queued jobs that carry it.
     queued: u32,
+    /// Running jobs that do, from whose end there is something to learn.
+    running: u32,
+    durations: Durations,
+    /// `balanced`: those of its jobs on the main queue that avoid no worker.
+    line: BTreeSet<Key>,
     /// The workers that have run it, by seat, with the day of the last time.
     cached: Vec<(Seat, Day)>,
+}
+
+impl Entry {
+    /// Whether nobody needs it.
+    fn is_idle(&self) -> bool {
+        self.queued == 0 && self.running == 0 && self.cached.is_empty()
+    }
 }
 
 /// All hints of a pool.
@@ -53,6 +67,52 @@ impl Hints {
             entry.queued = entry.queued.saturating_sub(1);
         }
         self.release(at);
+    }
+
+    /// Counts one more running job with this hint.
+    pub(super) fn begin(&mut self, at: HintIndex) {
+        if let Some(entry) = self.entry_mut(at) {
+            entry.running += 1;
+        }
+    }
+
+    /// Counts one running job less. Unless it began before anybody looked, it took so many seconds, and was expected to find
+    /// its cache, or not.
+    pub(super) fn end(&mut self, at: HintIndex, took: Option<(f64, bool)>) {
+        if let Some(entry) = self.entry_mut(at) {
+            entry.running = entry.running.saturating_sub(1);
+            if let Some((seconds, warm)) = took {
+                entry.durations.learn(seconds, warm);
+            }
+        }
+        self.release(at);
+    }
+
+    /// How long jobs with this hint have taken.
+    pub(super) fn durations(&self, at: HintIndex) -> Durations {
+        self.entry(at)
+            .map_or_else(Durations::default, |entry| entry.durations)
+    }
+
+    /// Notes that a job with this hint is on the main queue.
+    pub(super) fn line_up(&mut self, at: HintIndex, key: Key) {
+        if let Some(entry) = self.entry_mut(at)
+            && !entry.hint.is_empty()
+        {
+            entry.line.insert(key);
+        }
+    }
+
+    /// Notes that it no longer is.
+    pub(super) fn leave_line(&mut self, at: HintIndex, key: Key) {
+        if let Some(entry) = self.entry_mut(at) {
+            entry.line.remove(&key);
+        }
+    }
+
+    /// The first of those jobs.
+    pub(super) fn first_in_line(&self, at: HintIndex) -> Option<Key> {
+        self.entry(at)?.line.first().copied()
     }
 
     /// The text of a hint.
@@ -92,10 +152,11 @@ impl Hints {
         true
     }
 
-    /// Notes the same from a record.
-    pub(super) fn restore(&mut self, hint: Hint, seat: Seat, day: Day) {
+    /// Notes the same from a record; tells the number of the hint.
+    pub(super) fn restore(&mut self, hint: Hint, seat: Seat, day: Day) -> HintIndex {
         let at = self.index(hint);
         self.cache(at, seat, day);
+        at
     }
 
     /// Forgets one row.
@@ -144,6 +205,9 @@ impl Hints {
         let entry = Some(Entry {
             hint: hint.clone(),
             queued: 0,
+            running: 0,
+            durations: Durations::default(),
+            line: BTreeSet::new(),
             cached: Vec::new(),
         });
         let at = match self.free.pop() {
@@ -167,7 +231,7 @@ impl Hints {
         let Some(slot) = self.entries.get_mut(at.0 as usize) else {
             return;
         };
-        if let Some(entry) = slot.take_if(|entry| entry.queued == 0 && entry.cached.is_empty()) {
+        if let Some(entry) = slot.take_if(|entry| entry.is_idle()) {
             self.by_text.remove(&entry.hint);
             self.free.push(at);
         }

@@ -2,7 +2,7 @@
 //!
 //! [`Pool::refresh`] is the one place that keeps them in step with a worker; it is called after every change to one.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::ids::WorkerName;
@@ -18,30 +18,12 @@ use super::worker::{Seat, Worker};
 const FULL: u64 = 1 << 62;
 
 /// A worker by its load, the one to prefer first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Load {
     load: u64,
-    name: WorkerName,
-    /// OCluster lets the later name win a tie; we let the earlier.
-    later_wins: bool,
+    /// `upstream` only: the later name wins a tie. Ours goes by seat, which is cheaper to compare.
+    name: Option<Reverse<WorkerName>>,
     seat: Seat,
-}
-
-impl Ord for Load {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let names = if self.later_wins {
-            Reverse(&self.name).cmp(&Reverse(&other.name))
-        } else {
-            self.name.cmp(&other.name)
-        };
-        self.load.cmp(&other.load).then(names)
-    }
-}
-
-impl PartialOrd for Load {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// Which index of loads.
@@ -113,11 +95,10 @@ impl Pool {
                 self.indexes.group_mut(group).remove(&old);
             }
             if let Some(group) = group {
-                let later_wins = policy == Policy::Upstream;
+                let by_name = policy == Policy::Upstream;
                 let new = Load {
                     load,
-                    name: occupant.name.clone(),
-                    later_wins,
+                    name: by_name.then(|| Reverse(occupant.name.clone())),
                     seat,
                 };
                 self.indexes.group_mut(group).insert(new.clone());
@@ -138,34 +119,54 @@ impl Pool {
         }
     }
 
-    /// The worker with the least load among those of the group that are preferred for the hint, except some.
+    /// The worker with the least load among those of the group that are preferred for the hint, except some, and except
+    /// those whose load is not below the limit.
     ///
-    /// Looks either at the hint's workers or at the loads in order, whichever is likely to be the shorter way: of `n`
-    /// loads, about one in `n / c` belongs to one of `c` workers, so neither way is expected to take more than √n steps.
+    /// Looks at the loads in order, of which one in `n / c` belongs to one of the hint's `c` workers if these are like all
+    /// others; and if that finds nobody soon, because there are few or their loads are high, at the hint's workers. So it is
+    /// expected to take some √n steps, and takes 2c at most.
     pub(super) fn least_loaded(
         &self,
         group: Group,
         hint: HintIndex,
         kept_from: Option<&Seats>,
+        limit: u64,
     ) -> Option<Seat> {
         let candidates = self.hints.preferred(hint);
         let loads = self.indexes.group(group);
-        if candidates.len() * candidates.len() <= loads.len().max(16) {
-            let allowed = candidates
-                .iter()
-                .filter(|(seat, _)| !is_among(*seat, kept_from));
-            let listed =
-                allowed.filter_map(|(seat, _)| match &self.workers.get(*seat)?.listing.load {
-                    Some((listed, load)) if *listed == group => Some(load),
-                    _ => None,
-                });
-            listed.min().map(|load| load.seat)
-        } else {
-            loads
-                .iter()
-                .map(|load| load.seat)
-                .find(|seat| self.hints.prefers(hint, *seat) && !is_among(*seat, kept_from))
+        let mut steps = match candidates.len() * candidates.len() <= loads.len().max(16) {
+            true => 0,
+            false => candidates.len(),
+        };
+        for load in loads {
+            if load.load >= limit {
+                return None;
+            }
+            if steps == 0 {
+                break;
+            }
+            steps -= 1;
+            if self.is_preferred(hint, load.seat) && !is_among(load.seat, kept_from) {
+                return Some(load.seat);
+            }
         }
+        let allowed = candidates
+            .iter()
+            .filter(|(seat, _)| self.is_preferred(hint, *seat) && !is_among(*seat, kept_from));
+        let listed = allowed.filter_map(|(seat, _)| match &self.workers.get(*seat)?.listing.load {
+            Some((listed, load)) if *listed == group => Some(load),
+            _ => None,
+        });
+        let least = listed.min().filter(|least| least.load < limit);
+        least.map(|load| load.seat)
+    }
+}
+
+/// `balanced`: the limit of loads for workers for which it is worth to wait so many seconds.
+pub(super) fn limit_of_waiting(seconds: u32) -> u64 {
+    match seconds {
+        0 => 0,
+        _ => FULL | (u64::from(seconds) * 1000),
     }
 }
 

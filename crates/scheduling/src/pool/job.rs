@@ -83,6 +83,11 @@ pub(super) struct Running {
     pub(super) worker: crate::ids::WorkerId,
     /// Its estimated cost in seconds there.
     pub(super) cost: u32,
+    pub(super) hint: HintIndex,
+    /// Whether it was expected to find its hint cached.
+    pub(super) warm: bool,
+    /// When it was taken, unless that was in an earlier registration.
+    pub(super) since: Option<Timestamp>,
     /// Whose it is, if any client has a bound.
     pub(super) client: Option<crate::ids::ClientId>,
 }

@@ -3,11 +3,18 @@
 use crate::effect::{Effect, Fact, Refusal, TakenFrom};
 use crate::ids::{PopId, WorkerId};
 use crate::policy::Policy;
+use crate::time::Timestamp;
 
 use super::job::{Key, Place, Running};
 use super::out::Out;
 use super::state::{Main, Pool, Pop};
 use super::worker::Seat;
+
+/// So many jobs are left to busy workers by one request at most, so that it is answered soon.
+const MOST_MOVED: usize = 4;
+/// A job is taken before its turn by a worker that has its hint cached if it is due no later than so many times what that saves.
+/// More finds more caches, and treats clients less evenly.
+const REACH: f64 = 4.0;
 
 impl Pool {
     pub(crate) fn ask(
@@ -147,6 +154,9 @@ impl Pool {
                 self.put_back(out, key);
             }
         }
+        // What is moved below is not among these jobs, so that it need not be found again.
+        let mut nearest = None;
+        let mut moved = 0;
         loop {
             let own = self.workers.get(seat)?.local.first().copied();
             let Some(key) = self.first_for(seat) else {
@@ -159,6 +169,21 @@ impl Pool {
             if let Some(own) = own.filter(|own| *own < key) {
                 return Some((own, TakenFrom::Local));
             }
+            let near = *nearest.get_or_insert_with(|| self.nearest_cached(seat));
+            if let Some((place, near)) = near
+                && place < key.fair_start()
+                && !key.urgent()
+                && !self.is_warm(self.hint_of(key)?, seat)
+            {
+                return Some(match own {
+                    Some(own) if own < near => (own, TakenFrom::Local),
+                    _ => (near, TakenFrom::Main),
+                });
+            }
+            if moved == MOST_MOVED {
+                return Some((key, TakenFrom::Main));
+            }
+            moved += 1;
             let Some(other) = self.worth_waiting_for(key, seat) else {
                 return Some((key, TakenFrom::Main));
             };
@@ -167,12 +192,26 @@ impl Pool {
                 ticket.deferred = true;
             }
             // Waiting for the cache can save the difference between the costs; having waited as long as that, it has
-            // saved nothing, and the job goes wherever it can.
-            let worth = self.costs.non_cached.saturating_sub(self.costs.cached);
+            // saved nothing, and the job goes wherever it can. However much it might save, nobody waits for hours.
+            let hint = self.hint_of(key)?;
+            let worth = self.worth_of_cache(hint).min(self.costs.non_cached);
             self.patience
                 .begin(key.job(), out.now.plus(f64::from(worth)));
-            self.assign(out, key, other, self.costs.cached, true);
+            self.assign(out, key, other, self.cost_of(hint, true), true);
         }
+    }
+
+    /// The job of the main queue that is due first of those whose hint the worker has cached, if what the cache saves counts for
+    /// more than it is; and when it is due, so counted.
+    fn nearest_cached(&self, seat: Seat) -> Option<(Timestamp, Key)> {
+        let warm = self.workers.occupant(seat)?.recent.warm();
+        let near = warm.filter_map(|hint| {
+            let key = self.hints.first_in_line(hint)?;
+            let worth = f64::from(self.worth_of_cache(hint)) * REACH;
+            let cached = self.hints.prefers(hint, seat);
+            cached.then(|| (key.fair_start().plus(-worth), key))
+        });
+        near.min()
     }
 
     /// Keeps what `balanced` promises: while requests of a worker are about to run, its local queue holds no more jobs
@@ -230,13 +269,14 @@ impl Pool {
         let cost = match ticket.place {
             // Chosen for this worker before the hint was noted as cached here: the cost of then is the true one.
             Place::Local { seat: chosen, cost } if chosen == seat => cost,
-            _ if self.hints.prefers(hint, seat) => self.costs.cached,
-            _ => self.costs.non_cached,
+            _ => self.cost_on(hint, seat),
         };
+        let warm = self.is_warm(hint, seat);
         let client = self.bounded_client(job);
         self.count_started(client.as_ref(), key);
         self.take_off(key);
         self.note_cached(out, hint, seat);
+        self.hints.begin(hint);
         let (text, name) = (self.hints.hint(hint), self.workers.name(seat));
         self.forget_job(job);
         self.pops.remove(&pop);
@@ -250,6 +290,9 @@ impl Pool {
         let run = Running {
             worker,
             cost,
+            hint,
+            warm,
+            since: Some(out.now),
             client,
         };
         self.running.insert(job, run);

@@ -68,12 +68,9 @@ impl Pool {
             return Err(Refusal::QueueClosed);
         };
         let (hint, _) = self.hints.enqueue(hint);
-        let cost = if self.hints.prefers(hint, seat) {
-            self.costs.cached
-        } else {
-            self.costs.non_cached
-        };
+        let (cost, warm) = (self.cost_on(hint, seat), self.is_warm(hint, seat));
         self.note_cached(out, hint, seat);
+        self.hints.begin(hint);
         self.hints.dequeue(hint);
         let name = self.workers.name(seat);
         if let Some(worker) = self.workers.get_mut(seat) {
@@ -90,6 +87,9 @@ impl Pool {
         let run = Running {
             worker: id,
             cost,
+            hint,
+            warm,
+            since: None,
             client: self.quotas.in_force().then_some(client),
         };
         self.running.insert(job, run);

@@ -151,7 +151,10 @@ impl Pool {
                 hint, worker, day, ..
             } => {
                 let seat = self.workers.seat(&worker);
-                self.hints.restore(hint, seat, day);
+                let at = self.hints.restore(hint, seat, day);
+                if let Some(occupant) = self.workers.occupant_mut(seat) {
+                    occupant.recent.note(at, true);
+                }
             }
             Record::ExpiredHint { hint, worker, .. } => {
                 let seat = self.workers.seat(&worker);
@@ -192,6 +195,9 @@ impl Pool {
                 self.avoidance.put_on_main(key);
             } else {
                 self.backlog.insert(key);
+                if self.policy == Policy::Balanced {
+                    self.hints.line_up(ticket.hint, key);
+                }
             }
         }
         *self.incoming.count(key.urgent()) += 1;
@@ -223,6 +229,9 @@ impl Pool {
                 let found = if ticket.wary {
                     self.avoidance.take_off_main(key)
                 } else {
+                    if self.policy == Policy::Balanced {
+                        self.hints.leave_line(ticket.hint, key);
+                    }
                     self.backlog.remove(&key)
                 };
                 if found {
@@ -254,6 +263,9 @@ impl Pool {
     /// Notes that a worker has a hint cached as of today.
     pub(super) fn note_cached(&mut self, out: &mut Out, hint: HintIndex, seat: Seat) {
         let day: Day = out.now.day();
+        if let Some(occupant) = self.workers.occupant_mut(seat) {
+            occupant.recent.note(hint, false);
+        }
         if self.hints.cache(hint, seat, day) {
             out.persist(Record::CachedHint {
                 pool: self.name.clone(),

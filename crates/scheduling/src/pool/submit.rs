@@ -18,11 +18,7 @@ impl Pool {
         urgent: bool,
     ) -> Result<(), Refusal> {
         let (hint, cached) = self.hints.enqueue(hint);
-        let cost = if cached {
-            self.costs.cached
-        } else {
-            self.costs.non_cached
-        };
+        let cost = self.charge_for(hint, cached);
         let charged = self.clients.charge(out.now, &client, job, urgent, cost);
         let fair_start = charged.fair_start;
         out.push(Effect::Queued { job, fair_start });
@@ -78,7 +74,12 @@ impl Pool {
         let Some(run) = self.running.remove(&job) else {
             return Err(Refusal::NotRunning);
         };
+        let took = run.since.map(|since| (out.now.since(since), run.warm));
+        self.hints.end(run.hint, took);
         if let Some(seat) = self.workers.of_id(run.worker) {
+            if let Some(occupant) = self.workers.occupant_mut(seat) {
+                occupant.recent.note(run.hint, true);
+            }
             let name = self.workers.name(seat);
             if let Some(worker) = self.workers.get_mut(seat) {
                 worker.running = worker.running.saturating_sub(1);

@@ -8,6 +8,7 @@ use crate::view::Lengths;
 
 use super::index::Listing;
 use super::job::Key;
+use super::recent::Recent;
 
 /// Stands for a worker's name, connected or not, for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +99,8 @@ pub(super) struct Occupant {
     /// What is known of that pause, while it lasts.
     pub(super) pause: Option<AdminPause>,
     pub(super) worker: Option<Worker>,
+    /// What it probably has cached, connected or not.
+    pub(super) recent: Recent,
 }
 
 /// The workers of a pool.
@@ -123,6 +126,7 @@ impl Workers {
             paused: None,
             pause: None,
             worker: None,
+            recent: Recent::default(),
         });
         self.by_name.insert(name.clone(), seat);
         seat

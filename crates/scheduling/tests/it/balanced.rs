@@ -1,6 +1,7 @@
 //! Where and why the policy `balanced` decides differently from `upstream`.
 
 use ocluster_scheduling::Policy;
+use ocluster_scheduling::view::MainView;
 
 use super::env::TestEnv;
 
@@ -287,4 +288,99 @@ fn a_job_left_over_on_a_worker_that_took_an_urgent_one_instead_is_free_for_other
     assert_eq!(env.got(p3), "second");
     env.pump();
     assert_eq!(env.got(p2), "first");
+}
+
+/// A pool at production costs in which jobs with hint `h` take 800 seconds, and 80 where it is cached: on `w`.
+fn experienced() -> (TestEnv, super::env::W) {
+    let mut env = TestEnv::new(Policy::Balanced, 10, 600);
+    let w = env.worker("w");
+    for (job, seconds) in [("first", 800.0), ("second", 80.0)] {
+        env.submit(&format!("u:{job}"), "h");
+        env.pop(w);
+        env.advance(seconds);
+        env.end(job);
+    }
+    (env, w)
+}
+
+#[test]
+fn a_worker_takes_what_it_has_cached_before_its_turn_if_that_is_near() {
+    let (mut env, w) = experienced();
+    env.submit("v:other", "x");
+    // Each moves the next one back by what these jobs took on average, 710 s, the first one to 720 s after the other.
+    for job in ["3", "4", "5", "6", "7"] {
+        env.submit(&format!("u:{job}"), "h");
+    }
+    // The cache saves 720 s, so what is due up to 2,880 s later goes first.
+    assert_eq!(env.flush(w), "3 4 5 6 other 7");
+}
+
+#[test]
+fn nothing_cached_goes_before_an_urgent_job() {
+    let (mut env, w) = experienced();
+    env.submit("u:cached", "h");
+    env.submit("v:urgent!", "x");
+    assert_eq!(env.flush(w), "urgent cached");
+}
+
+#[test]
+fn a_client_pays_for_what_its_jobs_have_taken() {
+    let (mut env, _) = experienced();
+    for job in ["x:1", "x:2", "x:3"] {
+        env.submit(job, "h");
+    }
+    let view = env.cluster.view(&env.pool).unwrap();
+    let MainView::Backlog(jobs) = view.main else {
+        panic!("nobody asks");
+    };
+    let first = env.now();
+    let due: Vec<f64> = jobs.iter().map(|j| j.fair_start.since(first)).collect();
+    assert_eq!(due, [0.0, 710.0, 1420.0]);
+}
+
+#[test]
+fn a_job_that_is_over_at_once_teaches_nothing() {
+    let mut env = TestEnv::new(Policy::Balanced, 10, 600);
+    let w = env.worker("w");
+    env.submit("u:1", "");
+    env.pop(w);
+    env.end("1");
+    for job in ["u:2", "u:3", "v:4"] {
+        env.submit(job, "");
+    }
+    env.advance(1.0);
+    env.submit("v:5", "");
+    env.submit("u:6", "");
+    assert_eq!(env.flush(w), "4 2 5 3 6");
+}
+
+#[test]
+fn what_a_worker_ran_long_ago_is_not_waited_for() {
+    for (others, expected) in [(5, "other"), (32, "cached")] {
+        let (mut env, warm, cold) = warm();
+        env.finish(warm);
+        for other in 0..others {
+            env.submit(&format!("u:{other}"), &format!("hint-{other}"));
+            env.pop(warm);
+            env.finish(warm);
+        }
+        env.submit("v:cached", "h");
+        env.submit("v:other", "x");
+        let pop = env.pop(cold);
+        assert_eq!(env.got(pop), expected, "after {others} others");
+    }
+}
+
+#[test]
+fn one_request_does_not_look_for_waiting_room_without_end() {
+    let mut env = TestEnv::new(Policy::Balanced, 10, 600);
+    let (warm, cold) = (env.worker_with("warm", 100), env.worker("cold"));
+    env.submit("u:first", "h");
+    env.pop(warm);
+    for job in 1..=20 {
+        env.submit(&format!("u:j{job}"), "h");
+    }
+    let pop = env.pop(cold);
+    assert_eq!(env.got(pop), "j5");
+    assert_eq!(env.stats().local[1].1.low, 4);
 }
