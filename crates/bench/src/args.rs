@@ -9,12 +9,14 @@ use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duratio
 use ocluster_vat::SturdyRef;
 use serde::Serialize;
 
+use crate::broker::BrokerArgs;
 use crate::durable::{Durable, DurableArgs};
 use crate::git::{Git, GitArgs};
 use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
 use crate::obuilder::{Obuilder, ObuilderArgs};
 use crate::overhead::{Overhead, OverheadArgs};
+use crate::scenario::args::{CompareArgs, ScenariosArgs};
 use crate::stress::{self, Plan, Stress};
 
 /// Measure an OCluster scheduler through its public protocol.
@@ -70,6 +72,12 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         threshold: Option<Duration>,
     },
+    /// What a scheduler reaches in each of the project's scenarios, compared with thresholds.
+    Scenarios(ScenariosArgs),
+    /// Two measurements of scenarios beside each other.
+    Compare(CompareArgs),
+    /// The bare broker: a scheduler that does the least that it can, to compare others with. Serves until it is stopped.
+    Broker(BrokerArgs),
     /// Durable jobs: how fast they are accepted, what they take in the queue, and how soon a killed scheduler is back with them. Starts
     /// the scheduler itself.
     Durable(DurableArgs),
@@ -204,6 +212,9 @@ impl Args {
                     describe_latency,
                 )
             }
+            Command::Scenarios(args) => args.run(self.output).await,
+            Command::Compare(args) => args.run(self.output),
+            Command::Broker(args) => args.run().await.map(|()| ExitCode::Success),
             Command::Durable(args) => {
                 let figures = args.measure().await?;
                 let passed = args.are_kept(&figures);

@@ -17,13 +17,16 @@
 )]
 
 pub mod args;
+pub mod broker;
 pub mod durable;
 pub mod git;
 pub mod idle;
 pub mod latency;
+pub mod load;
 pub mod memory;
 pub mod obuilder;
 pub mod overhead;
 pub mod pairs;
+pub mod scenario;
 pub mod served;
 pub mod stress;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crowd::{Client, PLATFORMS};
 use super::fleet::{CAPACITIES, Fleet};
-use super::thread;
+use crate::load::thread;
 use crate::memory::{processor_time, resident_kib};
 
 /// Packages among which the urgent client chooses.
