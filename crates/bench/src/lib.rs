@@ -2,7 +2,7 @@
 //! alike.
 //!
 //! [`idle`] says what a connected worker costs when nothing happens, [`latency`] how long a job takes that does nothing, [`stress`]
-//! what happens when a day's work is submitted at once, [`durable`] what jobs cost that are kept on disk, [`overhead`] what a Docker build costs more through the cluster than without,
+//! what happens when a day's work is submitted at once, [`overhead`] what a Docker build costs more through the cluster than without,
 //! [`mod@git`] what a build context from git costs more than git itself, [`obuilder`] what OBuilder builds cost more than the containers
 //! they are made of. What else is to be measured gets a file of its own here. Nothing here knows a scheduler from the inside.
 
@@ -18,12 +18,14 @@
 
 pub mod args;
 pub mod broker;
-pub mod durable;
+mod durable_client;
 pub mod git;
 pub mod idle;
 pub mod latency;
+mod leased;
 pub mod load;
 pub mod memory;
+mod meter;
 pub mod obuilder;
 pub mod overhead;
 pub mod pairs;
