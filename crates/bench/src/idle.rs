@@ -10,12 +10,10 @@ use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::memory::resident_kib;
+use crate::memory::steady_kib;
 
 /// Workers that connect at the same time.
 const AT_ONCE: u32 = 50;
-/// Memory counts once it has not grown for this long.
-const STEADY: Duration = Duration::from_secs(2);
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -43,7 +41,7 @@ pub async fn measure(pool: &SturdyRef, pid: u32, workers: u32) -> anyhow::Result
         bail!("--workers must be at least 2: one is there before the first look");
     }
     let first = IdleWorker::join(pool, 0).await?;
-    let rss_before_kib = steady_memory(pid).await?;
+    let rss_before_kib = steady_kib(pid).await?;
     let started = Instant::now();
     let mut joined = vec![first];
     let mut joining = FuturesUnordered::new();
@@ -57,7 +55,7 @@ pub async fn measure(pool: &SturdyRef, pid: u32, workers: u32) -> anyhow::Result
         joined.push(worker?);
     }
     let connect_seconds = started.elapsed().as_secs_f64();
-    let rss_with_kib = steady_memory(pid).await?;
+    let rss_with_kib = steady_kib(pid).await?;
     for worker in &joined {
         worker.check()?;
     }
@@ -73,20 +71,6 @@ pub async fn measure(pool: &SturdyRef, pid: u32, workers: u32) -> anyhow::Result
         kib_per_worker: grown / f64::from(workers - 1),
         connect_seconds,
     })
-}
-
-async fn steady_memory(pid: u32) -> anyhow::Result<u64> {
-    let mut highest = resident_kib(pid)?;
-    let mut since = Instant::now();
-    while since.elapsed() < STEADY {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = resident_kib(pid)?;
-        if now > highest {
-            highest = now;
-            since = Instant::now();
-        }
-    }
-    resident_kib(pid)
 }
 
 /// A worker that never gets a job.

@@ -47,6 +47,8 @@ pub struct CrowdPlan {
     /// Ask for log and result while a job is queued, as OCluster's command-line client does, instead of when it has started, as its
     /// stress program does.
     pub ask_ahead: bool,
+    /// Take note of how long jobs take from the beginning, and not only once [`Tally::record`] says so.
+    pub record: bool,
 }
 
 /// How far the jobs of all clients are. Numbers only grow.
@@ -80,11 +82,12 @@ impl Tally {
     }
 }
 
-/// Clients at work, on a thread of their own. They leave when this is dropped.
+/// Clients at work, on a thread of their own. When this is dropped they leave at once, whatever becomes of their jobs.
 pub struct Crowd {
     tally: Arc<Tally>,
     running: LocalBoxFuture<'static, anyhow::Result<Histogram<u64>>>,
     stop: DropGuard,
+    leave: DropGuard,
 }
 
 impl Crowd {
@@ -93,9 +96,10 @@ impl Crowd {
     /// # Errors
     /// If one of them cannot connect.
     pub async fn start(plan: CrowdPlan) -> anyhow::Result<Self> {
-        let stop = CancellationToken::new();
-        let guard = stop.clone().drop_guard();
+        let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+        let (stopping, leaving) = (stop.clone().drop_guard(), leave.clone().drop_guard());
         let tally = Arc::new(Tally::default());
+        tally.record(plan.record);
         let (connected, ready) = oneshot::channel();
         let running = {
             let tally = tally.clone();
@@ -106,7 +110,10 @@ impl Crowd {
                     clients.push(Rc::new(client.await?));
                 }
                 let _ = connected.send(());
-                run(clients, plan.pace).await
+                tokio::select! {
+                    ended = run(clients, plan.pace) => ended,
+                    () = leave.cancelled() => bail!("the clients were sent away"),
+                }
             })?
         };
         let mut running: LocalBoxFuture<'static, _> = Box::pin(running);
@@ -118,7 +125,8 @@ impl Crowd {
         Ok(Self {
             tally,
             running,
-            stop: guard,
+            stop: stopping,
+            leave: leaving,
         })
     }
 
@@ -143,7 +151,9 @@ impl Crowd {
     /// If a job failed, or a connection was lost.
     pub async fn stop(self) -> anyhow::Result<Histogram<u64>> {
         drop(self.stop);
-        self.running.await
+        let ended = self.running.await;
+        drop(self.leave);
+        ended
     }
 }
 

@@ -11,6 +11,14 @@ pub struct FigureKind {
     pub unit: &'static str,
 }
 
+impl FigureKind {
+    /// A figure with this name and unit.
+    #[must_use]
+    pub const fn new(name: &'static str, unit: &'static str) -> Self {
+        Self { name, unit }
+    }
+}
+
 /// The figures of one scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(Vec<(&'static str, f64)>);
@@ -56,14 +64,8 @@ mod tests {
     use super::*;
 
     const KINDS: [FigureKind; 2] = [
-        FigureKind {
-            name: "rate",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "ratio",
-            unit: "x",
-        },
+        FigureKind::new("rate", "jobs/s"),
+        FigureKind::new("ratio", "x"),
     ];
 
     fn figures(pairs: &[(&'static str, f64)]) -> Figures {

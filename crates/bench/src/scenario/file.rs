@@ -137,7 +137,7 @@ impl Scenario {
         // Both forms, so that a mistake in either shows at once.
         let long = kind.read(entry.params.clone()).context("in params")?;
         let mut merged = entry.params;
-        merged.extend(entry.short);
+        merge(&mut merged, entry.short);
         let short = kind
             .read(merged)
             .context("in short, together with params")?;
@@ -171,6 +171,18 @@ impl Scenario {
     }
 }
 
+/// Puts what `over` has in place of what is there. Tables within are merged likewise.
+fn merge(table: &mut toml::Table, over: toml::Table) {
+    for (name, value) in over {
+        match (table.get_mut(&name), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => merge(inner, over),
+            (_, value) => {
+                table.insert(name, value);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +206,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (rest, expected) in [
-            ("kind = \"tea\"", "there is no kind tea: there are load"),
+            ("kind = \"tea\"", "there is no kind tea: there are "),
             ("kind = \"load\"\ntea = 1", "unknown field `tea`"),
             (
                 "kind = \"load\"\n[scenario.params]\ntea = 1",
@@ -214,7 +226,7 @@ mod tests {
             ),
             (
                 "kind = \"load\"\n[scenario.thresholds]\njobs_per_second = {}",
-                "in the threshold of jobs_per_second: it needs either",
+                "in the threshold of jobs_per_second: it has no bound",
             ),
         ] {
             let told = told(&scenario(rest));
@@ -222,6 +234,13 @@ mod tests {
         }
         let one = scenario("kind = \"load\"\n");
         assert!(told(&format!("{one}{one}")).contains("two scenarios"));
+    }
+
+    #[test]
+    fn the_short_form_differs_in_what_it_says_only() {
+        let mut table = toml::toml! { a = 1 in = { b = 2, c = 3 } };
+        merge(&mut table, toml::toml! { in = { b = 4 } d = 5 });
+        assert_eq!(table, toml::toml! { a = 1 in = { b = 4, c = 3 } d = 5 });
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::scenario::{FigureKind, Figures, Lab, Measure, Site};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Load {
     /// Workers, each with a connection of its own.
-    workers: u32,
+    pub(super) workers: u32,
     /// Jobs that each runs at once.
     capacity: u32,
     /// Clients, each with a connection of its own.
@@ -36,7 +36,7 @@ pub(super) struct Load {
     /// How long to measure, in each round.
     seconds: f64,
     /// How often to measure each.
-    rounds: u32,
+    pub(super) rounds: u32,
 }
 
 impl Default for Load {
@@ -59,7 +59,8 @@ impl Default for Load {
 }
 
 impl Load {
-    async fn once(&self, site: &Site) -> anyhow::Result<Steady> {
+    /// Measures once, with so many workers.
+    pub(super) async fn once(&self, site: &Site, workers: u32) -> anyhow::Result<Steady> {
         let pace = match self.per_second {
             Some(per_second) => Pace::Open(per_second),
             None => Pace::Closed(self.in_flight),
@@ -67,7 +68,7 @@ impl Load {
         let load = SteadyLoad {
             fleet: FleetPlan {
                 name: "bench".to_owned(),
-                capacities: vec![self.capacity; self.workers as usize],
+                capacities: vec![self.capacity; workers as usize],
                 job_time: self.job_time,
                 log_bytes: self.log_bytes,
             },
@@ -80,6 +81,7 @@ impl Load {
                 hints: self.hints,
                 descr_bytes: self.descr_bytes,
                 ask_ahead: true,
+                record: false,
             },
             warm_up: Duration::try_from_secs_f64(self.warm_up_seconds)?,
             time: Duration::try_from_secs_f64(self.seconds)?,
@@ -88,42 +90,23 @@ impl Load {
     }
 }
 
+/// The median of a figure over rounds.
+pub(super) fn median_of(rounds: &[Steady], figure: fn(&Steady) -> f64) -> anyhow::Result<f64> {
+    median(rounds.iter().map(figure).collect())
+}
+
 impl Measure for Load {
     const NAME: &'static str = "load";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "cpu_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "broker_cpu_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "cpu_over_broker",
-            unit: "x",
-        },
-        FigureKind {
-            name: "jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "broker_jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "latency_median",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "latency_p99",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "broker_latency_median",
-            unit: "ms",
-        },
+        FigureKind::new("cpu_per_job", "us"),
+        FigureKind::new("broker_cpu_per_job", "us"),
+        FigureKind::new("cpu_over_broker", "x"),
+        FigureKind::new("jobs_per_second", "jobs/s"),
+        FigureKind::new("broker_jobs_per_second", "jobs/s"),
+        FigureKind::new("latency_median", "ms"),
+        FigureKind::new("latency_p99", "ms"),
+        FigureKind::new("broker_latency_median", "ms"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
@@ -131,29 +114,35 @@ impl Measure for Load {
         let (mut ours, mut brokers) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             let site = lab.scheduler().await?;
-            ours.push(self.once(&site).await?);
+            ours.push(self.once(&site, self.workers).await?);
             drop(site);
-            brokers.push(self.once(&lab.broker().await?).await?);
+            brokers.push(self.once(&lab.broker().await?, self.workers).await?);
         }
-        let of = |all: &[Steady], figure: fn(&Steady) -> f64| {
-            median(all.iter().map(figure).collect::<Vec<_>>())
-        };
-        let cpu = of(&ours, |one| one.cpu_us_per_job)?;
-        let broker_cpu = of(&brokers, |one| one.cpu_us_per_job)?;
+        let cpu = median_of(&ours, |one| one.cpu_us_per_job)?;
+        let broker_cpu = median_of(&brokers, |one| one.cpu_us_per_job)?;
         let mut figures = Figures::default();
         figures.add("cpu_per_job", cpu);
         figures.add("broker_cpu_per_job", broker_cpu);
         figures.add("cpu_over_broker", cpu / broker_cpu);
-        figures.add("jobs_per_second", of(&ours, |one| one.jobs_per_second)?);
+        figures.add(
+            "jobs_per_second",
+            median_of(&ours, |one| one.jobs_per_second)?,
+        );
         figures.add(
             "broker_jobs_per_second",
-            of(&brokers, |one| one.jobs_per_second)?,
+            median_of(&brokers, |one| one.jobs_per_second)?,
         );
-        figures.add("latency_median", of(&ours, |one| one.quantile_ms(0.5))?);
-        figures.add("latency_p99", of(&ours, |one| one.quantile_ms(0.99))?);
+        figures.add(
+            "latency_median",
+            median_of(&ours, |one| one.quantile_ms(0.5))?,
+        );
+        figures.add(
+            "latency_p99",
+            median_of(&ours, |one| one.quantile_ms(0.99))?,
+        );
         figures.add(
             "broker_latency_median",
-            of(&brokers, |one| one.quantile_ms(0.5))?,
+            median_of(&brokers, |one| one.quantile_ms(0.5))?,
         );
         Ok(figures)
     }

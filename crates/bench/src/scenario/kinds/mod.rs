@@ -2,21 +2,29 @@
 
 mod depth;
 mod durable;
+mod echo;
+mod growth;
 mod idle_fleet;
 mod load;
 mod logs;
+mod queued_memory;
 pub mod relay;
+mod stress;
 
 use super::measure::Kind;
 
 /// All kinds.
 pub const ALL: &[Kind] = &[
-    Kind::of::<load::Load>(),
-    Kind::of::<durable::OneByOne>(),
-    Kind::of::<durable::Batches>(),
-    Kind::of::<durable::Acceptance>(),
     Kind::of::<depth::Depth>(),
-    Kind::of::<logs::LogStream>(),
-    Kind::of::<logs::LogFanOut>(),
+    Kind::of::<durable::Acceptance>(),
+    Kind::of::<durable::Batches>(),
+    Kind::of::<durable::OneByOne>(),
+    Kind::of::<echo::Echo>(),
+    Kind::of::<growth::Growth>(),
     Kind::of::<idle_fleet::IdleFleet>(),
+    Kind::of::<load::Load>(),
+    Kind::of::<logs::LogFanOut>(),
+    Kind::of::<logs::LogStream>(),
+    Kind::of::<queued_memory::QueuedMemory>(),
+    Kind::of::<stress::Stress>(),
 ];
