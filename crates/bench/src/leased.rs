@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ocluster_api::cluster_capnp::{job, worker};
+use capnp::capability::FromClientHook as _;
+use ocluster_api::cluster_capnp::{job, queue, worker};
 use ocluster_api::extensions_capnp::{leased_job, leased_queue, registration_endpoint};
 use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -172,7 +173,8 @@ pub(crate) async fn join(
     let answer = request.send().promise.await;
     let answer = answer.with_context(|| format!("cannot register {name}"))?;
     let queue = answer.get()?.get_queue()?;
-    let mut active = queue.set_active_request();
+    let frozen: queue::Client = queue.clone().cast_to();
+    let mut active = frozen.set_active_request();
     active.get().set_active(true);
     active.send().promise.await?;
     Ok(queue)

@@ -252,11 +252,11 @@ impl Fleet {
         });
         let stay = CancellationToken::new();
         for thread in 0..THREADS {
-            let (pool, shared, stay) = (pool.clone(), shared.clone(), stay.clone());
+            let (pool, theirs, stay) = (pool.clone(), shared.clone(), stay.clone());
             let running = thread::spawn("idle-workers", async move || {
                 let room = Arc::new(Semaphore::new(AT_ONCE));
                 for number in (thread..workers).step_by(THREADS as usize) {
-                    let (pool, shared, room) = (pool.clone(), shared.clone(), room.clone());
+                    let (pool, shared, room) = (pool.clone(), theirs.clone(), room.clone());
                     tokio::task::spawn_local(async move {
                         live(&pool, number, &shared, &room).await;
                     });

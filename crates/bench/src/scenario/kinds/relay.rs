@@ -44,7 +44,7 @@ impl RelayArgs {
     pub async fn run(&self) -> anyhow::Result<()> {
         let acceptor = self.acceptor()?;
         let listener = TcpListener::bind((NAME, 0)).await?;
-        ocluster_cli::output::line(listener.local_addr()?.port())?;
+        ocluster_cli::output::line(listener.local_addr()?.port().to_string())?;
         let relaying = async {
             loop {
                 let mut source = accept(&listener, &acceptor).await?;

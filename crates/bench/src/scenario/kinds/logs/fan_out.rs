@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use capnp::capability::FromClientHook as _;
 use futures::future::try_join_all;
-use ocluster_api::cluster_capnp::job;
+use ocluster_api::cluster_capnp::{job, submission};
 use ocluster_api::extensions_capnp::submission_endpoint;
 use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat, settled};
 use serde::Deserialize;
@@ -73,7 +73,8 @@ impl Measure for LogFanOut {
         let _source = Source::join(&site.registration()?, &print).await?;
         let cap = site.submission(0)?;
         let first = Reader::connect(&cap).await?;
-        let mut request = first.endpoint.submit_request();
+        let submission: submission::Client = first.endpoint.clone().cast_to();
+        let mut request = submission.submit_request();
         request.get().set_pool(site.pool());
         let ticket = request.send().pipeline.get_ticket();
         let answer = ticket.job_request().send().promise.await?;
