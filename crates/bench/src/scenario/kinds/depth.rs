@@ -18,7 +18,7 @@ use crate::scenario::{FigureKind, Figures, Lab, Measure, Site};
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Depth {
+pub(super) struct Depth {
     /// Jobs in the deep queue.
     deep: u32,
     /// Jobs in the shallow one.

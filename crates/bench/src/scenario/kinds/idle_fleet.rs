@@ -43,7 +43,7 @@ const CLIENT_EVERY: Duration = Duration::from_millis(200);
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdleFleet {
+pub(super) struct IdleFleet {
     /// Workers.
     workers: u32,
     /// For how long they are left in peace, in seconds.

@@ -64,10 +64,12 @@ impl RelayArgs {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
         std::fs::write(certificate(&self.directory), made.cert.pem())?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let config = ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(rustls::ALL_VERSIONS)?
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))?;
+        // As between vats. A ticket that nobody reads would also break off the stream of a source that leaves.
+        config.send_tls13_tickets = 0;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

@@ -20,7 +20,7 @@ const BASE: u32 = 1000;
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Acceptance {
+pub(crate) struct Acceptance {
     /// Jobs in the queue before the scheduler is killed and started again.
     queued: u32,
     /// Submissions under way at once while the rate is measured.

@@ -12,7 +12,7 @@ use crate::scenario::{FigureKind, Figures, Lab, Measure};
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Batches {
+pub(crate) struct Batches {
     /// Workers, each with a connection of its own.
     workers: u32,
     /// Jobs that each of them runs at once.

@@ -6,7 +6,7 @@ mod batches;
 mod one_by_one;
 mod straight;
 
-pub use acceptance::Acceptance;
+pub(super) use acceptance::Acceptance;
 pub(super) use acceptance::{ms, open_loop};
-pub use batches::Batches;
-pub use one_by_one::OneByOne;
+pub(super) use batches::Batches;
+pub(super) use one_by_one::OneByOne;

@@ -15,7 +15,7 @@ use crate::scenario::{FigureKind, Figures, Lab, Measure};
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OneByOne {
+pub(crate) struct OneByOne {
     /// Workers, each with a connection of its own.
     workers: u32,
     /// Jobs that each of them runs at once.

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How much.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogFanOut {
+pub(crate) struct LogFanOut {
     /// Size of the log, in MiB.
     mib: u32,
     /// KiB in one answer of the worker.

@@ -6,5 +6,5 @@ mod pattern;
 mod source;
 mod stream;
 
-pub use fan_out::LogFanOut;
-pub use stream::LogStream;
+pub(super) use fan_out::LogFanOut;
+pub(super) use stream::LogStream;

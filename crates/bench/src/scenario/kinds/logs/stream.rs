@@ -21,7 +21,7 @@ pub(super) const MIB: u64 = 1 << 20;
 /// How much.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogStream {
+pub(crate) struct LogStream {
     /// Size of the log, in MiB.
     mib: u32,
     /// KiB in one answer of the worker; workers of ours give up to 128.
