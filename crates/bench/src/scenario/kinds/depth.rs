@@ -110,7 +110,10 @@ impl Measure for Depth {
             medians.add("deep_jobs_per_second", in_deep.per_second(jobs));
             medians.add("shallow_jobs_per_second", in_shallow.per_second(jobs));
             medians.add("deep_scheduler_us_per_job", in_deep.scheduler_us(jobs));
-            medians.add("shallow_scheduler_us_per_job", in_shallow.scheduler_us(jobs));
+            medians.add(
+                "shallow_scheduler_us_per_job",
+                in_shallow.scheduler_us(jobs),
+            );
         }
         medians.give(&mut figures)?;
         Ok(figures)

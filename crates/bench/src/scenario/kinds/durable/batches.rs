@@ -68,7 +68,10 @@ impl Measure for Batches {
             run(&client, &fleet, self.jobs).await?;
             let spent = meter.read()?;
             let open = client.open_jobs().await?;
-            ensure!(open == 0, "{open} jobs have not ended although all are settled");
+            ensure!(
+                open == 0,
+                "{open} jobs have not ended although all are settled"
+            );
             let jobs = f64::from(self.jobs);
             let scheduler_us = spent.scheduler_us(jobs);
             medians.add("jobs_per_second", spent.per_second(jobs));

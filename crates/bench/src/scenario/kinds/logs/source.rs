@@ -23,7 +23,9 @@ pub(super) struct Print {
 }
 
 /// A worker on a thread of its own, which runs one job after another. It leaves when this is dropped.
-pub(super) struct Source(#[expect(dead_code, reason = "what counts is that it is dropped")] DropGuard);
+pub(super) struct Source(
+    #[expect(dead_code, reason = "what counts is that it is dropped")] DropGuard,
+);
 
 impl Source {
     /// Joins the pool.
@@ -111,7 +113,8 @@ impl job::Server for Printing {
         self.print.go.cancelled().await;
         let place = u64::try_from(params.get()?.get_start()).unwrap_or(0);
         let left = self.print.bytes.saturating_sub(place);
-        let length = usize::try_from(left).map_or(self.print.chunk, |left| left.min(self.print.chunk));
+        let length =
+            usize::try_from(left).map_or(self.print.chunk, |left| left.min(self.print.chunk));
         let piece = self.print.pattern.piece(place, length);
         let mut results = results.get();
         results.set_log(piece);

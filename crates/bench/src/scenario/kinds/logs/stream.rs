@@ -122,11 +122,7 @@ impl Measure for LogStream {
 }
 
 /// Runs a job, and reads its log to the end.
-async fn stream(
-    submission: &submission::Client,
-    pool: &str,
-    print: &Print,
-) -> anyhow::Result<()> {
+async fn stream(submission: &submission::Client, pool: &str, print: &Print) -> anyhow::Result<()> {
     let mut request = submission.submit_request();
     request.get().set_pool(pool);
     let ticket = request.send().pipeline.get_ticket();
