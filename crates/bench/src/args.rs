@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::broker::BrokerArgs;
 use crate::git::{Git, GitArgs};
-use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
 use crate::obuilder::{Obuilder, ObuilderArgs};
 use crate::overhead::{Overhead, OverheadArgs};
@@ -36,24 +35,6 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Memory of a scheduler per worker that is connected and waits. CAP is a pool's. The pool will know the workers' names
-    /// afterwards, so use a scheduler made for the purpose.
-    Idle {
-        #[command(flatten)]
-        cap: CapArgs,
-
-        /// Process id of the scheduler, whose memory is read from /proc.
-        #[arg(long)]
-        pid: u32,
-
-        /// Number of workers, each with a key and a connection of its own.
-        #[arg(long, value_name = "N", default_value_t = 500)]
-        workers: u32,
-
-        /// Fail if a worker costs this many KiB or more.
-        #[arg(long, value_name = "KIB")]
-        threshold: Option<f64>,
-    },
     /// Time of a job that does nothing, from its submission to its result and the end of its log. CAP is a client's; a worker of
     /// the pool must allow test jobs.
     Latency {
@@ -175,24 +156,6 @@ impl Args {
     /// Whatever kept it from measuring.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Idle {
-                cap,
-                pid,
-                workers,
-                threshold,
-            } => {
-                let figures = idle::measure(&cap.load()?, pid, workers).await?;
-                let passed = threshold.is_none_or(|most| figures.kib_per_worker < most);
-                print(
-                    self.output,
-                    Report {
-                        figures,
-                        threshold,
-                        passed,
-                    },
-                    describe_idle,
-                )
-            }
             Command::Latency {
                 cap,
                 pool,
@@ -318,18 +281,6 @@ fn print<T: Serialize, L: Serialize + Copy>(
     } else {
         ExitCode::Failed
     })
-}
-
-fn describe_idle(idle: &Idle, threshold: Option<f64>) -> String {
-    format!(
-        "{} idle workers: {:.1} KiB of scheduler memory each{} ({} KiB before, {} KiB with them; connected in {:.2} s)",
-        idle.workers,
-        idle.kib_per_worker,
-        below(threshold, "KiB"),
-        idle.rss_before_kib,
-        idle.rss_with_kib,
-        idle.connect_seconds,
-    )
 }
 
 fn describe_latency(latency: &Latency, threshold: Option<f64>) -> String {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use capnp::capability::RemotePromise;
 use futures::future::LocalBoxFuture;
 use hdrhistogram::Histogram;
 use ocluster_api::cluster_capnp::submission;
@@ -302,34 +303,48 @@ impl Client {
         }
         let docker = descr.init_action().init_docker_build();
         docker.init_dockerfile().set_contents(&self.description);
-        let submitted = request.send();
+        // The answers are not kept longer than needed: each takes memory at both ends until then.
+        let RemotePromise {
+            promise: submitted,
+            pipeline,
+        } = request.send();
         self.tally.submitted.fetch_add(1, Ordering::Relaxed);
-        let ticket = submitted.pipeline.get_ticket();
-        let asked = ticket.job_request().send();
-        let (job, mut log, result) = if self.ask_ahead {
-            let job = asked.pipeline.get_job();
-            let (log, result) = (job.log_request().send(), job.result_request().send());
-            submitted.promise.await.context("a job was not accepted")?;
+        let ticket = pipeline.get_ticket();
+        drop(pipeline);
+        let RemotePromise {
+            promise: asked,
+            pipeline,
+        } = ticket.job_request().send();
+        let accepted = async {
+            submitted.await.context("a job was not accepted")?;
             self.tally.accepted.fetch_add(1, Ordering::Relaxed);
+            anyhow::Ok(())
+        };
+        let (job, log, result) = if self.ask_ahead {
+            let job = pipeline.get_job();
+            drop(pipeline);
+            let (log, result) = (job.log_request().send(), job.result_request().send());
+            accepted.await?;
+            drop(asked.await.context("a job was refused")?);
             (job, log, result)
         } else {
-            submitted.promise.await.context("a job was not accepted")?;
-            self.tally.accepted.fetch_add(1, Ordering::Relaxed);
-            let asked = asked.promise.await.context("a job was refused")?;
-            let job = asked.get()?.get_job()?;
+            drop(pipeline);
+            accepted.await?;
+            let job = asked.await.context("a job was refused")?.get()?.get_job()?;
             settled(&job.client).await?;
             let (log, result) = (job.log_request().send(), job.result_request().send());
             (job, log, result)
         };
+        let mut log = log.promise;
         loop {
-            let answer = log.promise.await.context("a job's log was lost")?;
+            let answer = log.await.context("a job's log was lost")?;
             let answer = answer.get()?;
             if answer.get_log()?.is_empty() {
                 break;
             }
             let mut more = job.log_request();
             more.get().set_start(answer.get_next());
-            log = more.send();
+            log = more.send().promise;
         }
         result.promise.await.context("a job failed")?;
         self.tally.ended.fetch_add(1, Ordering::Relaxed);

@@ -1,13 +1,15 @@
 //! Simulated workers: each has a key, a connection and slots of its own, and its jobs take time or none, print a log or nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::future::LocalBoxFuture;
 use ocluster_api::cluster_capnp::{job, queue, registration, worker};
 use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -126,9 +128,15 @@ impl Workers {
             for joined in futures::future::join_all(joining).await {
                 let ((connection, queue), capacity) = joined?;
                 all.connections.push(connection);
-                for _ in 0..capacity {
-                    all.slots
-                        .spawn_local(work(queue.clone(), behaviour.clone()));
+                let hints = Rc::new(RefCell::new(HashSet::new()));
+                for place in 1..=capacity {
+                    let slot = Slot {
+                        queue: queue.clone(),
+                        hints: hints.clone(),
+                        behaviour: behaviour.clone(),
+                        first: f64::from(place) / f64::from(capacity),
+                    };
+                    all.slots.spawn_local(slot.work());
                 }
             }
         }
@@ -178,22 +186,52 @@ struct Behaviour {
     started: Cell<u32>,
 }
 
-/// Takes one job after the other.
-async fn work(queue: queue::Client, behaviour: Rc<Behaviour>) -> capnp::Result<()> {
-    loop {
-        let ended = behaviour.job_time.map(|_| CancellationToken::new());
-        let mut request = queue.pop_request();
-        request.get().set_job(capnp_rpc::new_client(SimulatedJob {
-            log: behaviour.log.clone(),
-            ended: ended.clone(),
-        }));
-        drop(request.send().promise.await?);
-        if let (Some(time), Some(ended)) = (behaviour.job_time, ended) {
-            let number = behaviour.started.get();
-            behaviour.started.set(number.wrapping_add(1));
-            tokio::time::sleep(time.of(number)).await;
-            ended.cancel();
+/// Room for one job.
+struct Slot {
+    queue: queue::Client,
+    /// Those that the worker has seen.
+    hints: Rc<RefCell<HashSet<Vec<u8>>>>,
+    behaviour: Rc<Behaviour>,
+    /// The part of its time that its first job takes: a different one in each slot, so that they do not all become free at once ever
+    /// after.
+    first: f64,
+}
+
+impl Slot {
+    /// Takes one job after the other. A job that takes time is over after that, and one that takes none when somebody asks for its
+    /// result.
+    async fn work(mut self) -> capnp::Result<()> {
+        loop {
+            let job = Rc::new(SimulatedJob {
+                log: self.behaviour.log.clone(),
+                ended: self.behaviour.job_time.map(|_| CancellationToken::new()),
+                asked: Notify::new(),
+            });
+            let mut request = self.queue.pop_request();
+            request
+                .get()
+                .set_job(capnp_rpc::new_client_from_rc(job.clone()));
+            let answer = request.send().promise.await?;
+            if let (Some(time), Some(ended)) = (self.behaviour.job_time, &job.ended) {
+                let hint = answer.get()?.get_descr()?.get_cache_hint()?;
+                let time = self.time(time, hint.as_bytes());
+                drop(answer);
+                tokio::time::sleep(time).await;
+                ended.cancel();
+            } else {
+                drop(answer);
+                job.asked.notified().await;
+            }
         }
+    }
+
+    /// How long its next job takes.
+    fn time(&mut self, time: JobTime, hint: &[u8]) -> Duration {
+        let known = !self.hints.borrow_mut().insert(hint.to_vec());
+        let number = self.behaviour.started.get();
+        self.behaviour.started.set(number.wrapping_add(1));
+        let part = std::mem::replace(&mut self.first, 1.0);
+        time.of(number, known).mul_f64(part)
     }
 }
 
@@ -202,6 +240,8 @@ struct SimulatedJob {
     log: Rc<[u8]>,
     /// When it is over; at once if there is none.
     ended: Option<CancellationToken>,
+    /// Somebody has asked for the result.
+    asked: Notify,
 }
 
 impl SimulatedJob {
@@ -240,6 +280,7 @@ impl job::Server for SimulatedJob {
         _: job::ResultParams,
         mut results: job::ResultResults,
     ) -> capnp::Result<()> {
+        self.asked.notify_one();
         self.end().await;
         results.get().set_output("");
         Ok(())

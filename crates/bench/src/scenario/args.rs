@@ -25,6 +25,10 @@ pub struct ScenariosArgs {
     #[arg(long, value_name = "FILE")]
     scenarios: Option<PathBuf>,
 
+    /// Also write the results to this file, as `--output json` prints them.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
     /// Say which scenarios there are, and measure nothing.
     #[arg(long)]
     list: bool,
@@ -100,6 +104,7 @@ impl ScenariosArgs {
             return Ok(ExitCode::Success);
         }
         ocluster_cli::raise_file_limit();
+        let json = self.json.clone();
         let lab = self.lab()?;
         let mut report = Report::new(form);
         for scenario in scenarios.iter() {
@@ -110,6 +115,11 @@ impl ScenariosArgs {
             report
                 .scenarios
                 .push(Outcome::new(scenario, seconds, result));
+        }
+        if let Some(path) = json {
+            let text = format!("{}\n", output::to_json(&report)?);
+            let written = std::fs::write(&path, text);
+            written.with_context(|| format!("cannot write {}", path.display()))?;
         }
         let good = report.is_good();
         match mode {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures::stream::{self, FuturesUnordered, StreamExt as _};
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use crate::durable_client::DurableClient;
-use crate::idle::IdleWorker;
+use crate::leased;
 use crate::memory::resident_kib;
 use crate::scenario::{FigureKind, Figures, Lab, Measure};
 
@@ -109,9 +109,7 @@ impl Acceptance {
         site.kill()?;
         let started = Instant::now();
         site.begin()?;
-        IdleWorker::first_job(&registration, RESTART_LIMIT)
-            .await
-            .context("no job was given after the restart")?;
+        leased::first_job(&registration, RESTART_LIMIT).await?;
         figures.add("first_job_seconds", started.elapsed().as_secs_f64());
         let after = resident_kib(site.pid()?)?;
         #[expect(
