@@ -4,7 +4,6 @@
 //! and a short tail of written ones while somebody follows, so that followers do not go through the disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::content::Content;
+use crate::resumption::Resumed;
 use crate::store::Shared;
 use crate::{End, LogInfo, WriteError};
 
@@ -66,7 +67,8 @@ pub(crate) struct State {
     pub(crate) queued: bool,
     /// The first error of the disk. Nothing is written after it.
     pub(crate) failed: Option<WriteError>,
-    pub(crate) file: Option<Arc<File>>,
+    /// Where the bytes are that are on disk.
+    pub(crate) content: Option<Content>,
     /// Who waits for the end to be recorded.
     pub(crate) recorded: Option<oneshot::Sender<Result<LogInfo, WriteError>>>,
 }
@@ -85,7 +87,7 @@ pub(crate) enum Look {
     /// These bytes, from memory.
     Memory(Bytes),
     /// So many bytes, on disk.
-    Disk(Arc<File>, usize),
+    Disk(Content, usize),
     /// The end.
     Closed,
     /// The end, for this reason.
@@ -104,33 +106,28 @@ impl Log {
         Arc::new(log)
     }
 
-    /// A log that will be written from `info.length` on.
-    pub(crate) fn for_resuming(
-        shared: Arc<Shared>,
-        info: &LogInfo,
-        limit: u64,
-        stored: Stored,
-        file: File,
-    ) -> Arc<Self> {
-        let mut log = Self::new(shared, info, limit, Some(file));
-        log.digest = Mutex::new(stored.digest);
+    /// A log that will be written from where it was cut.
+    pub(crate) fn for_resuming(shared: Arc<Shared>, limit: u64, resumed: Resumed) -> Arc<Self> {
+        let content = Content::Own(resumed.file);
+        let mut log = Self::new(shared, &resumed.info, limit, Some(content));
+        log.digest = Mutex::new(resumed.stored.digest);
         let mut state = log.state();
         state.live = true;
-        state.noted = stored.noted;
+        state.noted = resumed.stored.noted;
         drop(state);
         Arc::new(log)
     }
 
     /// A log that is on disk and that nobody writes.
-    pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, file: File) -> Arc<Self> {
-        let log = Self::new(shared, info, 0, Some(file));
+    pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, content: Content) -> Arc<Self> {
+        let log = Self::new(shared, info, 0, Some(content));
         log.state().end = Some(info.end.clone().unwrap_or_else(|| End::Broken {
             reason: crate::file::UNFINISHED.to_owned(),
         }));
         Arc::new(log)
     }
 
-    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, file: Option<File>) -> Self {
+    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, content: Option<Content>) -> Self {
         let budget = shared.config.max_waiting_per_log.max(CHUNK);
         Self {
             id: info.id,
@@ -147,7 +144,7 @@ impl Log {
                 live: false,
                 queued: false,
                 failed: None,
-                file: file.map(Arc::new),
+                content,
                 recorded: None,
             }),
             changed: Notify::new(),
@@ -232,8 +229,8 @@ impl Log {
             return Look::Memory(gather(&state.tail, start, max));
         }
         let there = usize::try_from(state.written.saturating_sub(start)).unwrap_or(max);
-        match &state.file {
-            Some(file) => Look::Disk(Arc::clone(file), there.min(max)),
+        match &state.content {
+            Some(content) => Look::Disk(content.clone(), there.min(max)),
             // Cannot happen: written bytes have a file. A wrong guess here must not end a reader's life.
             None => Look::Broken("the log's file is not open".to_owned()),
         }
