@@ -10,12 +10,12 @@ use ocluster_vat::SturdyRef;
 use serde::Serialize;
 
 use crate::broker::BrokerArgs;
-use crate::durable::{Durable, DurableArgs};
 use crate::git::{Git, GitArgs};
 use crate::latency::{self, Latency};
 use crate::obuilder::{Obuilder, ObuilderArgs};
 use crate::overhead::{Overhead, OverheadArgs};
 use crate::scenario::args::{CompareArgs, ScenariosArgs};
+use crate::scenario::kinds::relay::RelayArgs;
 use crate::stress::{self, Plan, Stress};
 
 /// Measure an OCluster scheduler through its public protocol.
@@ -59,9 +59,9 @@ enum Command {
     Compare(CompareArgs),
     /// The bare broker: a scheduler that does the least that it can, to compare others with. Serves until it is stopped.
     Broker(BrokerArgs),
-    /// Durable jobs: how fast they are accepted, what they take in the queue, and how soon a killed scheduler is back with them. Starts
-    /// the scheduler itself.
-    Durable(DurableArgs),
+    /// A plain relay over TLS, to compare the streaming of logs with.
+    #[command(hide = true)]
+    Relay(RelayArgs),
     /// Time of a build context from git, compared with git's own clone and checkout. Needs git; no cluster takes part.
     Git(GitArgs),
     /// Time and memory of OBuilder builds, compared with a bare container runtime, skopeo and umoci. Needs root; no cluster takes part.
@@ -178,18 +178,7 @@ impl Args {
             Command::Scenarios(args) => args.run(self.output).await,
             Command::Compare(args) => args.run(self.output),
             Command::Broker(args) => args.run().await.map(|()| ExitCode::Success),
-            Command::Durable(args) => {
-                let figures = args.measure().await?;
-                let passed = args.are_kept(&figures);
-                let report = Report {
-                    figures,
-                    threshold: None,
-                    passed,
-                };
-                print(self.output, report, |figures: &Durable, _: Option<f64>| {
-                    describe_durable(figures)
-                })
-            }
+            Command::Relay(args) => args.run().await.map(|()| ExitCode::Success),
             Command::Git(args) => {
                 let (figures, threshold) = (args.measure().await?, args.threshold());
                 let passed = threshold.is_none_or(|most| figures.times.ratio <= most);
@@ -292,21 +281,6 @@ fn print<T: Serialize, L: Serialize + Copy>(
     } else {
         ExitCode::Failed
     })
-}
-
-fn describe_durable(durable: &Durable) -> String {
-    format!(
-        "durable jobs: {:.0} accepted per second; acknowledged in {:.2} ms (median), {:.2} ms (99%) at the given rate\n\
-         {} queued: {:.0} accepted per second in calls of a thousand, {:.0} bytes of memory each, {:.0} after a restart; first job given {:.2} s after the start",
-        durable.accepted_per_second,
-        durable.ack_median_ms,
-        durable.ack_p99_ms,
-        durable.queued,
-        durable.many_per_second,
-        durable.bytes_per_job,
-        durable.bytes_per_job_after,
-        durable.first_job_seconds,
-    )
 }
 
 fn describe_latency(latency: &Latency, threshold: Option<f64>) -> String {

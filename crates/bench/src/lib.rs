@@ -2,10 +2,10 @@
 //! alike.
 //!
 //! [`scenario`] measures what `scenarios.toml` describes, with the workers and clients of [`load`], and the bare [`broker`] as the limit.
-//! Beside that, [`durable`] says what jobs cost that are kept on disk, [`latency`] how long a job takes that does nothing on a real worker, [`stress`] how urgent jobs fare when a day's
+//! Beside that, [`latency`] says how long a job takes that does nothing on a real worker, [`stress`] how urgent jobs fare when a day's
 //! work was submitted at once, [`overhead`] what a Docker build costs more through the cluster than without, [`mod@git`] what a build
 //! context from git costs more than git itself, [`obuilder`] what OBuilder builds cost more than the containers they are made of.
-//! Nothing here knows a scheduler from the inside.
+//! Nothing here knows a scheduler from the inside; what a store costs alone is a reference for it.
 
 #![cfg_attr(
     test,
@@ -19,12 +19,13 @@
 
 pub mod args;
 pub mod broker;
-pub mod durable;
+mod durable_client;
 pub mod git;
-mod idle;
 pub mod latency;
+mod leased;
 pub mod load;
 pub mod memory;
+mod meter;
 pub mod obuilder;
 pub mod overhead;
 pub mod pairs;
