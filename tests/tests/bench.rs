@@ -9,7 +9,7 @@
 )]
 
 use anyhow::{Context as _, Result, ensure};
-use ocluster_tests::{Story, run};
+use ocluster_tests::{Cluster, Story, run};
 use serde_json::Value;
 
 #[test]
@@ -85,6 +85,30 @@ fn a_missed_threshold_and_a_scenario_that_cannot_run_fail_the_whole() -> Result<
             said.contains("cannot start /nonexistent/scheduler") && said.contains("FAILED"),
             "{said}"
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_scheduler_that_somebody_else_runs_is_measured_by_its_caps_alone() -> Result<()> {
+    Story::tell(&[], |story| {
+        let mut cluster = Cluster::start(story)?;
+        let client = cluster.add_client("bench")?;
+        let scheduler = cluster.scheduler()?.pid().to_string();
+        let given = |scenario: &str| {
+            let mut bench = story.programs.command("ocluster-bench");
+            bench
+                .args(["scenarios", "--short", "--pool=linux", scenario, "--pid"])
+                .args([&scheduler, "--registration"])
+                .arg(cluster.secret("pool-linux.cap"))
+                .arg("--submission")
+                .arg(client.cap());
+            bench
+        };
+        let said = run(&mut given("one-at-a-time"))?.success()?.stdout;
+        ensure!(said.contains("latency_median"), "{said}");
+        let show = cluster.show("linux")?;
+        ensure!(show.contains("bench-1"), "the worker was elsewhere: {show}");
         Ok(())
     })
 }

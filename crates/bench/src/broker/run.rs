@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::rpc::{Pools, Service, Services};
 
+/// As many calls may a peer have begun and not finished as with the scheduler.
+const MAX_CALLS: usize = 100_000;
+
 /// Where to listen and what to serve, as the scheduler's options say it.
 #[derive(Debug, Args)]
 pub struct BrokerArgs {
@@ -74,7 +77,10 @@ impl BrokerArgs {
         let server = Server {
             listener,
             key: Some(key),
-            limits: Limits::default(),
+            limits: Limits {
+                max_calls_in_flight: MAX_CALLS,
+                ..Limits::default()
+            },
             restorer: Rc::new(Services(services)),
             stats: Stats::new(),
             io: io.handle().clone(),

@@ -13,7 +13,7 @@ use crate::scenario::{FigureKind, Figures, Lab, Measure, Site};
 /// How long accepting may take.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Jobs of each client before the first look, so that what is needed once is not counted.
-const BASE: u32 = 500;
+const BASE: u32 = 200;
 
 /// How many jobs wait.
 #[derive(Clone, Debug, Deserialize)]

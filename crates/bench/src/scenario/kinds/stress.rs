@@ -11,8 +11,8 @@ use crate::memory::processor_time;
 use crate::pairs::median;
 use crate::scenario::{FigureKind, Figures, Lab, Measure, Site};
 
-/// Jobs before the first look, so that what is needed once is not counted.
-const WARM_UP: u32 = 500;
+/// This part of the jobs comes before the first look, so that what is needed once is not counted.
+const WARM_UP: u32 = 20;
 
 /// How many jobs, for whom.
 #[derive(Clone, Debug, Deserialize)]
@@ -101,7 +101,8 @@ impl Stress {
             log_bytes: 0,
         };
         let mut fleet = Fleet::join(site.registration()?, plan).await?;
-        self.run(site, WARM_UP, &mut fleet).await?;
+        self.run(site, (self.jobs / WARM_UP).max(1), &mut fleet)
+            .await?;
         let processor_before = processor_time(pid)?;
         let started = Instant::now();
         let micros = self.run(site, self.jobs, &mut fleet).await?;
