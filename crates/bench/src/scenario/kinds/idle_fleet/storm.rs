@@ -3,47 +3,28 @@
 //! The workers join as ours do: with leases, asking for one job, listening for signs of life, and with the same waits before they connect
 //! again. Each has a key, a connection, and an address of its own on loopback, as workers on machines of their own have.
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use capnp::capability::FromClientHook as _;
-use futures::future::BoxFuture;
+use anyhow::ensure;
 use ocluster_cli::Backoff;
-use ocluster_vat::{
-    Acceptance, ByteStream, DialOptions, Location, Stats, SturdyRef, Transport, Vat,
-};
+use ocluster_vat::SturdyRef;
 use serde::Deserialize;
-use tokio::net::TcpSocket;
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
+use super::fleet::{Fleet, LIMIT};
 use crate::durable_client::DurableClient;
-use crate::leased;
 use crate::load::thread;
 use crate::memory::{processor_time, resident_kib};
 use crate::meter::Meter;
 use crate::scenario::{FigureKind, Figures, Lab, Measure, Site};
 
-/// Threads with workers.
-const THREADS: u32 = 2;
-/// Workers of a thread that connect at once in the beginning, which is not measured.
-const AT_ONCE: usize = 50;
-/// How long joining may take.
-const LIMIT: Duration = Duration::from_secs(120);
-/// As our workers do: a scheduler that was silent for this long is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(4);
-/// A scheduler that was silent for this long is taken for dead.
-const PING_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often a new client comes while the workers are coming back.
 const CLIENT_EVERY: Duration = Duration::from_millis(200);
 
 /// How many.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct IdleFleet {
+pub(crate) struct IdleFleet {
     /// Workers.
     workers: u32,
     /// For how long they are left in peace, in seconds.
@@ -145,7 +126,7 @@ impl IdleFleet {
         let started = Instant::now();
         site.restart().await?;
         let up = Instant::now();
-        let failures = fleet.shared.failures.load(Ordering::Relaxed);
+        let failures = fleet.failures();
         let over = CancellationToken::new();
         let clients = {
             let (pool, over) = (site.pool().to_owned(), over.clone());
@@ -167,7 +148,7 @@ impl IdleFleet {
         figures.add("scheduler_us_per_connect", us(processor_time(site.pid()?)?));
         let driver = processor_time(std::process::id())?.saturating_sub(driver);
         figures.add("driver_us_per_connect", us(driver));
-        let failures = fleet.shared.failures.load(Ordering::Relaxed) - failures;
+        let failures = fleet.failures() - failures;
         figures.add("failed_connects", f64::from(u32::try_from(failures)?));
         ensure!(served.served > 0, "no client was served meanwhile");
         figures.add("clients_served", f64::from(served.served));
@@ -227,155 +208,4 @@ async fn come(cap: &SturdyRef, pool: &str, over: &CancellationToken) -> Served {
         }
     }
     all
-}
-
-/// All workers, on threads of their own. They leave when this is dropped.
-struct Fleet {
-    shared: Arc<Shared>,
-    _stay: DropGuard,
-}
-
-struct Shared {
-    /// How often a worker has joined.
-    joins: watch::Sender<u64>,
-    /// How often one could not.
-    failures: AtomicU64,
-    crashed: AtomicBool,
-}
-
-impl Fleet {
-    fn start(pool: &SturdyRef, workers: u32) -> anyhow::Result<Self> {
-        let shared = Arc::new(Shared {
-            joins: watch::Sender::default(),
-            failures: AtomicU64::default(),
-            crashed: AtomicBool::default(),
-        });
-        let stay = CancellationToken::new();
-        for thread in 0..THREADS {
-            let (pool, theirs, stay) = (pool.clone(), shared.clone(), stay.clone());
-            let running = thread::spawn("idle-workers", async move || {
-                let room = Arc::new(Semaphore::new(AT_ONCE));
-                for number in (thread..workers).step_by(THREADS as usize) {
-                    let (pool, shared, room) = (pool.clone(), theirs.clone(), room.clone());
-                    tokio::task::spawn_local(async move {
-                        live(&pool, number, &shared, &room).await;
-                    });
-                }
-                stay.cancelled().await;
-                Ok(())
-            })?;
-            let shared = shared.clone();
-            tokio::task::spawn_local(async move {
-                if running.await.is_err() {
-                    shared.crashed.store(true, Ordering::Relaxed);
-                }
-            });
-        }
-        Ok(Self {
-            shared,
-            _stay: stay.drop_guard(),
-        })
-    }
-
-    /// How often a worker has joined.
-    fn joins(&self) -> u64 {
-        *self.shared.joins.borrow()
-    }
-
-    async fn until_joined(&self, joins: u64) -> anyhow::Result<()> {
-        let mut now = self.shared.joins.subscribe();
-        let joined = now.wait_for(|now| *now >= joins);
-        if tokio::time::timeout(LIMIT, joined).await.is_err() {
-            bail!(
-                "{} of {joins} have joined in {} s (crashed: {})",
-                self.joins(),
-                LIMIT.as_secs(),
-                self.shared.crashed.load(Ordering::Relaxed)
-            );
-        }
-        Ok(())
-    }
-}
-
-/// A worker's life: it joins whenever it is not there.
-async fn live(pool: &SturdyRef, number: u32, shared: &Shared, room: &Semaphore) {
-    let vat = Vat::over(Arc::new(From(address(number))), Stats::new());
-    let mut backoff = Backoff::new();
-    // Only the first time: a storm is not to be a queue.
-    let mut queued = room.acquire().await.ok();
-    loop {
-        let started = Instant::now();
-        if let Err(error) = stay(&vat, pool, number, shared, &mut queued).await {
-            tracing::debug!("idle-{number} could not join: {error:#}");
-            shared.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        queued = None;
-        tokio::time::sleep(backoff.after(started.elapsed())).await;
-    }
-}
-
-/// Joins and works until the connection is lost.
-async fn stay(
-    vat: &Vat,
-    pool: &SturdyRef,
-    number: u32,
-    shared: &Shared,
-    queued: &mut Option<tokio::sync::SemaphorePermit<'_>>,
-) -> anyhow::Result<()> {
-    let options = DialOptions::default();
-    let connection = vat
-        .connect(&pool.address, &options, &mut |_| {})
-        .await
-        .context("cannot connect")?;
-    let queue = leased::join(&connection, pool, &format!("idle-{number}"), 1).await?;
-    shared.joins.send_modify(|joins| *joins += 1);
-    *queued = None;
-    let object = queue.clone().cast_to();
-    let working = async { while leased::run_one(&queue).await.is_ok() {} };
-    tokio::select! {
-        _ = ocluster_vat::watch(&connection, &object, PING_INTERVAL, PING_TIMEOUT) => {}
-        () = working => {}
-    }
-    connection.disconnect("The worker is leaving");
-    Ok(())
-}
-
-/// A loopback address for each number, none of which is the usual one.
-fn address(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + number)
-}
-
-/// The network as seen from a machine with this address.
-#[derive(Debug)]
-struct From(Ipv4Addr);
-
-impl Transport for From {
-    fn dial<'a>(
-        &'a self,
-        location: &'a Location,
-    ) -> BoxFuture<'a, std::io::Result<Box<dyn ByteStream>>> {
-        Box::pin(async move {
-            let Location::Tcp { host, port } = location else {
-                return Err(std::io::Error::other("only TCP has addresses"));
-            };
-            let mut found = tokio::net::lookup_host((host.as_str(), *port)).await?;
-            let to = found
-                .next()
-                .ok_or_else(|| std::io::Error::other("the host has no address"))?;
-            let socket = TcpSocket::new_v4()?;
-            socket.set_nodelay(true)?;
-            socket.bind((self.0, 0).into())?;
-            let stream: Box<dyn ByteStream> = Box::new(socket.connect(to).await?);
-            Ok(stream)
-        })
-    }
-
-    fn listen<'a>(
-        &'a self,
-        _: &'a Location,
-    ) -> BoxFuture<'a, std::io::Result<Box<dyn Acceptance>>> {
-        Box::pin(std::future::ready(Err(std::io::Error::other(
-            "workers do not listen",
-        ))))
-    }
 }
