@@ -18,8 +18,10 @@ use crate::{End, LogInfo, WriteError};
 
 /// The most bytes appended, written or read in one piece.
 pub(crate) const CHUNK: usize = 128 << 10;
-/// Written bytes kept in memory for followers.
+/// Written bytes kept in memory for those who may come to follow.
 const KEPT_FOR_FOLLOWERS: u64 = 32 << 10;
+/// Written bytes kept while somebody reads that close to the end: enough for the next piece, and one that is written meanwhile.
+const KEPT_FOR_READERS: u64 = 2 * CHUNK as u64;
 /// What the smallest piece costs of the budgets: about what it costs in memory.
 const LEAST_CHARGE: usize = 64;
 
@@ -53,6 +55,8 @@ pub(crate) struct State {
     pub(crate) written: u64,
     /// Bytes there are.
     pub(crate) length: u64,
+    /// How far anybody has read.
+    pub(crate) read_to: u64,
     /// Bytes dropped past the limit.
     pub(crate) dropped: u64,
     /// Bytes of the line about the limit that are there; more than none once the limit was passed.
@@ -137,6 +141,7 @@ impl Log {
                 tail: VecDeque::new(),
                 written: info.length,
                 length: info.length,
+                read_to: 0,
                 dropped: info.dropped,
                 noted: 0,
                 end: None,
@@ -210,7 +215,7 @@ impl Log {
 
     /// What is at `start`, at most `max` bytes of it; if `stored`, of what is on disk.
     pub(crate) fn look(&self, start: u64, max: usize, stored: bool) -> Look {
-        let state = self.state();
+        let mut state = self.state();
         if start >= state.length {
             return match &state.end {
                 Some(End::Broken { reason }) => Look::Broken(reason.clone()),
@@ -224,6 +229,7 @@ impl Log {
             return Look::Wait;
         }
         let max = usize::try_from(readable - start).map_or(max, |there| there.min(max));
+        state.read_to = state.read_to.max(start + max as u64);
         let in_memory = state.tail.front().is_some_and(|(place, _)| *place <= start);
         if in_memory {
             return Look::Memory(gather(&state.tail, start, max));
@@ -257,7 +263,14 @@ impl Log {
 impl State {
     /// Lets go of written pieces, but for a short tail when somebody follows.
     pub(crate) fn trim(&mut self, followed: bool) {
-        let keep = if followed { KEPT_FOR_FOLLOWERS } else { 0 };
+        let behind = self.length.saturating_sub(self.read_to);
+        let keep = if !followed {
+            0
+        } else if self.read_to > 0 && behind <= KEPT_FOR_READERS {
+            KEPT_FOR_READERS
+        } else {
+            KEPT_FOR_FOLLOWERS
+        };
         let floor = self.written.min(self.length.saturating_sub(keep));
         while let Some((place, piece)) = self.tail.front() {
             if place + piece.len() as u64 > floor {

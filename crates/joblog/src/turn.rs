@@ -21,6 +21,8 @@ use crate::{End, LogInfo, WriteError, file, layout};
 const TURN: usize = 8 * CHUNK;
 /// Bytes of a file's first page.
 const PAGE: usize = 4096;
+/// Pieces of this many bytes are worth a system call each.
+const LARGE: usize = 32 << 10;
 
 /// Writes a turn of each of these logs, and tells those who wait for it. Small logs come first: many are done at once.
 pub(crate) fn write_each(logs: Vec<Arc<Log>>, buffer: &mut Vec<u8>) {
@@ -193,6 +195,15 @@ fn put(file: &File, new: bool, turn: &Turn, buffer: &mut Vec<u8>) -> io::Result<
     let bytes: usize = turn.pieces.iter().map(Bytes::len).sum();
     // A kill can cut a write between pages, and not within the first one.
     let at_once = new && header.len() + bytes + reason.len() <= PAGE;
+    // Large pieces go as they are: gathering them costs more than a call for each.
+    if !new && bytes / turn.pieces.len().max(1) >= LARGE {
+        let mut at = file::HEADER + turn.place;
+        for piece in &turn.pieces {
+            file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        return tell_end(file, turn, &header, reason);
+    }
     buffer.clear();
     if at_once {
         buffer.extend_from_slice(header.as_bytes());
@@ -207,7 +218,15 @@ fn put(file: &File, new: bool, turn: &Turn, buffer: &mut Vec<u8>) -> io::Result<
     }
     let at = if new { 0 } else { file::HEADER + turn.place };
     file.write_all_at(buffer, at)?;
-    if end.is_some() && !at_once {
+    if at_once {
+        return Ok(());
+    }
+    tell_end(file, turn, &header, reason)
+}
+
+/// Writes the end, if this turn has it, behind bytes that are written already.
+fn tell_end(file: &File, turn: &Turn, header: &str, reason: &[u8]) -> io::Result<()> {
+    if turn.end.is_some() {
         file.write_all_at(header.as_bytes(), 0)?;
         file.write_all_at(reason, file::HEADER + turn.length)?;
     }
