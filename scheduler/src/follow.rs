@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ocluster_api::cluster_capnp::job;
-use ocluster_joblog::{End, LogWriter};
+use ocluster_joblog::{End, LogInfo, LogWriter, WriteError};
 use ocluster_store::JobState;
 use ocluster_vat::RpcError;
 use tokio::time::Instant;
@@ -35,13 +35,21 @@ pub(crate) async fn follow(
         scheduler.write_job(job.record(&run));
         scheduler.job_finished(job.id);
     };
-    tokio::join!(ended, keep_log(&job, &run, &worker_job, log));
+    let ((), log_recorded) = tokio::join!(ended, keep_log(&run, &worker_job, log));
     // Once more, with the length of the whole log.
     scheduler.write_job(job.record(&run));
+    if let Err(error) = log_recorded.await {
+        warn!(job = %job.id, %error, "Cannot complete this job's log");
+        scheduler.write_job(job.record(&run));
+    }
 }
 
-/// Copies the job's log, and ends the copy as the worker's own log ends.
-async fn keep_log(job: &Job, run: &Run, worker_job: &job::Client, mut log: LogWriter) {
+/// Copies the job's log, and ends the copy as the worker's own log ends. Gives what becomes of that on the disk, for which nobody waits.
+async fn keep_log(
+    run: &Run,
+    worker_job: &job::Client,
+    mut log: LogWriter,
+) -> impl Future<Output = Result<LogInfo, WriteError>> + use<> {
     // Its words are for others.
     let told = async || drop(run.outcome().await);
     let copied = |_, _: &LogWriter| run.last_output.set(Instant::now());
@@ -55,9 +63,7 @@ async fn keep_log(job: &Job, run: &Run, worker_job: &job::Client, mut log: LogWr
                 .to_string(),
         },
     };
-    if let Err(error) = log.finish(end).await {
-        warn!(job = %job.id, %error, "Cannot complete this job's log");
-    }
+    log.finish_unhurried(end)
 }
 
 /// Waits for the job's result. A cancel is passed on to the worker once.

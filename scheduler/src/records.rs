@@ -186,3 +186,52 @@ pub(crate) fn restore(cluster: &mut Cluster, snapshot: &Snapshot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ocluster_store::{JobId, JobKind, MemoryStore, Writer, WriterConfig};
+
+    use super::*;
+
+    fn record(id: u64) -> JobRecord {
+        JobRecord::queued(JobId::new(id), "pool", "client", JobKind::Docker, 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_to_be_written_waits_until_there_is_room_for_it() {
+        // What nobody waits for stays where it is, until it is more than may wait.
+        let config = WriterConfig {
+            max_waiting_bytes: 4096,
+            linger: Duration::from_secs(3600),
+            ..WriterConfig::default()
+        };
+        let writer = Writer::start(Box::new(MemoryStore::new()), config).unwrap();
+        let records = Records::new(writer.handle());
+        let mut id = 0;
+        while records
+            .write(vec![Change::JobRecorded(Box::new(record(id)))])
+            .is_ok()
+        {
+            id += 1;
+        }
+        let last = vec![Change::JobRecorded(Box::new(record(1000)))];
+        assert!(matches!(
+            records.commit(last.clone()).await,
+            Err(StoreError::Busy { .. })
+        ));
+        let (written, flushed) = tokio::join!(records.commit_in_time(last), async {
+            tokio::time::sleep(FULL_PAUSE * 3).await;
+            records.flushed().await
+        });
+        flushed.unwrap();
+        written.unwrap();
+        assert!(
+            records
+                .store()
+                .job(JobId::new(1000))
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+}

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use capnp::capability::Response;
 use ocluster_api::cluster_capnp::job;
 use ocluster_joblog::{LogWriter, WriteError};
 use ocluster_vat::RpcError;
@@ -38,13 +39,10 @@ pub(crate) async fn copy(
         told().await;
         tokio::time::sleep(LOG_GRACE).await;
     };
+    let mut asked = ask(source, start);
     loop {
-        let mut request = source.log_request();
-        request
-            .get()
-            .set_start(i64::try_from(start).unwrap_or(i64::MAX));
         let response = tokio::select! {
-            response = request.send().promise => response,
+            response = asked => response,
             () = too_late() => {
                 let silence = "the worker did not complete the log in time";
                 return TailEnd::Worker(RpcError::Failed(silence.into()));
@@ -64,10 +62,13 @@ pub(crate) async fn copy(
             Ok(chunk) => chunk,
             Err(error) => return TailEnd::Worker(error.into()),
         };
+        drop(response);
         if data.is_empty() {
             return TailEnd::Complete;
         }
         let expected = start + data.len() as u64;
+        // So that the worker fetches the next piece while this one waits for the disk. There is never more than one ahead.
+        asked = ask(source, expected);
         if let Err(error) = log.append(data).await {
             return TailEnd::Disk(error);
         }
@@ -78,4 +79,16 @@ pub(crate) async fn copy(
         copied(expected, log);
         start = expected;
     }
+}
+
+/// Asks for the piece of the log that begins at `start`.
+fn ask(
+    source: &job::Client,
+    start: u64,
+) -> impl Future<Output = capnp::Result<Response<job::log_results::Owned>>> + use<> {
+    let mut request = source.log_request();
+    request
+        .get()
+        .set_start(i64::try_from(start).unwrap_or(i64::MAX));
+    request.send().promise
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ocluster_tests::{
     BaseImage, Dockerfile, Engine, NetNs, Process, Registry, SOON, Scratch, TlsPeer, http_get, run,
-    skipped, unique,
+    skipped, unique, wait_for,
 };
 
 /// Builds with the command line client, as no program of ours does.
@@ -38,7 +38,11 @@ fn a_gated_build_waits_until_its_gate_is_opened() -> Result<()> {
     let dockerfile = Dockerfile::from(&BaseImage::in_engine(&engine)?).gate();
     let mut building = build(&engine, &scratch, &dockerfile)?;
     building.wait_for_log(&Dockerfile::at_the_gate())?;
-    ensure!(building.is_running()? && engine.containers_of(&dockerfile)?.len() == 1);
+    // Its output comes a moment before the engine counts it as running.
+    wait_for("the build's one container to run", SOON, || {
+        Ok((engine.containers_of(&dockerfile)?.len() == 1).then_some(()))
+    })?;
+    ensure!(building.is_running()?, "{}", building.log());
     engine.open_gate(&dockerfile)?;
     ensure!(building.wait_exit(SOON)?.success(), "{}", building.log());
     engine.wait_until_gone(&dockerfile)

@@ -9,12 +9,13 @@ use ocluster_cli::{CapArgs, ExitCode, LogArgs, OutputMode, output, parse_duratio
 use ocluster_vat::SturdyRef;
 use serde::Serialize;
 
-use crate::durable::{Durable, DurableArgs};
+use crate::broker::BrokerArgs;
 use crate::git::{Git, GitArgs};
-use crate::idle::{self, Idle};
 use crate::latency::{self, Latency};
 use crate::obuilder::{Obuilder, ObuilderArgs};
 use crate::overhead::{Overhead, OverheadArgs};
+use crate::scenario::args::{CompareArgs, ScenariosArgs};
+use crate::scenario::kinds::relay::RelayArgs;
 use crate::stress::{self, Plan, Stress};
 
 /// Measure an OCluster scheduler through its public protocol.
@@ -34,24 +35,6 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Memory of a scheduler per worker that is connected and waits. CAP is a pool's. The pool will know the workers' names
-    /// afterwards, so use a scheduler made for the purpose.
-    Idle {
-        #[command(flatten)]
-        cap: CapArgs,
-
-        /// Process id of the scheduler, whose memory is read from /proc.
-        #[arg(long)]
-        pid: u32,
-
-        /// Number of workers, each with a key and a connection of its own.
-        #[arg(long, value_name = "N", default_value_t = 500)]
-        workers: u32,
-
-        /// Fail if a worker costs this many KiB or more.
-        #[arg(long, value_name = "KIB")]
-        threshold: Option<f64>,
-    },
     /// Time of a job that does nothing, from its submission to its result and the end of its log. CAP is a client's; a worker of
     /// the pool must allow test jobs.
     Latency {
@@ -70,9 +53,15 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         threshold: Option<Duration>,
     },
-    /// Durable jobs: how fast they are accepted, what they take in the queue, and how soon a killed scheduler is back with them. Starts
-    /// the scheduler itself.
-    Durable(DurableArgs),
+    /// What a scheduler reaches in each of the project's scenarios, compared with thresholds.
+    Scenarios(ScenariosArgs),
+    /// Two measurements of scenarios beside each other.
+    Compare(CompareArgs),
+    /// The bare broker: a scheduler that does the least that it can, to compare others with. Serves until it is stopped.
+    Broker(BrokerArgs),
+    /// A plain relay over TLS, to compare the streaming of logs with.
+    #[command(hide = true)]
+    Relay(RelayArgs),
     /// Time of a build context from git, compared with git's own clone and checkout. Needs git; no cluster takes part.
     Git(GitArgs),
     /// Time and memory of OBuilder builds, compared with a bare container runtime, skopeo and umoci. Needs root; no cluster takes part.
@@ -167,24 +156,6 @@ impl Args {
     /// Whatever kept it from measuring.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Idle {
-                cap,
-                pid,
-                workers,
-                threshold,
-            } => {
-                let figures = idle::measure(&cap.load()?, pid, workers).await?;
-                let passed = threshold.is_none_or(|most| figures.kib_per_worker < most);
-                print(
-                    self.output,
-                    Report {
-                        figures,
-                        threshold,
-                        passed,
-                    },
-                    describe_idle,
-                )
-            }
             Command::Latency {
                 cap,
                 pool,
@@ -204,18 +175,10 @@ impl Args {
                     describe_latency,
                 )
             }
-            Command::Durable(args) => {
-                let figures = args.measure().await?;
-                let passed = args.are_kept(&figures);
-                let report = Report {
-                    figures,
-                    threshold: None,
-                    passed,
-                };
-                print(self.output, report, |figures: &Durable, _: Option<f64>| {
-                    describe_durable(figures)
-                })
-            }
+            Command::Scenarios(args) => args.run(self.output).await,
+            Command::Compare(args) => args.run(self.output),
+            Command::Broker(args) => args.run().await.map(|()| ExitCode::Success),
+            Command::Relay(args) => args.run().await.map(|()| ExitCode::Success),
             Command::Git(args) => {
                 let (figures, threshold) = (args.measure().await?, args.threshold());
                 let passed = threshold.is_none_or(|most| figures.times.ratio <= most);
@@ -318,33 +281,6 @@ fn print<T: Serialize, L: Serialize + Copy>(
     } else {
         ExitCode::Failed
     })
-}
-
-fn describe_durable(durable: &Durable) -> String {
-    format!(
-        "durable jobs: {:.0} accepted per second; acknowledged in {:.2} ms (median), {:.2} ms (99%) at the given rate\n\
-         {} queued: {:.0} accepted per second in calls of a thousand, {:.0} bytes of memory each, {:.0} after a restart; first job given {:.2} s after the start",
-        durable.accepted_per_second,
-        durable.ack_median_ms,
-        durable.ack_p99_ms,
-        durable.queued,
-        durable.many_per_second,
-        durable.bytes_per_job,
-        durable.bytes_per_job_after,
-        durable.first_job_seconds,
-    )
-}
-
-fn describe_idle(idle: &Idle, threshold: Option<f64>) -> String {
-    format!(
-        "{} idle workers: {:.1} KiB of scheduler memory each{} ({} KiB before, {} KiB with them; connected in {:.2} s)",
-        idle.workers,
-        idle.kib_per_worker,
-        below(threshold, "KiB"),
-        idle.rss_before_kib,
-        idle.rss_with_kib,
-        idle.connect_seconds,
-    )
 }
 
 fn describe_latency(latency: &Latency, threshold: Option<f64>) -> String {

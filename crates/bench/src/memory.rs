@@ -1,11 +1,17 @@
 //! What another process costs: its memory and its processor time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 /// Length of the unit in which Linux counts processor time for programs. It has been this on every architecture for decades.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Memory is steady once it has not grown for this long.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// Whoever's memory grows for longer is not waited for.
+const NOT_STEADY: Duration = Duration::from_secs(60);
 
 /// The resident memory of process `pid` in KiB, as the kernel accounts for it.
 ///
@@ -16,6 +22,25 @@ pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {path}: is --pid right?"))?;
     parse(&status).with_context(|| format!("{path} has no line VmRSS"))
+}
+
+/// The same, once it has not grown for a while, or after a minute.
+///
+/// # Errors
+/// If there is no such process, or `/proc` is not Linux's.
+pub async fn steady_kib(pid: u32) -> anyhow::Result<u64> {
+    let mut highest = resident_kib(pid)?;
+    let mut since = Instant::now();
+    let started = Instant::now();
+    while since.elapsed() < STEADY && started.elapsed() < NOT_STEADY {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = resident_kib(pid)?;
+        if now > highest {
+            highest = now;
+            since = Instant::now();
+        }
+    }
+    resident_kib(pid)
 }
 
 fn parse(status: &str) -> Option<u64> {

@@ -53,7 +53,7 @@ impl Pairs {
 }
 
 /// The middle one; of an even number the mean of the middle two.
-fn median(mut values: Vec<f64>) -> anyhow::Result<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> anyhow::Result<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().context("a median of nothing");
     let middle = values.len() / 2;

@@ -4,7 +4,6 @@
 //! and a short tail of written ones while somebody follows, so that followers do not go through the disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,13 +11,17 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::content::Content;
+use crate::resumption::Resumed;
 use crate::store::Shared;
 use crate::{End, LogInfo, WriteError};
 
 /// The most bytes appended, written or read in one piece.
 pub(crate) const CHUNK: usize = 128 << 10;
-/// Written bytes kept in memory for followers.
+/// Written bytes kept in memory for those who may come to follow.
 const KEPT_FOR_FOLLOWERS: u64 = 32 << 10;
+/// Written bytes kept while somebody reads that close to the end: enough for the next piece, and one that is written meanwhile.
+const KEPT_FOR_READERS: u64 = 2 * CHUNK as u64;
 /// What the smallest piece costs of the budgets: about what it costs in memory.
 const LEAST_CHARGE: usize = 64;
 
@@ -52,6 +55,8 @@ pub(crate) struct State {
     pub(crate) written: u64,
     /// Bytes there are.
     pub(crate) length: u64,
+    /// How far anybody has read.
+    pub(crate) read_to: u64,
     /// Bytes dropped past the limit.
     pub(crate) dropped: u64,
     /// Bytes of the line about the limit that are there; more than none once the limit was passed.
@@ -66,7 +71,8 @@ pub(crate) struct State {
     pub(crate) queued: bool,
     /// The first error of the disk. Nothing is written after it.
     pub(crate) failed: Option<WriteError>,
-    pub(crate) file: Option<Arc<File>>,
+    /// Where the bytes are that are on disk.
+    pub(crate) content: Option<Content>,
     /// Who waits for the end to be recorded.
     pub(crate) recorded: Option<oneshot::Sender<Result<LogInfo, WriteError>>>,
 }
@@ -85,7 +91,7 @@ pub(crate) enum Look {
     /// These bytes, from memory.
     Memory(Bytes),
     /// So many bytes, on disk.
-    Disk(Arc<File>, usize),
+    Disk(Content, usize),
     /// The end.
     Closed,
     /// The end, for this reason.
@@ -104,33 +110,28 @@ impl Log {
         Arc::new(log)
     }
 
-    /// A log that will be written from `info.length` on.
-    pub(crate) fn for_resuming(
-        shared: Arc<Shared>,
-        info: &LogInfo,
-        limit: u64,
-        stored: Stored,
-        file: File,
-    ) -> Arc<Self> {
-        let mut log = Self::new(shared, info, limit, Some(file));
-        log.digest = Mutex::new(stored.digest);
+    /// A log that will be written from where it was cut.
+    pub(crate) fn for_resuming(shared: Arc<Shared>, limit: u64, resumed: Resumed) -> Arc<Self> {
+        let content = Content::Own(resumed.file);
+        let mut log = Self::new(shared, &resumed.info, limit, Some(content));
+        log.digest = Mutex::new(resumed.stored.digest);
         let mut state = log.state();
         state.live = true;
-        state.noted = stored.noted;
+        state.noted = resumed.stored.noted;
         drop(state);
         Arc::new(log)
     }
 
     /// A log that is on disk and that nobody writes.
-    pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, file: File) -> Arc<Self> {
-        let log = Self::new(shared, info, 0, Some(file));
+    pub(crate) fn for_reading(shared: Arc<Shared>, info: &LogInfo, content: Content) -> Arc<Self> {
+        let log = Self::new(shared, info, 0, Some(content));
         log.state().end = Some(info.end.clone().unwrap_or_else(|| End::Broken {
             reason: crate::file::UNFINISHED.to_owned(),
         }));
         Arc::new(log)
     }
 
-    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, file: Option<File>) -> Self {
+    fn new(shared: Arc<Shared>, info: &LogInfo, limit: u64, content: Option<Content>) -> Self {
         let budget = shared.config.max_waiting_per_log.max(CHUNK);
         Self {
             id: info.id,
@@ -140,6 +141,7 @@ impl Log {
                 tail: VecDeque::new(),
                 written: info.length,
                 length: info.length,
+                read_to: 0,
                 dropped: info.dropped,
                 noted: 0,
                 end: None,
@@ -147,7 +149,7 @@ impl Log {
                 live: false,
                 queued: false,
                 failed: None,
-                file: file.map(Arc::new),
+                content,
                 recorded: None,
             }),
             changed: Notify::new(),
@@ -213,7 +215,7 @@ impl Log {
 
     /// What is at `start`, at most `max` bytes of it; if `stored`, of what is on disk.
     pub(crate) fn look(&self, start: u64, max: usize, stored: bool) -> Look {
-        let state = self.state();
+        let mut state = self.state();
         if start >= state.length {
             return match &state.end {
                 Some(End::Broken { reason }) => Look::Broken(reason.clone()),
@@ -227,13 +229,14 @@ impl Log {
             return Look::Wait;
         }
         let max = usize::try_from(readable - start).map_or(max, |there| there.min(max));
+        state.read_to = state.read_to.max(start + max as u64);
         let in_memory = state.tail.front().is_some_and(|(place, _)| *place <= start);
         if in_memory {
             return Look::Memory(gather(&state.tail, start, max));
         }
         let there = usize::try_from(state.written.saturating_sub(start)).unwrap_or(max);
-        match &state.file {
-            Some(file) => Look::Disk(Arc::clone(file), there.min(max)),
+        match &state.content {
+            Some(content) => Look::Disk(content.clone(), there.min(max)),
             // Cannot happen: written bytes have a file. A wrong guess here must not end a reader's life.
             None => Look::Broken("the log's file is not open".to_owned()),
         }
@@ -260,7 +263,14 @@ impl Log {
 impl State {
     /// Lets go of written pieces, but for a short tail when somebody follows.
     pub(crate) fn trim(&mut self, followed: bool) {
-        let keep = if followed { KEPT_FOR_FOLLOWERS } else { 0 };
+        let behind = self.length.saturating_sub(self.read_to);
+        let keep = if !followed {
+            0
+        } else if self.read_to > 0 && behind <= KEPT_FOR_READERS {
+            KEPT_FOR_READERS
+        } else {
+            KEPT_FOR_FOLLOWERS
+        };
         let floor = self.written.min(self.length.saturating_sub(keep));
         while let Some((place, piece)) = self.tail.front() {
             if place + piece.len() as u64 > floor {

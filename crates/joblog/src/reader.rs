@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::content::Content;
 use crate::live::{CHUNK, Log, Look};
-use crate::{End, ReadError, file};
+use crate::{End, ReadError};
 
 /// Some bytes of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl LogReader {
             changed.as_mut().enable();
             let data = match self.log.look(start, max, self.stored) {
                 Look::Memory(data) => data,
-                Look::Disk(file, length) => self.read_disk(file, start, length).await?,
+                Look::Disk(content, length) => self.read_disk(content, start, length).await?,
                 Look::Closed => Bytes::new(),
                 Look::Broken(reason) => return Err(ReadError::Broken { reason }),
                 Look::PastEnd(length) => return Err(ReadError::PastEnd { start, length }),
@@ -107,7 +108,7 @@ impl LogReader {
 
     async fn read_disk(
         &self,
-        file: Arc<std::fs::File>,
+        content: Content,
         start: u64,
         length: usize,
     ) -> Result<Bytes, ReadError> {
@@ -116,9 +117,7 @@ impl LogReader {
         // A slow disk with many readers must not take every thread of the runtime's pool.
         let permit = self.log.shared.reads.acquire().await;
         let shared = &self.log.shared;
-        let read = shared
-            .blocking(move || file::read(&file, start, length))
-            .await;
+        let read = shared.blocking(move || content.read(start, length)).await;
         drop(permit);
         let data = read
             .map_err(|error| io_error(error.to_string()))?

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::content::Content;
 use crate::disk::Disk;
 use crate::live::{CHUNK, Log};
-use crate::{
-    End, LogConfig, LogInfo, LogReader, LogWriter, OpenError, ReadError, WriteError, file,
-};
+use crate::pack::Packs;
+use crate::resumption::Resumption;
+use crate::{End, LogConfig, LogInfo, LogReader, LogWriter, OpenError, ReadError, WriteError};
 
 /// A directory of logs. Clones are the same store. One process at a time may have a directory open: the caller sees to
 /// that (the scheduler's state directory has a lock).
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) config: LogConfig,
     pub(crate) disk: Disk,
+    /// Small logs on disk.
+    pub(crate) packs: Packs,
     /// Nothing is done on other threads.
     threadless: bool,
     /// Bytes of all logs which may still be appended before the disk has to catch up.
@@ -131,6 +134,7 @@ impl LogStore {
             reads: Semaphore::new(config.max_reads.clamp(1, Semaphore::MAX_PERMITS)),
             config,
             disk: Disk::new(),
+            packs: Packs::new(dir.to_owned()),
             threadless,
             table: Mutex::default(),
         });
@@ -148,7 +152,7 @@ impl LogStore {
         }
     }
 
-    /// Starts a new log. Its file is made with its first bytes or with its end, whichever comes first.
+    /// Starts a new log. It reaches the disk with its first bytes or with its end, whichever comes first.
     ///
     /// # Errors
     /// [`WriteError::Exists`] when a log with this id is being written or read. A log with this id on disk shows as
@@ -228,53 +232,26 @@ impl LogStore {
         limit: Option<u64>,
         though_ended: bool,
     ) -> Result<LogWriter, WriteError> {
-        let refuse = move |why: &str| WriteError::Resume {
+        let resumption = Resumption {
             id,
             at,
-            why: why.to_owned(),
+            limit: self.limit(limit),
+            though_ended,
         };
         if self
             .shared
             .in_memory(id)
             .is_some_and(|log| log.state().live)
         {
-            return Err(refuse("it is being written"));
+            return Err(resumption.refuse("it is being written"));
         }
-        let dir = self.shared.dir.clone();
-        let limit = self.limit(limit);
-        let io_error = move |error: std::io::Error| WriteError::Io {
-            id,
-            why: error.to_string(),
-        };
-        let opened = self.shared.blocking(move || {
-            let (file, mut info) = file::open(&dir, id, true).map_err(|error| match error {
-                ReadError::NotFound { id } => WriteError::NotFound { id },
-                other => WriteError::Io {
-                    id,
-                    why: other.to_string(),
-                },
-            })?;
-            if info.end.take().is_some() && !though_ended {
-                return Err(refuse("it has ended"));
-            }
-            if info.length < at {
-                return Err(refuse(&format!("only {} bytes are stored", info.length)));
-            }
-            info.length = at;
-            file.set_len(file::HEADER + at)
-                .and_then(|()| {
-                    let header = file::header(None, 0, info.dropped);
-                    std::os::unix::fs::FileExt::write_all_at(&file, header.as_bytes(), 0)
-                })
-                .map_err(io_error)?;
-            let stored = file::reread(&file, at, limit).map_err(io_error)?;
-            Ok((file, info, stored))
-        });
-        let (file, info, stored) = opened.await.map_err(|error| WriteError::Io {
+        let shared = Arc::clone(&self.shared);
+        let prepared = self.shared.blocking(move || resumption.prepare(&shared));
+        let resumed = prepared.await.map_err(|error| WriteError::Io {
             id,
             why: error.to_string(),
         })??;
-        let log = Log::for_resuming(Arc::clone(&self.shared), &info, limit, stored, file);
+        let log = Log::for_resuming(Arc::clone(&self.shared), resumption.limit, resumed);
         // Those who read what was there before keep what they have.
         self.shared.table().insert(id, Arc::downgrade(&log));
         Ok(LogWriter::new(log, Arc::clone(&self.guard)))
@@ -295,8 +272,8 @@ impl LogStore {
         if let Some(reader) = self.live_reader(id) {
             return Ok(reader);
         }
-        let (file, info) = self.look(id).await?;
-        let opened = Log::for_reading(Arc::clone(&self.shared), &info, file);
+        let (content, info) = self.look(id).await?;
+        let opened = Log::for_reading(Arc::clone(&self.shared), &info, content);
         let mut table = self.shared.table();
         // Somebody may have opened it meanwhile; one log in memory serves all.
         let log = match table.get(&id).and_then(Weak::upgrade) {
@@ -321,10 +298,10 @@ impl LogStore {
         }
     }
 
-    async fn look(&self, id: u64) -> Result<(std::fs::File, LogInfo), ReadError> {
-        let dir = self.shared.dir.clone();
+    async fn look(&self, id: u64) -> Result<(Content, LogInfo), ReadError> {
+        let shared = Arc::clone(&self.shared);
         self.shared
-            .blocking(move || file::open(&dir, id, false))
+            .blocking(move || shared.find(id, false))
             .await
             .map_err(|error| ReadError::Io {
                 id,
@@ -332,23 +309,11 @@ impl LogStore {
             })?
     }
 
-    /// Every log on disk, in the order of ids. Reads one header each: some ten microseconds of a pool thread per log.
-    /// Files that are no logs are left out.
+    /// Every log on disk, in the order of ids. Reads one header each: some ten microseconds of a pool thread for one with a file of its
+    /// own. Files that are no logs are left out.
     pub async fn list(&self) -> Vec<LogInfo> {
         let shared = Arc::clone(&self.shared);
-        let listing = self.shared.blocking(move || {
-            let mut found: Vec<LogInfo> = crate::retention::ids(&shared.dir)
-                .into_iter()
-                .filter_map(|id| match shared.in_memory(id) {
-                    Some(log) if log.state().live => Some(log.info()),
-                    _ => file::open(&shared.dir, id, false)
-                        .ok()
-                        .map(|(_, info)| info),
-                })
-                .collect();
-            found.sort_by_key(|info| info.id);
-            found
-        });
+        let listing = self.shared.blocking(move || shared.list());
         // The task fails only when the runtime is shutting down, and then nobody needs the answer.
         listing.await.unwrap_or_default()
     }
@@ -381,5 +346,6 @@ impl LogStore {
         self.shared.disk.close();
         // The sender lives in `shared`, which we hold.
         let _stopped = stopped.wait_for(|stopped| *stopped).await;
+        self.shared.packs.close();
     }
 }

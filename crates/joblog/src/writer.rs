@@ -124,9 +124,29 @@ impl LogWriter {
     /// Ends the log. Readers see the end at once; the future ends when it is recorded on disk and need not be awaited. It
     /// gives the log's digest, too, which nobody else is told.
     ///
+    /// The disk is made to hurry when the future is first polled; those for whom it may take its
+    /// [time](crate::LogConfig::linger) use [`finish_unhurried`](Self::finish_unhurried).
+    ///
     /// # Errors
     /// The disk's error. The log is then broken.
     pub fn finish(
+        self,
+        end: End,
+    ) -> impl Future<Output = Result<LogInfo, WriteError>> + Send + use<> {
+        let shared = Arc::clone(&self.log.shared);
+        let recorded = self.finish_unhurried(end);
+        async move {
+            shared.disk.hurry();
+            recorded.await
+        }
+    }
+
+    /// As [`finish`](Self::finish), for those whom nobody waits for: however they wait, the end is recorded together with whatever else
+    /// gathers meanwhile, which is what makes many small logs cheap.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_unhurried(
         mut self,
         end: End,
     ) -> impl Future<Output = Result<LogInfo, WriteError>> + Send + use<> {
@@ -146,12 +166,10 @@ impl LogWriter {
         if !queued {
             self.log.shared.disk.push(Arc::clone(&self.log));
         }
-        let shared = Arc::clone(&self.log.shared);
         async move {
             if let Some(error) = failed {
                 return Err(error);
             }
-            shared.disk.hurry();
             receiver.await.unwrap_or(Err(WriteError::Closed))
         }
     }

@@ -235,7 +235,23 @@ async fn followers_do_not_wait_for_the_disk() {
     writer.append(bytes("now")).await.unwrap();
     let reader = logs.store.reader(1).await.unwrap();
     assert_eq!(soon(reader.read(0, 10)).await.unwrap().data, "now");
-    assert!(!logs.file(1).exists(), "the disk has nothing yet");
+    assert!(!logs.pack(0).exists(), "the disk has nothing yet");
     soon(writer.finish(End::Closed)).await.unwrap();
-    assert!(logs.file(1).exists(), "an awaited end does not linger");
+    assert!(logs.pack(0).exists(), "an awaited end does not linger");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_nobody_hurries_are_written_with_the_next_one_that_somebody_does() {
+    let config = LogConfig {
+        linger: Duration::from_secs(3600),
+        ..LogConfig::default()
+    };
+    let logs = logs_with(config);
+    let mut patient = Box::pin(logs.store.create(1).unwrap().finish_unhurried(End::Closed));
+    assert!(is_waiting(patient.as_mut()));
+    let waits = tokio::time::timeout(Duration::from_millis(50), patient.as_mut());
+    assert!(waits.await.is_err(), "nobody made the disk hurry");
+    let writer = logs.store.create(2).unwrap();
+    soon(writer.finish(End::Closed)).await.unwrap();
+    assert_eq!(soon(patient).await.unwrap().end, Some(End::Closed));
 }

@@ -31,7 +31,7 @@ async fn old_logs_go_by_age() {
     let logs = logs();
     let now = SystemTime::now();
     for id in 1..=3 {
-        logs.write(id, "text").await;
+        logs.put_file(id, "text");
     }
     touch(&logs.file(1), now - 3 * DAY);
     touch(&logs.file(2), now - DAY);
@@ -51,8 +51,7 @@ async fn the_oldest_logs_go_when_all_are_too_much() {
     let logs = logs();
     let now = SystemTime::now();
     for (id, age) in [(1, 1), (2, 4), (3, 2), (5000, 3)] {
-        logs.write(id, "text").await;
-        touch(&logs.file(id), now - age * DAY);
+        touch(&logs.put_file(id, "text"), now - age * DAY);
     }
     let pruned = logs.store.prune(now, None, Some(2 * 68)).await;
     assert_eq!((pruned.logs, pruned.bytes_left), (2, 136));
@@ -67,11 +66,11 @@ async fn the_oldest_logs_go_when_all_are_too_much() {
 #[tokio::test]
 async fn logs_in_use_are_never_pruned() {
     let logs = logs();
-    logs.write(1, "being read").await;
+    logs.put_file(1, "being read");
     let reader = logs.store.reader(1).await.unwrap();
     let mut writer = logs.store.create(2).unwrap();
     writer.append(bytes("being written")).await.unwrap();
-    logs.write(3, "idle").await;
+    logs.put_file(3, "idle");
     let later = SystemTime::now() + 100 * DAY;
     let pruned = logs.store.prune(later, Some(DAY), Some(0)).await;
     assert_eq!(pruned.logs, 1);
@@ -178,10 +177,9 @@ async fn an_unfinished_log_goes_on_where_its_writer_says() {
 #[tokio::test]
 async fn a_finished_log_that_lost_its_tail_says_how_much() {
     let logs = logs();
-    logs.write(1, "0123456789").await;
     let file = std::fs::File::options()
         .write(true)
-        .open(logs.file(1))
+        .open(logs.put_file(1, "0123456789"))
         .unwrap();
     file.set_len(64 + 7).unwrap();
     let (data, end) = read_all(&logs.store.reader(1).await.unwrap()).await;

@@ -267,6 +267,16 @@ async fn child_with_small_files() {
     let (late_data, end) = read_all(&late).await;
     assert_eq!(late_data.len(), data.len());
     assert!(matches!(end, Err(ReadError::Broken { .. })), "{end:?}");
+    // A pack that can grow no more breaks nobody: those for whom it has no room get files.
+    let text = "y".repeat(3000);
+    for id in 10..110 {
+        logs.write(id, &text).await;
+    }
+    assert!(logs.pack(0).exists() && !logs.file(10).exists());
+    assert!(logs.file(109).exists());
+    for id in 10..110 {
+        assert!(logs.text(id).await == text, "log {id}");
+    }
     // The other log ends well.
     small.finish(End::Closed).await.unwrap();
     let (data, end) = read_all(&logs.store.reader(2).await.unwrap()).await;

@@ -57,7 +57,10 @@ pub fn check(work: &Work, parts: &[Part<'_>], runs: &[&Execution]) -> Result<(),
             greeting.len(),
             None,
         ));
-        used.extend(run);
+        // A greeting alone may be another run's, which a later part tells.
+        if matched > greeting.len() {
+            used.extend(run);
+        }
         let rest = part.bytes.get(matched..).unwrap_or_default();
         let words = String::from_utf8_lossy(rest);
         // Words of others begin on a line of their own.
@@ -135,6 +138,17 @@ mod tests {
         let all = printed(&work(), &two);
         let parts = [part("a", &cut, false), part("b", &all, true)];
         check(&work(), &parts, &[&one, &two]).unwrap();
+    }
+
+    #[test]
+    fn a_part_with_a_greeting_alone_takes_no_run_from_a_later_one() {
+        let one = run(0, "a");
+        let all = printed(&work(), &one);
+        let parts = [
+            part("a", "Building on a\n\n[queued again]\n", false),
+            part("a", &all, true),
+        ];
+        check(&work(), &parts, &[&one]).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!
 //! It must never acknowledge before the flush, and never write after an error.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -35,9 +36,9 @@ pub(crate) fn run(store: &dyn Store, receiver: &mpsc::Receiver<Message>, shared:
             }
             if !closing && !group.is_full(shared) {
                 next = receiver.try_recv().ok();
-                if next.is_none() && group.may_linger() {
-                    let left = flush_at.saturating_duration_since(Instant::now());
-                    next = receiver.recv_timeout(left).ok();
+                while next.is_none() && group.may_linger() && Instant::now() < flush_at {
+                    shared.bell.rest_until(flush_at);
+                    next = receiver.try_recv().ok();
                 }
             }
         }
@@ -77,7 +78,31 @@ impl Group {
         self.changes.len() >= shared.config.max_group
     }
 
+    /// Leaves out records that the group itself replaces: a short job is queued, runs and ends within one flush.
+    fn leave_out_superseded(&mut self) {
+        let mut later = HashSet::with_capacity(self.changes.len());
+        let mut superseded = 0;
+        let needed: Vec<bool> = self
+            .changes
+            .iter()
+            .rev()
+            .map(|change| {
+                let needed = match change {
+                    Change::JobRecorded(record) => later.insert(record.id),
+                    _ => true,
+                };
+                superseded += usize::from(!needed);
+                needed
+            })
+            .collect();
+        if superseded > 0 {
+            let mut needed = needed.into_iter().rev();
+            self.changes.retain(|_| needed.next().unwrap_or(true));
+        }
+    }
+
     pub(crate) fn write(&mut self, store: &dyn Store, shared: &Shared) {
+        self.leave_out_superseded();
         let result = if self.changes.is_empty() {
             shared.refusal()
         } else {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
+use crate::bell::Bell;
 use crate::{Change, JobId, JobMatch, JobPage, JobRecord, Pace, Store, StoreError, group, task};
 
 /// Bounds on what waits for the disk.
@@ -98,6 +99,8 @@ enum Way {
 pub(crate) struct Shared {
     pub(crate) config: WriterConfig,
     pub(crate) waiting: AtomicUsize,
+    /// For those who cannot wait until the thread has gathered enough.
+    pub(crate) bell: Bell,
     closed: AtomicBool,
     health: watch::Sender<Result<(), StoreError>>,
 }
@@ -195,7 +198,7 @@ impl Writer {
     fn begin_close(&mut self) -> Option<JoinHandle<()>> {
         self.handle.shared.closed.store(true, Ordering::SeqCst);
         // A writer that is already gone needs no telling.
-        let _gone = self.handle.way.send(Message::Close);
+        let _gone = self.handle.send(Message::Close);
         self.thread.take()
     }
 }
@@ -215,6 +218,7 @@ impl Shared {
         Self {
             config,
             waiting: AtomicUsize::new(0),
+            bell: Bell::default(),
             closed: AtomicBool::new(false),
             health: watch::Sender::new(Ok(())),
         }
@@ -307,13 +311,13 @@ impl StoreHandle {
         }
         match &self.way {
             Way::Inline(store) => Ok(question(lock(store).as_ref())),
-            way => {
+            Way::Thread(_) | Way::Task(_) => {
                 let (answer, wait) = oneshot::channel();
                 let ask: Query = Box::new(move |store| {
                     // Whoever asked may have stopped waiting.
                     let _unheard = answer.send(question(store));
                 });
-                way.send(kind(ask))?;
+                self.send(kind(ask))?;
                 wait.await.map_err(|_| StoreError::Closed)
             }
         }
@@ -334,9 +338,9 @@ impl StoreHandle {
         }
         match &self.way {
             Way::Inline(store) => Ok(question(lock(store).as_ref())),
-            way => {
+            Way::Thread(_) | Way::Task(_) => {
                 let (answer, wait) = mpsc::sync_channel(1);
-                way.send(Message::Peek(Box::new(move |store| {
+                self.send(Message::Peek(Box::new(move |store| {
                     // Whoever asked waits for it.
                     let _heard = answer.send(question(store));
                 })))?;
@@ -445,6 +449,28 @@ impl StoreHandle {
         }
     }
 
+    /// Hands a message to whoever writes. A store without a writer takes none.
+    fn send(&self, message: Message) -> Result<(), StoreError> {
+        let sent = match &self.way {
+            Way::Thread(sender) => {
+                let urgent = !matches!(message, Message::Changes { ack: None, .. })
+                    || self.pressure() == Pressure::High;
+                let sent = sender.send(message).is_ok();
+                if urgent {
+                    self.shared.bell.ring();
+                }
+                sent
+            }
+            Way::Task(sender) => sender.send(message).is_ok(),
+            Way::Inline(_) => false,
+        };
+        if sent {
+            Ok(())
+        } else {
+            Err(StoreError::Closed)
+        }
+    }
+
     fn enqueue(&self, changes: Vec<Change>, ack: Option<Ack>) -> Result<Pressure, StoreError> {
         if self.shared.closed.load(Ordering::SeqCst) {
             return Err(StoreError::Closed);
@@ -462,7 +488,7 @@ impl StoreHandle {
                 }
                 result.map(|()| Pressure::Low)
             }
-            way => {
+            Way::Thread(_) | Way::Task(_) => {
                 let weight = changes.iter().map(Change::weight).sum();
                 let limit = self.shared.config.max_waiting_bytes;
                 let waiting = self.shared.waiting.fetch_add(weight, Ordering::SeqCst);
@@ -476,28 +502,12 @@ impl StoreHandle {
                     weight,
                     ack,
                 };
-                if way.send(message).is_err() {
+                if self.send(message).is_err() {
                     self.shared.waiting.fetch_sub(weight, Ordering::SeqCst);
                     return Err(StoreError::Closed);
                 }
                 Ok(self.pressure())
             }
-        }
-    }
-}
-
-impl Way {
-    /// Hands a message to whoever writes. A store without a writer takes none.
-    fn send(&self, message: Message) -> Result<(), StoreError> {
-        let sent = match self {
-            Self::Thread(sender) => sender.send(message).is_ok(),
-            Self::Task(sender) => sender.send(message).is_ok(),
-            Self::Inline(_) => false,
-        };
-        if sent {
-            Ok(())
-        } else {
-            Err(StoreError::Closed)
         }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{hint, job, recorded, soon, worker};
 use ocluster_store::{
-    Change, JobId, JobIds, JobMatch, JobPage, JobRecord, MemoryStore, Pressure, Snapshot, Store,
-    StoreError, StoreHandle, Writer, WriterConfig,
+    Change, JobId, JobIds, JobKind, JobMatch, JobPage, JobRecord, JobState, MemoryStore, Pressure,
+    Snapshot, Store, StoreError, StoreHandle, Writer, WriterConfig,
 };
 
 /// A store whose disk does what the test says: each batch waits for a word, `Ok` or an error.
@@ -120,6 +120,32 @@ async fn changes_nobody_waits_for_share_the_flush_of_the_next_one_that_is_waited
     soon(commit).await.unwrap();
     // then one flush was enough, and it did not wait for the hour to pass.
     assert_eq!(*disk.batches.lock().unwrap(), [3]);
+    writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_what_becomes_of_a_job_within_one_flush_only_the_last_is_written() {
+    let (store, disk) = slow();
+    let config = WriterConfig {
+        linger: Duration::from_secs(3600),
+        ..WriterConfig::default()
+    };
+    let (writer, handle) = start(store, config);
+    let record = |id, state| {
+        let mut record = JobRecord::queued(JobId::new(id), "p", "c", JobKind::Docker, 0);
+        record.state = state;
+        Change::JobRecorded(Box::new(record))
+    };
+    for state in [JobState::Queued, JobState::Running, JobState::Passed] {
+        handle.submit(vec![record(1, state)]).unwrap();
+    }
+    handle.submit(vec![record(2, JobState::Queued)]).unwrap();
+    let commit = handle.commit(vec![worker("p", "w", false)]);
+    disk.verdict.send(Ok(())).unwrap();
+    soon(commit).await.unwrap();
+    assert_eq!(*disk.batches.lock().unwrap(), [3]);
+    let states = [1, 2].map(|id| disk.memory.job(JobId::new(id)).unwrap().unwrap().state);
+    assert_eq!(states, [JobState::Passed, JobState::Queued]);
     writer.close().await.unwrap();
 }
 

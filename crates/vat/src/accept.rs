@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listener::{ListeningSocket, SocketFile};
 use crate::socket::{Socket, tune};
-use crate::strangers::{Permit, Strangers};
+use crate::strangers::{Permit, Refused, Strangers};
 use crate::tls::peer_digest;
 use crate::transport::Acceptance;
-use crate::{Digest, Limits, Location, PeerInfo};
+use crate::{Digest, Limits, Location, PeerInfo, StrangerLimits};
 
 /// How long accepting pauses after an error such as "too many open files", at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -115,7 +115,11 @@ pub(crate) async fn accept_all(socket: ListeningSocket, acceptor: Acceptor) {
         match accepted {
             Ok((socket, location, ip)) => {
                 pause = BACK_OFF.0;
-                match strangers.enter(ip, &acceptor.limits.before_sturdy_ref) {
+                let entered = tokio::select! {
+                    () = acceptor.shutdown.cancelled() => return,
+                    entered = enter(&strangers, ip, &acceptor.limits.before_sturdy_ref) => entered,
+                };
+                match entered {
                     Ok(permit) => {
                         tokio::spawn(welcome(acceptor.clone(), socket, location, ip, permit));
                     }
@@ -128,6 +132,21 @@ pub(crate) async fn accept_all(socket: ListeningSocket, acceptor: Acceptor) {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACK_OFF.1);
             }
+        }
+    }
+}
+
+/// A place for a connection. While there are too many in all, which happens when everybody reconnects after a restart, it waits for
+/// one, and those behind it wait in the kernel: each has to show a sturdy ref in time or make room.
+async fn enter(
+    strangers: &Strangers,
+    ip: Option<IpAddr>,
+    limits: &StrangerLimits,
+) -> Result<Permit, Refused> {
+    loop {
+        match strangers.enter(ip, limits) {
+            Err(Refused::Overall(_)) => strangers.freed().await,
+            entered => return entered,
         }
     }
 }

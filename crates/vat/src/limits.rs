@@ -15,7 +15,8 @@ pub struct Limits {
     /// The most bytes of received messages which may be held at once: calls being served, and
     /// answers being read. Default: 256 MiB.
     pub max_bytes_in_flight: usize,
-    /// The most calls which the peer has begun and not yet finished. Default: 10 000.
+    /// The most calls which the peer has begun and not yet finished. A client that asks for log and result of each job it has
+    /// queued has four for each of them. Default: 100 000.
     pub max_calls_in_flight: usize,
     /// The most calls which the peer may withdraw before they are answered, over the whole life of
     /// the connection: each costs some hundred bytes until its end. Default: 100 000.
@@ -58,7 +59,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             max_message_bytes: 64 * MIB,
             max_bytes_in_flight: 256 * MIB,
-            max_calls_in_flight: 10_000,
+            max_calls_in_flight: 100_000,
             max_withdrawn_calls: 100_000,
             max_exports: 100_000,
             outgoing_high_water: 64 * MIB,

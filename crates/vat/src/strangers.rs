@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::StrangerLimits;
 
-/// Why a new connection is turned away.
+/// Why a new connection is turned away, or has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refused {
     #[error("{0} connections have not presented a valid sturdy ref (max_connections)")]
@@ -22,7 +23,13 @@ pub(crate) enum Refused {
 
 /// The count of one listener. A clone counts into the same place.
 #[derive(Clone, Default)]
-pub(crate) struct Strangers(Arc<Mutex<Counts>>);
+pub(crate) struct Strangers(Arc<Places>);
+
+#[derive(Default)]
+struct Places {
+    counts: Mutex<Counts>,
+    freed: Notify,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -55,9 +62,14 @@ impl Strangers {
         })
     }
 
+    /// Waits until a place was given back since the last wait. One task at a time may wait.
+    pub(crate) async fn freed(&self) {
+        self.0.freed.notified().await;
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         // The counts are plain numbers, whole after every statement: poison means nothing here.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,6 +91,8 @@ impl Drop for Permit {
                 counts.by_ip.remove(&ip);
             }
         }
+        drop(counts);
+        self.strangers.0.freed.notify_one();
     }
 }
 

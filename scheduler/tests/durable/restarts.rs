@@ -6,7 +6,7 @@ use ocluster_joblog::{End, LogConfig, LogStore};
 use ocluster_store::{Change, JobId, JobState, SledOptions, SledStore, Store as _};
 
 use crate::support::client::{follow, read_at, whole_log};
-use crate::support::keeper::{Keeper, Kept, Query, Wanted};
+use crate::support::keeper::{Keeper, Kept, Query, Wanted, find_as_admin};
 use crate::support::leased::Joining;
 use crate::support::site::{Running, Site, add};
 use crate::support::{POOL, eventually, story};
@@ -431,12 +431,80 @@ fn a_damaged_description_fails_its_job_and_no_other() {
         let mut worker = scheduler.leased_worker("w").await;
         let given = worker.next().await;
         assert_eq!(given.what, "whole");
+        // The worker has not heard of the other one: this is what its first request brought.
+        assert_eq!(worker.asked(), 1);
         given.succeed("");
         let damaged = found(&keeper, &damaged.id).await.ended().await.unwrap();
         assert_eq!(damaged.state, "failed");
         assert_eq!(damaged.cause_code, "description-lost");
         let whole = found(&keeper, &whole.id).await.ended().await.unwrap();
         assert_eq!(whole.state, "passed");
+    });
+}
+
+/// What a crash may leave: the removal of the client is on disk, the end of its jobs is not.
+#[test]
+fn a_queued_job_whose_client_was_removed_before_the_power_failed_does_not_run() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let admin = scheduler.admin().await;
+        let alice = Keeper::new(add(&scheduler, &admin, "alice").await.unwrap());
+        let gone = alice.keep("of nobody").await;
+        scheduler.stop().await;
+        {
+            let state = site.path().join("state");
+            let store = SledStore::open(&state, SledOptions::default()).unwrap();
+            let removed = Change::ClientRemoved {
+                client: "alice".to_owned(),
+            };
+            store.apply(&[removed]).unwrap();
+        }
+        let scheduler = site.start().await;
+        scheduler.keeper().await.keep("of somebody").await;
+        let mut worker = scheduler.leased_worker("w").await;
+        assert_eq!(worker.next().await.what, "of somebody");
+        let found = find_as_admin(&scheduler.admin_endpoint().await, &gone.id).await;
+        let ended = found.unwrap().ended().await.unwrap();
+        assert_eq!(ended.state, "cancelled");
+        assert_eq!(ended.cause_code, "access-revoked");
+    });
+}
+
+/// The record says where the attempt's part of the log begins, and that was in what the power failure took.
+#[test]
+fn where_an_attempt_begins_is_corrected_on_disk_when_the_log_is_shorter() {
+    story(async {
+        let site = Site::new();
+        let scheduler = site.start().await;
+        let kept = scheduler.keeper().await.keep("example").await;
+        let mut worker = scheduler.leased_worker("w").await;
+        let given = worker.next().await;
+        eventually("the log is here", async || {
+            (kept.info().await.log_length == given.build.log_length()).then_some(())
+        })
+        .await;
+        scheduler.stop().await;
+        let id: JobId = kept.id.parse().unwrap();
+        let stored = |site: &Site| {
+            let state = site.path().join("state");
+            let store = SledStore::open(&state, SledOptions::default()).ok()?;
+            Some(store.job(id).unwrap().unwrap())
+        };
+        {
+            let mut record = stored(&site).unwrap();
+            record.log_start = given.build.log_length() + 1000;
+            let state = site.path().join("state");
+            let store = SledStore::open(&state, SledOptions::default()).unwrap();
+            let changed = Change::JobRecorded(Box::new(record));
+            store.apply(&[changed]).unwrap();
+        }
+        let _scheduler = site.start().await;
+        eventually("the record is corrected", async || {
+            let record = stored(&site.after_power_failure())?;
+            (record.log_start == given.build.log_length()).then_some(())
+        })
+        .await;
     });
 }
 

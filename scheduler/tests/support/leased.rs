@@ -71,6 +71,7 @@ pub(crate) struct LeasedWorker {
     pub(crate) queue: leased_queue::Client,
     given: mpsc::UnboundedReceiver<LeasedGiven>,
     asking: CancellationToken,
+    asked: Rc<Cell<u32>>,
 }
 
 impl Drop for LeasedWorker {
@@ -125,11 +126,13 @@ impl LeasedWorker {
             .filter(|(_, verdict)| verdict.adopted)
             .map(|(holding, _)| holding.build.clone())
             .collect();
+        let asked = Rc::new(Cell::new(0));
         let ask = ask_for_jobs(
             queue.clone(),
             joining.name,
             joining.capacity,
             still_running,
+            asked.clone(),
             sender,
         );
         let until = asking.clone();
@@ -139,6 +142,7 @@ impl LeasedWorker {
             queue,
             given,
             asking,
+            asked,
         };
         Ok((worker, verdicts))
     }
@@ -154,6 +158,11 @@ impl LeasedWorker {
     /// A job that was given already, if any.
     pub(crate) fn given_now(&mut self) -> Option<LeasedGiven> {
         self.given.try_recv().ok()
+    }
+
+    /// How many times it has asked for a job.
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.get()
     }
 
     /// It asks for no more jobs than it has asked for.
@@ -183,6 +192,7 @@ async fn ask_for_jobs(
     name: String,
     capacity: u32,
     still_running: Vec<Rc<LeasedBuild>>,
+    asked: Rc<Cell<u32>>,
     given: mpsc::UnboundedSender<LeasedGiven>,
 ) {
     let slots = Arc::new(Semaphore::new(capacity as usize));
@@ -191,6 +201,7 @@ async fn ask_for_jobs(
     }
     loop {
         drop(slots.acquire().await.unwrap());
+        asked.set(asked.get() + 1);
         let build = Rc::new(LeasedBuild::default());
         let mut request = queue.pop_leased_request();
         request.get().set_job(build.object());

@@ -1,11 +1,9 @@
 //! OCluster's stress shape: five large workers, one client that submits a day's work at once, and another whose urgent jobs must not
 //! wait for it.
 //!
-//! Layout: `run` is the measurement, `fleet` are the workers, `crowd` the clients, `thread` keeps them apart.
+//! Layout: `run` is the measurement, `crowd` are the clients; the workers are those of the load driver.
 
 mod crowd;
-mod fleet;
 mod run;
-mod thread;
 
 pub use run::{Plan, Stress, measure};

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use ocluster_vat::SturdyRef;
 use serde::Serialize;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::crowd::{Client, PLATFORMS};
-use super::fleet::{CAPACITIES, Fleet};
-use super::thread;
+use crate::load::{Fleet, FleetPlan, JobTime, thread};
 use crate::memory::{processor_time, resident_kib};
 
+/// How many jobs each of the workers runs at once: 352 together, as in OCluster's own stress program.
+const CAPACITIES: [u32; 5] = [32, 64, 64, 64, 128];
 /// Packages among which the urgent client chooses.
 const URGENT_PACKAGES: u32 = 300;
 /// How often it has a batch, one job for each platform.
@@ -81,24 +81,27 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Stress> {
     if plan.jobs < PLATFORMS {
         bail!("--jobs must be at least {PLATFORMS}");
     }
-    let stop = CancellationToken::new();
-    // Whatever happens, the other threads end with this function.
-    let _stop = stop.clone().drop_guard();
-    let (registered, ready) = oneshot::channel();
-    let fleet = {
-        let (plan, stop) = (plan.clone(), stop.clone());
-        thread::spawn("workers", async move || {
-            let mut fleet = Fleet::join(&plan.workers, plan.build_time).await?;
-            let _ = registered.send(());
-            stop.cancelled().await;
-            fleet.check()
-        })?
-    };
-    tokio::pin!(fleet);
+    let mut fleet = Fleet::join(
+        plan.workers.clone(),
+        FleetPlan {
+            name: "build".to_owned(),
+            capacities: CAPACITIES.to_vec(),
+            job_time: Some(JobTime::Build(plan.build_time.as_secs_f64() * 1000.0)),
+            log_bytes: 0,
+        },
+    )
+    .await?;
     tokio::select! {
-        Ok(()) = ready => {}
-        ended = &mut fleet => return Err(ended.err().unwrap_or_else(|| anyhow!("the workers are gone"))),
+        measured = submit_all(plan) => {
+            let measured = measured?;
+            fleet.leave().await?;
+            Ok(measured)
+        }
+        error = fleet.lost() => Err(error),
     }
+}
+
+async fn submit_all(plan: &Plan) -> anyhow::Result<Stress> {
     let mut health = Client::connect(&plan.health, &plan.pool, false, plan.ask_ahead).await?;
     // A first batch, so that what is needed once is not counted.
     for platform in 0..PLATFORMS {
@@ -111,7 +114,9 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Stress> {
     let processor_before = processor_time(plan.pid)?;
 
     let started = Instant::now();
-    let enough = stop.child_token();
+    let enough = CancellationToken::new();
+    // Whatever happens, the other thread ends with this function.
+    let _enough = enough.clone().drop_guard();
     let batches = {
         let (plan, stop) = (plan.clone(), enough.clone());
         thread::spawn("urgent", async move || submit_batches(&plan, &stop).await)?
@@ -127,8 +132,6 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Stress> {
     health.all_ended().await?;
     enough.cancel();
     let waits = batches.await?;
-    stop.cancel();
-    fleet.await?;
     let total_seconds = started.elapsed().as_secs_f64();
     let processor = processor_time(plan.pid)?.saturating_sub(processor_before);
 

@@ -43,6 +43,32 @@ impl Logs {
             .join(format!("{id}.log"))
     }
 
+    pub(crate) fn pack(&self, range: u64) -> PathBuf {
+        let dir = self.dir.path().join(range.to_string());
+        dir.join(format!("{range}.pack"))
+    }
+
+    /// Puts a whole log into a file of its own, as all logs once had one. Gives the file.
+    pub(crate) fn put_file(&self, id: u64, text: &str) -> PathBuf {
+        let file = self.file(id);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let header = format!("ocluster-log 1 closed {:020} {:020}\n", text.len(), 0);
+        std::fs::write(&file, header + text).unwrap();
+        file
+    }
+
+    /// All of a log, which must be whole.
+    pub(crate) async fn text(&self, id: u64) -> String {
+        let (data, end) = read_all(&self.store.reader(id).await.unwrap()).await;
+        assert_eq!(end, Ok(()), "log {id}");
+        String::from_utf8(data).unwrap()
+    }
+
+    /// The ids of all logs.
+    pub(crate) async fn ids(&self) -> Vec<u64> {
+        self.store.list().await.iter().map(|info| info.id).collect()
+    }
+
     /// Writes a whole log and waits until it is recorded.
     pub(crate) async fn write(&self, id: u64, text: &str) {
         let mut writer = self.store.create(id).unwrap();

@@ -327,30 +327,46 @@ fn a_handshake_must_finish_in_time() {
 #[test]
 fn too_many_strangers_from_one_address_are_turned_away() {
     vat_test(async {
-        for per_ip in [true, false] {
-            let few = if per_ip {
-                StrangerLimits {
-                    max_connections_per_ip: 2,
-                    ..StrangerLimits::default()
-                }
-            } else {
-                StrangerLimits {
-                    max_connections: 2,
-                    ..StrangerLimits::default()
-                }
-            };
-            let server = serve_plain(Known::with(&[b"a"]), strangers(few));
-            let (first, second) = (server.dial().await, server.dial().await);
-            until("both are in", || server.stats.connections() == 2).await;
-            let third = server.dial().await;
-            let object: Client = third.bootstrap(&id("a"));
-            assert!(echo(&object, "x").await.unwrap_err().is_disconnected());
-            // One that presents a valid sturdy ref makes room for another.
-            let object: Client = first.bootstrap(&id("a"));
-            assert_eq!(echo(&object, "x").await.unwrap(), "a:x");
-            let another: Client = server.dial().await.bootstrap(&id("a"));
-            assert_eq!(echo(&another, "x").await.unwrap(), "a:x");
-            assert!(!second.is_closed());
-        }
+        let few = StrangerLimits {
+            max_connections_per_ip: 2,
+            ..StrangerLimits::default()
+        };
+        let server = serve_plain(Known::with(&[b"a"]), strangers(few));
+        let (first, second) = (server.dial().await, server.dial().await);
+        until("both are in", || server.stats.connections() == 2).await;
+        let third = server.dial().await;
+        let object: Client = third.bootstrap(&id("a"));
+        assert!(echo(&object, "x").await.unwrap_err().is_disconnected());
+        // One that presents a valid sturdy ref makes room for another.
+        let object: Client = first.bootstrap(&id("a"));
+        assert_eq!(echo(&object, "x").await.unwrap(), "a:x");
+        let another: Client = server.dial().await.bootstrap(&id("a"));
+        assert_eq!(echo(&another, "x").await.unwrap(), "a:x");
+        assert!(!second.is_closed());
+    });
+}
+
+#[test]
+fn too_many_strangers_in_all_wait_for_each_other() {
+    vat_test(async {
+        let few = StrangerLimits {
+            max_connections: 2,
+            ..StrangerLimits::default()
+        };
+        let server = serve_plain(Known::with(&[b"a"]), strangers(few));
+        let (first, second) = (server.dial().await, server.dial().await);
+        until("both are in", || server.stats.connections() == 2).await;
+        let third = server.dial().await;
+        let fourth = server.dial().await;
+        let third: Client = third.bootstrap(&id("a"));
+        let mut waiting = Box::pin(echo(&third, "x"));
+        // The first two are served meanwhile, and each that presents a valid sturdy ref, or goes, makes room for another.
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let object: Client = first.bootstrap(&id("a"));
+        assert_eq!(echo(&object, "x").await.unwrap(), "a:x");
+        assert_eq!(waiting.await.unwrap(), "a:x");
+        second.disconnect("enough");
+        let fourth: Client = fourth.bootstrap(&id("a"));
+        assert_eq!(echo(&fourth, "x").await.unwrap(), "a:x");
     });
 }

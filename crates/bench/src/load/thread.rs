@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// Those of `work`, or that the system gives no thread.
-pub(super) fn spawn<T, W>(
+pub(crate) fn spawn<T, W>(
     name: &str,
     work: W,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<T>> + use<T, W>>
