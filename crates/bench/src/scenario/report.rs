@@ -119,8 +119,8 @@ impl fmt::Display for Report {
         let mut table = Table::new(["SCENARIO", "FIGURE", "VALUE", "UNIT", "THRESHOLD", ""]);
         for outcome in &self.scenarios {
             let mut name = outcome.name.as_str();
-            if let Some(error) = &outcome.error {
-                table.row([name, error, "", "", "", "FAILED"]);
+            if outcome.error.is_some() {
+                table.row([name, "(not measured)", "", "", "", "FAILED"]);
             }
             for figure in &outcome.figures {
                 let threshold = figure.threshold();
@@ -140,7 +140,13 @@ impl fmt::Display for Report {
                 name = "";
             }
         }
-        write!(f, "{}", table.to_string().trim_end())
+        write!(f, "{}", table.to_string().trim_end())?;
+        for outcome in &self.scenarios {
+            if let Some(error) = &outcome.error {
+                write!(f, "\n{}: {error}", outcome.name)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -192,11 +198,12 @@ mod tests {
     fn the_table_says_what_is_good_enough() {
         assert_eq!(
             report().to_string(),
-            "SCENARIO  FIGURE   VALUE  UNIT  THRESHOLD\n\
-             first     fast     72.2   us    <= 80      ok\n\
-             \x20         slow     1234   us    <= 80      MISSED\n\
-             \x20         free     0.32   us\n\
-             second    no luck                          FAILED"
+            "SCENARIO  FIGURE          VALUE  UNIT  THRESHOLD\n\
+             first     fast            72.2   us    <= 80      ok\n\
+             \x20         slow            1234   us    <= 80      MISSED\n\
+             \x20         free            0.32   us\n\
+             second    (not measured)                          FAILED\n\
+             second: no luck"
         );
     }
 

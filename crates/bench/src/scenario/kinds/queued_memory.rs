@@ -53,8 +53,9 @@ impl Measure for QueuedMemory {
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
-        let ours = self.once(&lab.scheduler().await?).await?;
-        let broker = self.once(&lab.broker().await?).await?;
+        // Side by side: memory does not depend on who else is busy.
+        let (site, broker) = (lab.scheduler().await?, lab.broker().await?);
+        let (ours, broker) = tokio::try_join!(self.once(&site), self.once(&broker))?;
         let mut figures = Figures::default();
         figures.add("bytes_per_job", ours);
         figures.add("broker_bytes_per_job", broker);
