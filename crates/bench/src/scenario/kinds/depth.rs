@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use anyhow::ensure;
 use serde::Deserialize;
 
 use super::durable::{ms, open_loop};
@@ -76,12 +77,17 @@ impl Measure for Depth {
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
-        anyhow::ensure!(
+        ensure!(
             self.jobs <= self.shallow && self.shallow <= self.deep,
             "jobs must be at most shallow, and shallow at most deep"
         );
-        let deep = self.queue(lab, self.deep).await?;
-        let shallow = self.queue(lab, self.shallow).await?;
+        let (deep, shallow) = (lab.scheduler().await?, lab.scheduler().await?);
+        ensure!(
+            deep.pid()? != shallow.pid()?,
+            "this scenario needs two schedulers: give a program with --scheduler instead of --pid"
+        );
+        let deep = self.queue(deep, self.deep).await?;
+        let shallow = self.queue(shallow, self.shallow).await?;
         let time = Duration::from_secs(u64::from(self.seconds));
         let mut figures = Figures::default();
         let waits = open_loop(&deep.client, "at-depth", self.rate, time).await?;
@@ -121,8 +127,7 @@ impl Measure for Depth {
 }
 
 impl Depth {
-    async fn queue(&self, lab: &Lab, jobs: u32) -> anyhow::Result<Queue> {
-        let site = lab.scheduler().await?;
+    async fn queue(&self, site: Site, jobs: u32) -> anyhow::Result<Queue> {
         let client = DurableClient::connect(&site.submission(0)?, site.pool()).await?;
         client.fill(jobs).await?;
         let fleet = LeasedFleet::join(&site.registration()?, self.workers, self.slots).await?;
