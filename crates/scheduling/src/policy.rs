@@ -45,7 +45,7 @@
 //! - **Durations.** What jobs of a hint take is learned from those that end: on average, and apart for those that found their
 //!   hint *warm*, which is to say that one of the 32 hints which the worker used last was theirs and such a job had
 //!   ended there. Each job counts an eighth, the older ones the rest; what is over within a second failed, and does not count.
-//!   Where nothing was learned, [`Costs`] holds. A client is charged the average of its job's hint. Nothing of this outlives the
+//!   Where nothing was learned, [`Costs`](crate::Costs) holds. A client is charged the average of its job's hint. Nothing of this outlives the
 //!   process.
 //! - A worker *has a hint cached* if it was one of the 32 that it used last. Where very many workers once had it, the least loaded is
 //!   sought among 64 by load and 64 by seat.
