@@ -6,7 +6,8 @@ use ocluster_farm_sim::{Fault, Report, run};
 #[test]
 fn promises_are_kept_whatever_happens() {
     let mut report = Report::default();
-    for seed in 1_000..1_025 {
+    // 103 was broken once: a worker had a cached job near its turn, and took one without any hint, which it had for itself, before both.
+    for seed in (1_000..1_025).chain([103]) {
         let history = run(seed, 24);
         report.add(&history);
         if let Some(violation) = history.violation {

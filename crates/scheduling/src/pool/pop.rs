@@ -175,9 +175,16 @@ impl Pool {
                 && !key.urgent()
                 && !self.is_warm(self.hint_of(key)?, seat)
             {
+                // One that is here for another reason than the cache has to wait for its turn.
+                let own = own.filter(|own| {
+                    *own < near
+                        && self
+                            .hint_of(*own)
+                            .is_some_and(|hint| self.is_warm(hint, seat))
+                });
                 return Some(match own {
-                    Some(own) if own < near => (own, TakenFrom::Local),
-                    _ => (near, TakenFrom::Main),
+                    Some(own) => (own, TakenFrom::Local),
+                    None => (near, TakenFrom::Main),
                 });
             }
             if moved == MOST_MOVED {
