@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use capnp::capability::FromClientHook as _;
-use ocluster_api::cluster_capnp::{job, queue, worker};
+use ocluster_api::cluster_capnp::{job, queue};
 use ocluster_api::extensions_capnp::{leased_job, leased_queue, registration_endpoint};
 use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::load::thread;
+use crate::load::{NoMetrics, thread};
 
 /// Jobs that take longer than this to settle, all of them together, are lost.
 const STALL: Duration = Duration::from_secs(60);
@@ -235,10 +235,6 @@ async fn work(queue: &leased_queue::Client, gate: &Gate) -> capnp::Result<()> {
     }
     Ok(())
 }
-
-struct NoMetrics;
-
-impl worker::Server for NoMetrics {}
 
 /// A job that has passed, with an empty log.
 struct NoOp(Cell<Option<oneshot::Sender<()>>>);

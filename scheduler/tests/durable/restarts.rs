@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ocluster_joblog::{End, LogConfig, LogStore};
-use ocluster_store::{Change, JobId, JobState, SledOptions, SledStore, Store as _};
+use ocluster_store::{Change, JobId, JobState, SledOptions, SledStore, Store as _, StoreError};
 
 use crate::support::client::{follow, read_at, whole_log};
 use crate::support::keeper::{Keeper, Kept, Query, Wanted, find_as_admin};
@@ -21,6 +21,11 @@ async fn drained(scheduler: &Running, count: usize) -> Vec<String> {
         given.succeed("");
     }
     order
+}
+
+/// The store of a scheduler that does not run.
+fn stored_at(site: &Site) -> Result<SledStore, StoreError> {
+    SledStore::open(&site.path().join("state"), SledOptions::default())
 }
 
 /// A scheduler on what was on disk at this moment.
@@ -409,8 +414,7 @@ fn a_damaged_description_fails_its_job_and_no_other() {
         let whole = keeper.keep("whole").await;
         scheduler.stop().await;
         {
-            let state = site.path().join("state");
-            let store = SledStore::open(&state, SledOptions::default()).unwrap();
+            let store = stored_at(&site).unwrap();
             let id: JobId = damaged.id.parse().unwrap();
             let record = store.job(id).unwrap().unwrap();
             let mut description = store.description(id).unwrap().unwrap();
@@ -453,8 +457,7 @@ fn a_queued_job_whose_client_was_removed_before_the_power_failed_does_not_run() 
         let gone = alice.keep("of nobody").await;
         scheduler.stop().await;
         {
-            let state = site.path().join("state");
-            let store = SledStore::open(&state, SledOptions::default()).unwrap();
+            let store = stored_at(&site).unwrap();
             let removed = Change::ClientRemoved {
                 client: "alice".to_owned(),
             };
@@ -487,15 +490,13 @@ fn where_an_attempt_begins_is_corrected_on_disk_when_the_log_is_shorter() {
         scheduler.stop().await;
         let id: JobId = kept.id.parse().unwrap();
         let stored = |site: &Site| {
-            let state = site.path().join("state");
-            let store = SledStore::open(&state, SledOptions::default()).ok()?;
+            let store = stored_at(site).ok()?;
             Some(store.job(id).unwrap().unwrap())
         };
         {
             let mut record = stored(&site).unwrap();
             record.log_start = given.build.log_length() + 1000;
-            let state = site.path().join("state");
-            let store = SledStore::open(&state, SledOptions::default()).unwrap();
+            let store = stored_at(&site).unwrap();
             let changed = Change::JobRecorded(Box::new(record));
             store.apply(&[changed]).unwrap();
         }

@@ -153,7 +153,11 @@ impl Workers {
     }
 }
 
-async fn register(
+/// Joins the pool as a worker of the frozen protocol, and makes it active.
+///
+/// # Errors
+/// If it cannot connect, or is refused.
+pub(crate) async fn register(
     pool: &SturdyRef,
     name: &str,
     capacity: u32,
@@ -175,7 +179,8 @@ async fn register(
     Ok((connection, queue))
 }
 
-struct NoMetrics;
+/// A worker that can do nothing but its jobs.
+pub(crate) struct NoMetrics;
 
 impl worker::Server for NoMetrics {}
 

@@ -11,5 +11,6 @@ pub(crate) mod thread;
 
 pub use crowd::{Crowd, CrowdPlan, Pace, Tally};
 pub use fleet::{Fleet, FleetPlan};
+pub(crate) use fleet::{NoMetrics, register};
 pub use job_time::JobTime;
 pub use steady::{Steady, SteadyLoad};

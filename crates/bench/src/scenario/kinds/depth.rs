@@ -42,38 +42,14 @@ impl Measure for Depth {
     const NAME: &'static str = "depth";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "drain_ratio",
-            unit: "x",
-        },
-        FigureKind {
-            name: "deep_jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "shallow_jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "deep_scheduler_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "shallow_scheduler_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "submit_median_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "submit_p99_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "submit_max_ms",
-            unit: "ms",
-        },
+        FigureKind::new("drain_ratio", "x"),
+        FigureKind::new("deep_jobs_per_second", "jobs/s"),
+        FigureKind::new("shallow_jobs_per_second", "jobs/s"),
+        FigureKind::new("deep_scheduler_us_per_job", "us"),
+        FigureKind::new("shallow_scheduler_us_per_job", "us"),
+        FigureKind::new("submit_median_ms", "ms"),
+        FigureKind::new("submit_p99_ms", "ms"),
+        FigureKind::new("submit_max_ms", "ms"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {

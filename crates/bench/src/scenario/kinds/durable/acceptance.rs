@@ -35,34 +35,13 @@ impl Measure for Acceptance {
     const NAME: &'static str = "durable-acceptance";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "accepted_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "ack_median_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "ack_p99_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "many_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "bytes_per_job",
-            unit: "B",
-        },
-        FigureKind {
-            name: "first_job_seconds",
-            unit: "s",
-        },
-        FigureKind {
-            name: "bytes_per_job_after",
-            unit: "B",
-        },
+        FigureKind::new("accepted_per_second", "jobs/s"),
+        FigureKind::new("ack_median_ms", "ms"),
+        FigureKind::new("ack_p99_ms", "ms"),
+        FigureKind::new("many_per_second", "jobs/s"),
+        FigureKind::new("bytes_per_job", "B"),
+        FigureKind::new("first_job_seconds", "s"),
+        FigureKind::new("bytes_per_job_after", "B"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {

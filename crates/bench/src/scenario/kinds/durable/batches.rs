@@ -27,30 +27,12 @@ impl Measure for Batches {
     const NAME: &'static str = "durable-batches";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "scheduler_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "driver_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "store_jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "store_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "cpu_of_store",
-            unit: "x",
-        },
+        FigureKind::new("jobs_per_second", "jobs/s"),
+        FigureKind::new("scheduler_us_per_job", "us"),
+        FigureKind::new("driver_us_per_job", "us"),
+        FigureKind::new("store_jobs_per_second", "jobs/s"),
+        FigureKind::new("store_us_per_job", "us"),
+        FigureKind::new("cpu_of_store", "x"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
@@ -73,13 +55,7 @@ impl Measure for Batches {
                 "{open} jobs have not ended although all are settled"
             );
             let jobs = f64::from(self.jobs);
-            let scheduler_us = spent.scheduler_us(jobs);
-            medians.add("jobs_per_second", spent.per_second(jobs));
-            medians.add("scheduler_us_per_job", scheduler_us);
-            medians.add("driver_us_per_job", spent.driver_us(jobs));
-            medians.add("store_jobs_per_second", written.jobs_per_second);
-            medians.add("store_us_per_job", written.us_per_job);
-            medians.add("cpu_of_store", scheduler_us / written.us_per_job);
+            written.compare(&spent, jobs, &mut medians);
         }
         let mut figures = Figures::default();
         medians.give(&mut figures)?;

@@ -34,42 +34,15 @@ impl Measure for OneByOne {
     const NAME: &'static str = "durable-one-by-one";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "scheduler_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "driver_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "accepted_p99_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "ended_median_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "ended_p99_ms",
-            unit: "ms",
-        },
-        FigureKind {
-            name: "store_jobs_per_second",
-            unit: "jobs/s",
-        },
-        FigureKind {
-            name: "store_us_per_job",
-            unit: "us",
-        },
-        FigureKind {
-            name: "cpu_of_store",
-            unit: "x",
-        },
+        FigureKind::new("jobs_per_second", "jobs/s"),
+        FigureKind::new("scheduler_us_per_job", "us"),
+        FigureKind::new("driver_us_per_job", "us"),
+        FigureKind::new("accepted_p99_ms", "ms"),
+        FigureKind::new("ended_median_ms", "ms"),
+        FigureKind::new("ended_p99_ms", "ms"),
+        FigureKind::new("store_jobs_per_second", "jobs/s"),
+        FigureKind::new("store_us_per_job", "us"),
+        FigureKind::new("cpu_of_store", "x"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
@@ -97,13 +70,7 @@ impl Measure for OneByOne {
                 .await?;
             let spent = meter.read()?;
             let jobs = f64::from(u32::try_from(taken.len())?);
-            let scheduler_us = spent.scheduler_us(jobs);
-            medians.add("jobs_per_second", spent.per_second(jobs));
-            medians.add("scheduler_us_per_job", scheduler_us);
-            medians.add("driver_us_per_job", spent.driver_us(jobs));
-            medians.add("store_jobs_per_second", written.jobs_per_second);
-            medians.add("store_us_per_job", written.us_per_job);
-            medians.add("cpu_of_store", scheduler_us / written.us_per_job);
+            written.compare(&spent, jobs, &mut medians);
             for one in taken {
                 accepted.record(u64::try_from(one.accepted.as_micros())?)?;
                 ended.record(u64::try_from(one.ended.as_micros())?)?;

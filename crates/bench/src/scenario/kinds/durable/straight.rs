@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::memory::processor_time;
+use crate::meter::{Medians, Spent};
 
 /// Bytes of a sealed description: a specification of two hundred bytes, with what is around it.
 const DESCRIPTION_BYTES: usize = 450;
@@ -36,6 +37,19 @@ pub(super) struct Written {
     pub(super) jobs_per_second: f64,
     /// Microseconds of processor time for each job.
     pub(super) us_per_job: f64,
+}
+
+impl Written {
+    /// Notes what these jobs cost through the scheduler, and what their records alone do.
+    pub(super) fn compare(&self, spent: &Spent, jobs: f64, medians: &mut Medians) {
+        let scheduler_us = spent.scheduler_us(jobs);
+        medians.add("jobs_per_second", spent.per_second(jobs));
+        medians.add("scheduler_us_per_job", scheduler_us);
+        medians.add("driver_us_per_job", spent.driver_us(jobs));
+        medians.add("store_jobs_per_second", self.jobs_per_second);
+        medians.add("store_us_per_job", self.us_per_job);
+        medians.add("cpu_of_store", scheduler_us / self.us_per_job);
+    }
 }
 
 impl Straight {

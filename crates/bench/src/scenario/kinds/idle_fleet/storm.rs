@@ -35,38 +35,17 @@ impl Measure for IdleFleet {
     const NAME: &'static str = "idle-fleet";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "memory_mib",
-            unit: "MiB",
-        },
-        FigureKind {
-            name: "kib_per_worker",
-            unit: "KiB",
-        },
-        FigureKind {
-            name: "idle_cpu_percent",
-            unit: "%",
-        },
-        FigureKind {
-            name: "back_seconds",
-            unit: "s",
-        },
-        FigureKind {
-            name: "connects_per_second",
-            unit: "1/s",
-        },
+        FigureKind::new("memory_mib", "MiB"),
+        FigureKind::new("kib_per_worker", "KiB"),
+        FigureKind::new("idle_cpu_percent", "%"),
+        FigureKind::new("back_seconds", "s"),
+        FigureKind::new("connects_per_second", "1/s"),
         FigureKind {
             name: "failed_connects",
             unit: "",
         },
-        FigureKind {
-            name: "scheduler_us_per_connect",
-            unit: "us",
-        },
-        FigureKind {
-            name: "driver_us_per_connect",
-            unit: "us",
-        },
+        FigureKind::new("scheduler_us_per_connect", "us"),
+        FigureKind::new("driver_us_per_connect", "us"),
         FigureKind {
             name: "clients_served",
             unit: "",
@@ -75,14 +54,8 @@ impl Measure for IdleFleet {
             name: "clients_refused",
             unit: "",
         },
-        FigureKind {
-            name: "client_longest_seconds",
-            unit: "s",
-        },
-        FigureKind {
-            name: "memory_back_mib",
-            unit: "MiB",
-        },
+        FigureKind::new("client_longest_seconds", "s"),
+        FigureKind::new("memory_back_mib", "MiB"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {

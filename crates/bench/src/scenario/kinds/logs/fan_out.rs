@@ -13,9 +13,7 @@ use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat, settled};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::pattern::{LONGEST, Pattern};
 use super::source::{Print, Source, follow};
-use super::stream::MIB;
 use crate::memory::resident_kib;
 use crate::meter::Meter;
 use crate::scenario::{FigureKind, Figures, Lab, Measure};
@@ -39,36 +37,14 @@ impl Measure for LogFanOut {
     const NAME: &'static str = "log-fan-out";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "growth_mib",
-            unit: "MiB",
-        },
-        FigureKind {
-            name: "mib_per_second",
-            unit: "MiB/s",
-        },
-        FigureKind {
-            name: "scheduler_us_per_mib",
-            unit: "us",
-        },
-        FigureKind {
-            name: "driver_us_per_mib",
-            unit: "us",
-        },
+        FigureKind::new("growth_mib", "MiB"),
+        FigureKind::new("mib_per_second", "MiB/s"),
+        FigureKind::new("scheduler_us_per_mib", "us"),
+        FigureKind::new("driver_us_per_mib", "us"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
-        let print = Print {
-            pattern: Pattern::new(),
-            bytes: u64::from(self.mib) * MIB,
-            chunk: usize::try_from(self.chunk_kib)? * 1024,
-            go: CancellationToken::new(),
-        };
-        ensure!(
-            (1..=LONGEST).contains(&print.chunk),
-            "chunk_kib must be from 1 to {}",
-            LONGEST / 1024
-        );
+        let print = Print::new(self.mib, self.chunk_kib, CancellationToken::new())?;
         let site = lab.scheduler().await?;
         let _source = Source::join(&site.registration()?, &print).await?;
         let cap = site.submission(0)?;

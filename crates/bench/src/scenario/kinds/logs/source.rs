@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
-use ocluster_api::cluster_capnp::{job, queue, registration, worker};
-use ocluster_vat::{Connection, DialOptions, Stats, SturdyRef, Vat};
+use ocluster_api::cluster_capnp::{job, queue};
+use ocluster_vat::SturdyRef;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::pattern::Pattern;
-use crate::load::thread;
+use super::pattern::{LONGEST, Pattern};
+use super::stream::MIB;
+use crate::load::{register, thread};
 
 /// What each job prints.
 #[derive(Clone)]
@@ -20,6 +21,27 @@ pub(super) struct Print {
     pub(super) chunk: usize,
     /// Nothing is printed before this.
     pub(super) go: CancellationToken,
+}
+
+impl Print {
+    /// A log of so many MiB, in answers of so many KiB each.
+    ///
+    /// # Errors
+    /// If an answer can not be that large.
+    pub(super) fn new(mib: u32, chunk_kib: u32, go: CancellationToken) -> anyhow::Result<Self> {
+        let chunk = usize::try_from(chunk_kib)? * 1024;
+        ensure!(
+            (1..=LONGEST).contains(&chunk),
+            "chunk_kib must be from 1 to {}",
+            LONGEST / 1024
+        );
+        Ok(Self {
+            pattern: Pattern::new(),
+            bytes: u64::from(mib) * MIB,
+            chunk,
+            go,
+        })
+    }
 }
 
 /// A worker on a thread of its own, which runs one job after another. It leaves when this is dropped.
@@ -38,7 +60,9 @@ impl Source {
         let working = {
             let (pool, print, stay) = (pool.clone(), print.clone(), stay.clone());
             thread::spawn("log-source", async move || {
-                let (connection, queue) = join(&pool).await?;
+                let (connection, queue) = register(&pool, "log-source", 1)
+                    .await
+                    .context("cannot register the worker")?;
                 // Whoever waited for it may have been told to stop.
                 let _ = joined.send(());
                 let ended = tokio::select! {
@@ -60,29 +84,6 @@ impl Source {
         }
     }
 }
-
-async fn join(pool: &SturdyRef) -> anyhow::Result<(Connection, queue::Client)> {
-    let vat = Vat::client_only(Stats::new());
-    let connection = vat
-        .connect(&pool.address, &DialOptions::default(), &mut |_| {})
-        .await?;
-    let registration: registration::Client = connection.bootstrap(&pool.id);
-    let mut request = registration.register_request();
-    request.get().set_name("log-source");
-    request.get().set_capacity(1);
-    request.get().set_worker(capnp_rpc::new_client(NoMetrics));
-    let answer = request.send().promise.await;
-    let answer = answer.context("cannot register the worker")?;
-    let queue = answer.get()?.get_queue()?;
-    let mut active = queue.set_active_request();
-    active.get().set_active(true);
-    active.send().promise.await?;
-    Ok((connection, queue))
-}
-
-struct NoMetrics;
-
-impl worker::Server for NoMetrics {}
 
 async fn work(queue: &queue::Client, print: &Print) -> capnp::Result<()> {
     loop {

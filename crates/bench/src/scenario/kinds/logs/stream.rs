@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::pattern::{LONGEST, Pattern};
+use super::pattern::LONGEST;
 use super::source::{Print, Source, follow};
 use crate::load::thread;
 use crate::meter::{Medians, Meter};
@@ -34,46 +34,18 @@ impl Measure for LogStream {
     const NAME: &'static str = "log-stream";
 
     const FIGURES: &'static [FigureKind] = &[
-        FigureKind {
-            name: "of_relay",
-            unit: "x",
-        },
-        FigureKind {
-            name: "mib_per_second",
-            unit: "MiB/s",
-        },
-        FigureKind {
-            name: "relay_mib_per_second",
-            unit: "MiB/s",
-        },
-        FigureKind {
-            name: "scheduler_us_per_mib",
-            unit: "us",
-        },
-        FigureKind {
-            name: "relay_us_per_mib",
-            unit: "us",
-        },
-        FigureKind {
-            name: "driver_us_per_mib",
-            unit: "us",
-        },
+        FigureKind::new("of_relay", "x"),
+        FigureKind::new("mib_per_second", "MiB/s"),
+        FigureKind::new("relay_mib_per_second", "MiB/s"),
+        FigureKind::new("scheduler_us_per_mib", "us"),
+        FigureKind::new("relay_us_per_mib", "us"),
+        FigureKind::new("driver_us_per_mib", "us"),
     ];
 
     async fn measure(&self, lab: &Lab) -> anyhow::Result<Figures> {
         let go = CancellationToken::new();
         go.cancel();
-        let print = Print {
-            pattern: Pattern::new(),
-            bytes: u64::from(self.mib) * MIB,
-            chunk: usize::try_from(self.chunk_kib)? * 1024,
-            go,
-        };
-        ensure!(
-            (1..=LONGEST).contains(&print.chunk),
-            "chunk_kib must be from 1 to {}",
-            LONGEST / 1024
-        );
+        let print = Print::new(self.mib, self.chunk_kib, go)?;
         let site = lab.scheduler().await?;
         let _source = Source::join(&site.registration()?, &print).await?;
         let cap = site.submission(0)?;
